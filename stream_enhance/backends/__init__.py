@@ -1,0 +1,57 @@
+"""Running a network: arrays in, arrays out.
+
+A ``Session`` knows arrays, a stage knows faces.  onnxruntime is the one runtime for the CPU, CUDA, TensorRT and
+TensorRT for RTX, chosen by execution provider, so that what is tested on a CPU is what runs on a GPU.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..card import Card
+
+ProviderName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"]
+
+
+class Session(Protocol):
+    """A loaded network.  Safe to call from several threads."""
+
+    card: Card
+    path: Path
+    sha256: str  # of the model file
+    provider: str  # what it runs on, as chosen
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Float32 (n, C, H, W) in, float32 out, rows in the same order."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_session(
+    path: str | Path, task: str, provider: ProviderName = "auto", threads: int = 0, cache: Path | None = None
+) -> Session:
+    """Load the ONNX file at ``path``.
+
+    Args:
+        path: the model file.
+        task: what its card must say it is for: ``face-detection`` or ``face-enhancement``.
+        provider: where to run it; ``auto`` takes the best there is and says which.
+        threads: CPU threads; 0 for one a core.
+        cache: folder for compiled TensorRT engines; None for the user's cache folder.
+
+    Raises:
+        ModelError: no such file, damaged, for another task, or the named provider cannot be had.
+    """
+    from .onnx import OnnxSession
+
+    return OnnxSession(Path(path), task, provider, threads, cache)

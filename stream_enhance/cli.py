@@ -1,0 +1,208 @@
+"""The command: ``stream-enhance run | batch | probe | doctor``.
+
+Reads options, tells people how it goes, and turns errors into one line and an exit code: 0 done, 1 failed, 2 bad
+input, 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import InputError, SinkError, StreamEnhanceError, redact
+
+log = logging.getLogger("stream_enhance")
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option("--config", type=click.Path(dir_okay=False), help="YAML file of settings."),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one, e.g. detector.every=3."),
+    click.option("--enhancer", type=click.Choice(["unet", "classical", "none"]), help="What changes the faces."),
+    click.option("--overlay", type=click.Choice(["inplace", "panel", "side_by_side"]), help="Where they are shown."),
+    click.option("--scale", type=click.IntRange(1, 4), help="Enlarge the output."),
+    click.option("--overwrite", is_flag=True, help="Replace files that are there."),
+    click.option("--quiet", is_flag=True, help="Print errors only."),
+    click.option("--log-json", is_flag=True, help="Log lines as JSON."),
+]
+
+
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="stream-enhance")
+def cli() -> None:
+    """Finds every face in a camera stream or recording, enhances it and puts it back.
+
+    The faces in what comes out were changed by a network: they are a help to the eye, not evidence.
+    """
+
+
+@cli.command()
+@click.argument("source")
+@click.option("-o", "--output", "sink", required=True, help="Video file, folder/ for images, - or URL.")
+@click.option("--report", type=click.Path(dir_okay=False), help="Write what was done as JSON.")
+@click.option("--gallery", type=click.Path(file_okay=False, path_type=Path), help="Folder for each face's best shot.")
+@click.option("--duration", metavar="TIME", help="End after, e.g. 20s or 5m.")
+@_shared
+def run(source: str, sink: str, report: str | None, gallery: Path | None, duration: str | None, **given: Any) -> None:
+    """Enhance SOURCE: a video, a folder of images, - for a pipe, webcam:N, or a camera's URL."""
+    from .config import load
+    from .pipeline import Pipeline
+
+    config = load(given["config"], _overrides(given))
+    limit = seconds_of(duration) if duration else None
+    report_path = _writable(report)
+    with stop_signals() as stopped, Pipeline(config) as pipeline:
+        from .progress import Progress
+
+        progress = Progress(quiet=given["quiet"], json_lines=given["log_json"])
+
+        def watch(going: Any) -> None:
+            progress.show(going)
+            if stopped.count == 1:
+                going.stop()
+            elif stopped.count > 1:
+                going.cancel()
+
+        try:
+            done = pipeline.run(
+                source, sink, overwrite=given["overwrite"], gallery=gallery, duration=limit, watch=watch
+            )
+        finally:
+            progress.close()
+    if report_path:
+        report_path.write_text(json.dumps(done.as_dict(), indent=2) + "\n")
+    progress.told(done, sink)
+    if stopped.code:
+        sys.exit(stopped.code)
+
+
+def _overrides(given: dict[str, Any]) -> list[str]:
+    named = {"enhancer.kind": given["enhancer"], "overlay.mode": given["overlay"], "overlay.scale": given["scale"]}
+    return [*given["overrides"], *(f"{key}={value}" for key, value in named.items() if value is not None)]
+
+
+def _writable(report: str | None) -> Path | None:
+    """The report's path, tried before the work rather than after it."""
+    if report is None:
+        return None
+    path = Path(report)
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise SinkError(f"{report}: cannot be written; name a folder that is there and may be written to")
+    return path
+
+
+def seconds_of(text: str) -> float:
+    """``20s``, ``300ms``, ``5m``, ``1h`` or plain seconds, in seconds.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+    number = text.rstrip("smh")
+    try:
+        seconds = float(number) * units[text[len(number) :] or "s"]
+    except (ValueError, KeyError):
+        raise InputError(f"{text}: not a time; write 300ms, 20s, 5m or 1h") from None
+    if seconds <= 0:
+        raise InputError(f"{text}: a time must be above zero")
+    return seconds
+
+
+class StopSignals:
+    """How often the user asked to stop, and the exit code for it."""
+
+    count = 0
+    code = 0
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.count += 1
+        self.code = 128 + number
+        if self.count > 2:  # even the tearing down hangs
+            os._exit(self.code)
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    """SIGINT and SIGTERM counted instead of killing; a third one ends the process at once."""
+    stopped = StopSignals()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = {number: signal.signal(number, stopped) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        return redact(json.dumps(line))
+
+
+class _PlainLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _set_up_logging(arguments: list[str]) -> None:
+    import av.logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if "--log-json" in arguments else _PlainLines())
+    log.handlers[:] = [handler]
+    log.setLevel(logging.ERROR if "--quiet" in arguments else logging.INFO)
+    av.logging.set_level(None)  # FFmpeg's own lines hold URLs; what matters of them is in our errors
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The ``stream-enhance`` command; always ends in ``SystemExit``."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    _set_up_logging(arguments)
+    try:
+        cli.main(arguments, prog_name="stream-enhance", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    except StreamEnhanceError as error:
+        log.error("%s", error)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except BaseExceptionGroup as group:
+        for each in group.exceptions:
+            log.error("%s", _one_line(each))
+        sys.exit(2 if all(isinstance(e, InputError) for e in group.exceptions) else 1)
+    except Exception as error:
+        log.error("%s", _one_line(error))
+        if os.environ.get("STREAM_ENHANCE_TRACEBACK"):
+            log.error("", exc_info=error)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, StreamEnhanceError):
+        return str(error)
+    notes = "; ".join(getattr(error, "__notes__", []))
+    told = redact(f"{type(error).__name__}: {error}".replace("\n", " "))
+    return f"{told}{f' ({notes})' if notes else ''}; set STREAM_ENHANCE_TRACEBACK=1 to see where"

@@ -1,0 +1,209 @@
+"""Face patches cut, enhanced in batches, and kept in a cache by track.
+
+``Enhancer`` turns scenes into ``Enhanced``.  All faces of all waiting frames go through the network in one batch.  A
+face whose patch has hardly changed since its track was last enhanced is given that result again.  A face too small to
+be helped, or already large and sharp, is left alone; both are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from . import crop, planes
+from .backends import Session
+from .detect import to_input
+from .runtime import batches
+from .types import Enhanced, Faces, Scene
+
+# (n, S, S, 3) uint8 RGB patches and (n,) frame pixels a patch pixel, to enhanced patches
+Network = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
+_THUMB = 32  # pixels; a face's likeness is judged at this size
+
+
+@dataclass(slots=True)
+class Cached:
+    """A track's last enhanced face."""
+
+    thumb: NDArray[np.float32]  # (_THUMB, _THUMB) grey
+    seconds: float  # stream time when it was enhanced
+    patch: NDArray[np.uint8] | None = None  # None until its batch has run
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the faces so far."""
+
+    enhanced: int = 0  # by the network
+    from_cache: int = 0
+    too_small: int = 0
+    sharp_enough: int = 0
+    over_budget: int = 0
+
+
+@dataclass(slots=True)
+class _Job:
+    """One frame's faces on their way through the network."""
+
+    scene: Scene
+    faces: NDArray[np.int64]
+    to_frame: NDArray[np.float32]
+    originals: list[NDArray[np.uint8]] = field(default_factory=list)
+    results: list[Cached] = field(default_factory=list)
+    cached: list[bool] = field(default_factory=list)
+
+
+class UNet:
+    """An enhancement session as a ``Network``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __call__(self, patches: NDArray[np.uint8], scales: NDArray[np.float32]) -> NDArray[np.uint8]:
+        card = self._session.card
+        result = self._session(to_input(list(patches), card))
+        mean, std = np.array(card.mean, np.float32), np.array(card.std, np.float32)
+        pixels = (result.transpose(0, 2, 3, 1) * std + mean) * np.float32(card.scale)
+        rounded: NDArray[np.uint8] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        return rounded
+
+
+class Enhancer:
+    """Enhances the faces of scenes.
+
+    Args:
+        network: what changes the patches; None changes nothing and yields no patches.
+        size: the patch's side in pixels.
+        align: by the five points where a face has them; else upright by its box.
+        batch: largest number of faces computed at once.
+        min_face: faces lower than this many pixels are left alone.
+        max_face: faces higher than this are left alone if they are sharp, too.
+        sharp: variance of the Laplacian at patch size from which a large face counts as sharp (Pech-Pacheco et al.,
+            ICPR 2000).
+        change: mean grey levels by which some part of a face must change for it to be computed again; 0: no cache.
+        keep: seconds that a cached face may be used.
+        max_faces: at most so many faces of a frame are enhanced, new tracks and large faces first; 0: all.
+    """
+
+    def __init__(
+        self,
+        network: Network | None,
+        size: int = 256,
+        align: bool = True,
+        batch: int = 8,
+        min_face: float = 12,
+        max_face: float = 160,
+        sharp: float = 120.0,
+        change: float = 5.0,
+        keep: float = 0.5,
+        max_faces: int = 0,
+    ) -> None:
+        self._network, self.size, self._align, self._batch = network, size, align, batch
+        self._min_face, self._max_face, self._sharp = min_face, max_face, sharp
+        self.change, self.keep, self.max_faces = change, keep, max_faces
+        self._cache: dict[int, Cached] = {}
+        self.counts = Counts()
+
+    def __call__(self, scenes: Iterable[Scene]) -> Generator[Enhanced, None, None]:
+        for waiting in batches(scenes, self._batch):
+            jobs = [self._cut(scene) for scene in waiting]
+            self._fill(jobs)
+            for job in jobs:
+                yield self._finished(job)
+
+    def _cut(self, scene: Scene) -> _Job:
+        """The scene's patches, those in the cache already filled in."""
+        faces = scene.faces
+        rows = self._chosen(faces)
+        points = faces.points[rows] if self._align and faces.points is not None else None
+        to_frame = crop.patch_to_frame(faces.xyxy[rows], points, self.size)
+        job = _Job(scene, rows, to_frame)
+        kept = []
+        for i, row in enumerate(rows):
+            patch = cut(scene, to_frame[i], self.size)
+            height = float(faces.xyxy[row, 3] - faces.xyxy[row, 1])
+            if patch is None:
+                continue
+            if height > self._max_face and cv2.Laplacian(patch[:, :, 1], cv2.CV_32F).var() >= self._sharp:
+                self.counts.sharp_enough += 1
+                continue
+            kept.append(i)
+            job.originals.append(patch)
+            result, cached = self._remembered(int(faces.track[row]), patch, scene.frame.seconds)
+            job.results.append(result)
+            job.cached.append(cached)
+        job.faces, job.to_frame = rows[kept], to_frame[kept]
+        return job
+
+    def _chosen(self, faces: Faces) -> NDArray[np.int64]:
+        """Rows of the faces worth enhancing."""
+        if self._network is None:
+            return np.zeros(0, np.int64)
+        heights = faces.xyxy[:, 3] - faces.xyxy[:, 1]
+        rows = np.flatnonzero(heights >= self._min_face)
+        self.counts.too_small += len(faces) - len(rows)
+        if self.max_faces and len(rows) > self.max_faces:
+            known = np.array([int(t) in self._cache for t in faces.track[rows]])
+            order = np.lexsort((-heights[rows], known))
+            self.counts.over_budget += len(rows) - self.max_faces
+            rows = np.sort(rows[order[: self.max_faces]])
+        return rows
+
+    def _remembered(self, track: int, patch: NDArray[np.uint8], seconds: float) -> tuple[Cached, bool]:
+        """The track's last result if this patch has hardly changed since; else a new one, still to be computed."""
+        thumb = _thumb(patch)
+        last = self._cache.get(track)
+        if self.change and last and 0 <= seconds - last.seconds <= self.keep:
+            difference = np.abs(thumb - last.thumb)
+            parts = difference.reshape(4, _THUMB // 4, 4, _THUMB // 4).mean((1, 3))  # a blink is a change too
+            if parts.max() < self.change:
+                self.counts.from_cache += 1
+                return last, True
+        self._cache[track] = Cached(thumb, seconds)
+        return self._cache[track], False
+
+    def _fill(self, jobs: list[_Job]) -> None:
+        """Compute every patch still missing, in batches over frames."""
+        missing = [(job, i) for job in jobs for i, cached in enumerate(job.cached) if not cached]
+        for start in range(0, len(missing), self._batch):
+            part = missing[start : start + self._batch]
+            patches = np.stack([job.originals[i] for job, i in part])
+            scales = np.array([crop.scale_of(job.to_frame[i]) for job, i in part], np.float32)
+            assert self._network is not None
+            for (job, i), patch in zip(part, self._network(patches, scales), strict=True):
+                job.results[i].patch = patch
+            self.counts.enhanced += len(part)
+
+    def _finished(self, job: _Job) -> Enhanced:
+        now = job.scene.frame.seconds
+        if len(self._cache) > 64:
+            self._cache = {track: c for track, c in self._cache.items() if now - c.seconds <= 2 * self.keep}
+        empty = np.zeros((0, self.size, self.size, 3), np.uint8)
+        patches = [r.patch for r in job.results if r.patch is not None]
+        return Enhanced(
+            job.scene,
+            job.faces,
+            np.stack(job.originals) if patches else empty,
+            np.stack(patches) if patches else empty,
+            job.to_frame,
+            np.array(job.cached, np.bool_),
+        )
+
+
+def cut(scene: Scene, to_frame: NDArray[np.float32], size: int) -> NDArray[np.uint8] | None:
+    """(size, size, 3) uint8 RGB patch of the scene's frame, or None where it lies wholly outside."""
+    image = scene.frame.image
+    region = planes.align(image, *crop.bounds(to_frame, size))
+    if region is None:
+        return None
+    x0, y0, _, _ = region
+    return crop.cut(planes.read(image, *region), crop.moved(to_frame, x0, y0), size)
+
+
+def _thumb(patch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    small = cv2.resize(patch, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)

@@ -1,0 +1,360 @@
+"""Pictures out: encoded once by PyAV and muxed, with the other streams' packets copied beside them.
+
+A file is written under a temporary name in a form that is playable at every moment (MP4 whose index is only moved to
+one place at the end, or Matroska), and renamed when it is finished.  Timestamps, time base, colour tags, pixel aspect
+and rotation are the source's own.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import av.container
+from av.codec.codec import find_best_pix_fmt_of_list
+
+from .errors import SinkError, redact
+from .overlay import Rendered
+from .planes import LAYOUTS
+from .source import IMAGES, SCHEMES, Source
+from .types import Frame
+
+log = logging.getLogger(__name__)
+
+Codec = Literal["h264", "hevc", "av1"]
+Hardware = Literal["auto", "none", "nvenc", "qsv"]
+_SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
+_MP4 = {".mp4", ".m4v", ".mov"}
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m2ts": "mpegts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How pictures are encoded."""
+
+    codec: Codec = "h264"
+    hardware: Hardware = "auto"
+    crf: int = 20  # quality: 0 best, 51 worst; mapped to the encoder's own scale
+    preset: str = "veryfast"
+    threads: int = 0  # 0: the encoder's choice
+    pixel_format: str = ""  # "": the source's, where the encoder takes it
+    live: bool = False  # no frames held back
+    gop: int = 0  # frames between key frames; 0: the encoder's choice
+
+
+def encoder_names(codec: Codec, hardware: Hardware) -> list[str]:
+    """Encoders to try for ``codec``, in order."""
+    software = _SOFTWARE[codec]
+    match hardware:
+        case "none":
+            return [software]
+        case "nvenc" | "qsv":
+            return [f"{codec}_{hardware}"]
+        case _:
+            found = []
+            if Path("/dev/nvidiactl").exists() or sys.platform == "win32":
+                found.append(f"{codec}_nvenc")
+            if Path("/dev/dri/renderD128").exists() or sys.platform == "win32":
+                found.append(f"{codec}_qsv")
+            return [*found, software]
+
+
+def opens(name: str) -> bool:
+    """Whether the encoder ``name`` is there and starts on this machine."""
+    try:
+        context = av.CodecContext.create(name, "w")
+        context.width, context.height, context.pix_fmt = 320, 240, "yuv420p"  # type: ignore[attr-defined]
+        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)  # type: ignore[attr-defined]
+        context.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def choose_encoder(codec: Codec, hardware: Hardware) -> str:
+    """The encoder that will be used.
+
+    Raises:
+        SinkError: the named hardware's encoder does not start here.
+    """
+    names = encoder_names(codec, hardware)
+    for name in names[:-1]:
+        if opens(name):
+            return name
+    if hardware in ("nvenc", "qsv") and not opens(names[-1]):
+        raise SinkError(f"encoder {names[-1]} does not start on this machine; use sink.hardware=none")
+    return names[-1]
+
+
+def open_sink(spec: str, source: Source, encoding: Encoding, comment: str, overwrite: bool = False) -> Sink:
+    """The sink that ``spec`` names.
+
+    Args:
+        spec: a video file, a folder for images (ends in / or is there already), ``-`` for MPEG-TS on standard output,
+            or a URL to push to.
+        source: whose other streams are copied and whose tags are kept.
+        encoding: how to encode.
+        comment: container metadata that says what was changed.
+        overwrite: replace a file that is there.
+
+    Raises:
+        SinkError: unknown kind of file, it is there already, or its folder cannot be written.
+    """
+    if spec == "-":
+        return VideoSink("pipe:1", source, encoding, comment, form="mpegts")
+    if "://" in spec:
+        return _push(spec, source, encoding, comment)
+    path = Path(spec)
+    if spec.endswith(("/", os.sep)) or path.is_dir():
+        return ImageFolderSink(path, overwrite)
+    if path.suffix.lower() not in FORMATS:
+        known = ", ".join(sorted(FORMATS))
+        raise SinkError(
+            f"{spec}: unknown kind of output; use one of {known}, a folder (with a / at its end), - or a URL"
+        )
+    if path.exists() and not overwrite:
+        raise SinkError(f"{spec}: is there already; use --overwrite to replace it")
+    if not path.parent.is_dir():
+        raise SinkError(f"{path.parent}: no such folder; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise SinkError(f"{path.parent}: no permission to write there; name another folder")
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    return VideoSink(str(part), source, encoding, comment, form=FORMATS[path.suffix.lower()], final=path)
+
+
+def _push(spec: str, source: Source, encoding: Encoding, comment: str) -> VideoSink:
+    scheme = spec.split("://", 1)[0].lower()
+    forms = {"rtsp": "rtsp", "rtmp": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip", "https": "whip"}
+    if scheme not in forms or scheme not in SCHEMES:
+        raise SinkError(f"{redact(spec)}: cannot be pushed to; use one of {', '.join(sorted(forms))}")
+    return VideoSink(spec, source, encoding, comment, form=forms[scheme], name=redact(spec))
+
+
+class Sink:
+    """A stage that writes pictures and yields them on; ``finish`` after the line has ended."""
+
+    name: str
+
+    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Make what was written the finished output."""
+
+
+class VideoSink(Sink):
+    """One encode, one container."""
+
+    def __init__(
+        self,
+        url: str,
+        source: Source,
+        encoding: Encoding,
+        comment: str,
+        form: str,
+        final: Path | None = None,
+        name: str = "",
+    ) -> None:
+        self.name = name or (str(final) if final else url)
+        self._url, self._form, self._final = url, form, final
+        self._source, self._encoding, self._comment = source, encoding, comment
+        self._encoder = choose_encoder(encoding.codec, encoding.hardware)
+        self._written = False
+
+    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        container: av.container.OutputContainer | None = None
+        try:
+            for item in items:
+                if container is None:
+                    container = self._open(item)
+                self._mux(container, self._stream.encode(self._fitted(item.image)))
+                self._copy_packets(container)
+                yield item
+            if container is not None:
+                self._mux(container, self._stream.encode(None))
+                self._copy_packets(container)
+        except av.FFmpegError as error:
+            if container is not None:
+                with suppress(av.FFmpegError):  # the first error is the one to tell
+                    container.close()
+                container = None
+            raise self._told(error) from None
+        finally:
+            if container is not None:
+                try:
+                    container.close()
+                except av.FFmpegError as error:
+                    raise self._told(error) from None
+
+    def finish(self) -> None:
+        """Rename the finished file to its name."""
+        if self._final is not None and self._written:
+            os.replace(self._url, self._final)
+
+    def _told(self, error: av.FFmpegError) -> SinkError:
+        kept = f"; what was written is in {self._url}" if self._final and self._written else ""
+        cure = ", free some space and run again" if error.errno == errno.ENOSPC else ""
+        return SinkError(f"{self.name}: cannot be written ({error.strerror}){cure}{kept}")
+
+    def _open(self, first: Rendered) -> av.container.OutputContainer:
+        options = {}
+        if self._form in ("mp4", "mov"):
+            options = {"movflags": "+hybrid_fragmented+frag_keyframe", "video_track_timescale": self._timescale(first)}
+            options["min_frag_duration"] = "1000000"
+        container = av.open(self._url, "w", format=self._form, options=options)
+        self._written = True
+        try:
+            self._add_video(container, first)
+            self._add_copies(container)
+        except BaseException:
+            container.close()
+            raise
+        for key, value in {**self._source.metadata, "comment": self._comment}.items():
+            if key.lower() not in ("encoder", "major_brand", "minor_version", "compatible_brands"):
+                container.metadata[key] = value
+        return container
+
+    @staticmethod
+    def _timescale(first: Rendered) -> str:
+        base = first.enhanced.scene.frame.time_base
+        return str(base.denominator if base.numerator == 1 else 90_000)
+
+    def _add_video(self, container: av.container.OutputContainer, first: Rendered) -> None:
+        image, frame, encoding = first.image, first.enhanced.scene.frame, self._encoding
+        rate = self._source.rate or Fraction(25)
+        stream: Any = container.add_stream(self._encoder, rate=rate, options=self._options())
+        context = stream.codec_context
+        stream.width, stream.height = image.width, image.height
+        context.pix_fmt = self._pixel_format(context.codec, image)
+        context.time_base = stream.time_base = frame.time_base
+        context.framerate = rate
+        context.thread_count = encoding.threads
+        if self._source.pixel_aspect:
+            context.sample_aspect_ratio = self._source.pixel_aspect
+        for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
+            setattr(context, tag, getattr(image, tag))
+        if encoding.gop:
+            context.gop_size = encoding.gop
+        if encoding.live:
+            context.max_b_frames = 0
+        if frame.rotation:
+            stream.set_display_rotation(frame.rotation)
+        self._stream, self._size = stream, (image.width, image.height)
+
+    def _pixel_format(self, codec: Any, image: av.VideoFrame) -> str:
+        wanted = self._encoding.pixel_format or image.format.name
+        offered = [f.name for f in codec.video_formats or []]
+        if wanted in offered and LAYOUTS.get(wanted) and LAYOUTS[wanted].kind not in ("rgb", "gbr"):
+            return wanted
+        if LAYOUTS[image.format.name].kind in ("rgb", "gbr") and "yuv420p" in offered:
+            return "yuv420p"  # every player shows it
+        best = find_best_pix_fmt_of_list([f for f in offered if f in LAYOUTS], wanted)[0]
+        return best.name if best else "yuv420p"
+
+    def _options(self) -> dict[str, str]:
+        encoding, crf = self._encoding, str(self._encoding.crf)
+        if self._encoder.endswith("nvenc"):
+            return {"cq": crf, "preset": "p4", "tune": "ull" if encoding.live else "hq"}
+        if self._encoder.endswith("qsv"):
+            return {"global_quality": crf}
+        if self._encoder == "libsvtav1":
+            return {"crf": str(round(encoding.crf * 63 / 51)), "preset": "10"}
+        options = {"crf": crf, "preset": encoding.preset}
+        if encoding.live:
+            options["tune"] = "zerolatency"
+        if self._encoder == "libx265":
+            options["x265-params"] = "log-level=error"
+        return options
+
+    def _fitted(self, image: av.VideoFrame) -> av.VideoFrame:
+        """``image`` in the size and format that the encoder was opened with."""
+        if (image.width, image.height) != self._size or image.format.name != self._stream.codec_context.pix_fmt:
+            pts, time_base = image.pts, image.time_base
+            image = image.reformat(*self._size, self._stream.codec_context.pix_fmt)
+            image.pts, image.time_base = pts, time_base
+        image.pict_type = 0  # the source's own choice of key frames is not the encoder's
+        return image
+
+    def _add_copies(self, container: av.container.OutputContainer) -> None:
+        self._copies: dict[int, Any] = {}
+        self._last_dts: dict[int, int] = {}
+        for stream in self._source.side_streams:
+            name = stream.codec_context.name if stream.codec_context else ""
+            if stream.type == "data" or not _takes(container, stream):
+                log.warning("%s: its %s stream (%s) cannot go into %s", self.name, stream.type, name, self._form)
+                continue
+            copy = container.add_stream_from_template(stream)
+            copy.metadata.update(stream.metadata)
+            self._copies[stream.index] = copy
+
+    def _copy_packets(self, container: av.container.OutputContainer) -> None:
+        packets = self._source.packets
+        while packets:
+            packet = packets.popleft()
+            index = packet.stream_index
+            copy = self._copies.get(index)
+            if copy is None or packet.dts <= self._last_dts.get(index, packet.dts - 1):
+                continue
+            self._last_dts[index] = packet.dts
+            packet.stream = copy
+            container.mux(packet)
+
+    def _mux(self, container: av.container.OutputContainer, packets: list[Any]) -> None:
+        for packet in packets:
+            container.mux(packet)
+
+
+def _takes(container: av.container.OutputContainer, stream: Any) -> bool:
+    return stream.codec_context is not None and stream.codec_context.codec.canonical_name in container.supported_codecs
+
+
+class ImageFolderSink(Sink):
+    """Each picture as an image file, named after the one it came from, or by its number as PNG.
+
+    Raises:
+        SinkError: a file is there already, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, overwrite: bool) -> None:
+        self.name, self._folder, self._overwrite = str(folder), folder, overwrite
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SinkError(f"{folder}: cannot be made ({error.strerror}); name another folder") from None
+
+    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        for item in items:
+            frame: Frame = item.enhanced.scene.frame
+            path = self._folder / (frame.name or f"{frame.index:06d}.png")
+            if path.suffix.lower() not in IMAGES:
+                path = path.with_suffix(".png")
+            if path.exists() and not self._overwrite:
+                raise SinkError(f"{path}: is there already; use --overwrite to replace it")
+            part = path.with_name(f".part.{path.name}")
+            try:
+                save_image(item.image, part)
+                os.replace(part, path)
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                raise SinkError(f"{path}: cannot be written ({error.strerror})") from None
+            yield item
+
+
+def save_image(image: av.VideoFrame, path: Path) -> None:
+    """Write ``image`` as the kind of file that ``path``'s suffix names, at high quality; raises OSError."""
+    import cv2
+
+    pixels = image.to_ndarray(format="bgr24")
+    ok, data = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    if not ok:
+        raise OSError(errno.EINVAL, f"not an image kind that can be written: {path.suffix}")
+    path.write_bytes(data.tobytes())

@@ -1,0 +1,341 @@
+"""Pictures in: a file, a folder of images, a pipe, a webcam or a camera's URL, decoded by PyAV.
+
+Out come ``Frame``s in the decoder's own pixel format with strictly increasing timestamps.  Packets of the other
+streams (sound, subtitles, data) are put aside in ``packets`` for the sink to copy.  Damaged packets are counted, not
+fatal.  A source is opened before anything is written, so that bad input costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import av.container
+import av.filter
+from av.codec.codec import find_best_pix_fmt_of_list
+
+from .errors import SourceError, redact
+from .planes import LAYOUTS
+from .types import Frame
+
+log = logging.getLogger(__name__)
+
+SCHEMES = {"rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "rtp", "srt"}
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv"}
+VIDEOS |= {".asf", ".flv", ".ogv", ".3gp", ".mxf", ".dav", ".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"}
+VIDEOS |= {".gif", ".y4m", ".nut", ".rm", ".f4v", ".dv"}
+_NATIVE = sorted(LAYOUTS)
+_JUMP = 1.0  # seconds: a timestamp that falls back by less is a stutter, by more a new clock
+
+
+class Source(Protocol):
+    """What the line needs of a source.  ``close`` it only when packets and streams are no longer looked at."""
+
+    name: str  # fit to be shown: no credentials
+    live: bool
+    rate: Fraction | None  # nominal frames a second
+    pixel_aspect: Fraction | None
+    side_streams: list[Any]  # av streams whose packets are put aside
+    packets: deque[Any]  # av.Packet, in demuxing order
+    metadata: dict[str, str]
+    frame_count: int  # 0 where unknown
+    corrupt: int  # packets that could not be decoded, so far
+
+    def frames(self) -> Generator[Frame, None, None]: ...
+
+    def close(self) -> None: ...
+
+
+def open_source(spec: str, rate: float = 25.0) -> Source:
+    """The source that ``spec`` names.
+
+    Args:
+        spec: a file, a folder of images, ``-`` (a pipe, MPEG-TS for one), ``webcam:N`` or /dev/videoN, or a URL; in
+            a URL ``{NAME}`` stands for the environment variable NAME.
+        rate: frames a second for a folder of images.
+
+    Raises:
+        SourceError: nothing there, nothing in it, or nothing that can be decoded.
+    """
+    if spec == "-":
+        return VideoSource("pipe:0", name="standard input")
+    if "://" in spec:
+        url = with_environment(spec)
+        scheme = url.split("://", 1)[0].lower()
+        if scheme not in SCHEMES:
+            raise SourceError(f"{redact(spec)}: unknown scheme {scheme!r}; use one of {', '.join(sorted(SCHEMES))}")
+        return VideoSource(url, name=redact(spec), live=True)
+    if match := re.fullmatch(r"webcam:(\d+)|/dev/video(\d+)", spec):
+        return _webcam(int(match[1] or match[2]))
+    path = Path(spec)
+    if path.is_dir():
+        return ImageFolder(path, rate)
+    if not path.exists():
+        raise SourceError(f"{spec}: no such file")
+    return VideoSource(f"file:{path}", name=spec)
+
+
+def with_environment(url: str) -> str:
+    """``url`` with every ``{NAME}`` replaced by that environment variable.
+
+    Raises:
+        SourceError: a variable is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise SourceError(f"{redact(url)}: the environment variable {match[1]} is not set")
+        return os.environ[match[1]]
+
+    return re.sub(r"\{(\w+)\}", value, url)
+
+
+def _webcam(number: int) -> VideoSource:
+    name, form = {
+        "linux": (f"/dev/video{number}", "v4l2"),
+        "darwin": (str(number), "avfoundation"),
+        "win32": (f"video={number}", "dshow"),
+    }.get(sys.platform, (f"/dev/video{number}", "v4l2"))
+    if form == "v4l2" and not Path(name).exists():
+        raise SourceError(f"{name}: no such webcam")
+    return VideoSource(name, name=f"webcam {number}", live=True, form=form)
+
+
+class VideoSource:
+    """A container with a video stream, from a file, a pipe, a device or the network.
+
+    Raises:
+        SourceError: it cannot be opened, or holds no video stream.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        live: bool = False,
+        form: str | None = None,
+        options: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.name, self.live = name, live
+        self.corrupt = 0
+        self.packets: deque[Any] = deque()
+        try:
+            self._container = av.open(url, "r", format=form, options=options or {}, timeout=timeout)
+        except (av.FFmpegError, ValueError) as error:  # str(error) would show the URL, password and all
+            reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
+            cure = "is it a video?" if isinstance(error, av.error.InvalidDataError) else "is it there and readable?"
+            raise SourceError(f"{name}: cannot be opened ({reason}); {cure}") from None
+        pictures = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not pictures:
+            self.close()
+            raise SourceError(f"{name}: holds no video stream")
+        self._stream = max(pictures, key=lambda s: (s.width or 0) * (s.height or 0))
+        if self._stream.codec_context is None:
+            self.close()
+            raise SourceError(f"{name}: no decoder for its video codec in this FFmpeg")
+        self.side_streams = [
+            s
+            for s in self._container.streams
+            if s.type in ("audio", "subtitle", "data") and s.codec_context is not None
+        ]
+        self.rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
+        self.pixel_aspect = self._stream.sample_aspect_ratio
+        self.metadata = dict(self._container.metadata)
+        self.frame_count = self._stream.frames or 0
+        if not self.frame_count and self._container.duration and self.rate and not live:
+            self.frame_count = round(self._container.duration / av.time_base * self.rate)
+        self._stream.thread_type = "SLICE" if live else "AUTO"  # frame threads hold frames back
+        self._time_base = self._stream.time_base or Fraction(1, 90_000)
+
+    @property
+    def container(self) -> av.container.InputContainer:
+        return self._container
+
+    @property
+    def stream(self) -> av.VideoStream:
+        return self._stream
+
+    def close(self) -> None:
+        self._container.close()
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """Every picture that can be decoded, in order.
+
+        Raises:
+            SourceError: there was not one.
+        """
+        index, clock = 0, _Clock(self._time_base, self.rate)
+        for packet in self._demuxed():
+            if packet.stream is not self._stream:
+                if packet.dts is not None:
+                    clock.move(packet)
+                    self.packets.append(packet)
+                continue
+            for image in self._decoded(packet):
+                yield self._frame(image, index, clock)
+                index += 1
+        if index == 0:
+            raise SourceError(f"{self.name}: not one frame could be decoded; is the file complete?")
+        if self.corrupt:
+            log.warning("%s: %d damaged packets were passed over", self.name, self.corrupt)
+
+    def _frame(self, image: av.VideoFrame, index: int, clock: _Clock) -> Frame:
+        rotation = round(image.rotation) % 360
+        if image.format.name not in LAYOUTS:
+            native = find_best_pix_fmt_of_list(_NATIVE, image.format.name)[0]
+            assert native is not None
+            image = image.reformat(format=native.name)
+        pts = clock.next(image.pts)
+        image.pts, image.time_base = pts, self._time_base
+        return Frame(image, index, pts, self._time_base, time.monotonic(), time.time(), rotation)
+
+    def _demuxed(self) -> Iterator[av.Packet[Any]]:
+        """Packets to the end of the file; a read error is counted and reading goes on where it can."""
+        wanted = [self._stream, *self.side_streams]
+        failures = 0
+        while True:
+            try:
+                for packet in self._container.demux(wanted):
+                    failures = 0
+                    if packet.is_corrupt:
+                        self.corrupt += 1
+                    yield packet
+                return
+            except av.error.EOFError:
+                return
+            except av.FFmpegError as error:
+                self.corrupt += 1
+                failures += 1
+                if self.live or failures > 50:
+                    log.warning("%s: reading ended early (%s)", self.name, error.strerror)
+                    yield from self._flushing()
+                    return
+
+    def _flushing(self) -> Iterator[av.Packet[Any]]:
+        packet: av.Packet[Any] = av.Packet()
+        packet.stream = self._stream
+        yield packet
+
+    def _decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
+        try:
+            return self._stream.decode(packet if packet.size else None)
+        except av.error.EOFError:  # flushed twice
+            return []
+        except av.FFmpegError:
+            self.corrupt += 1
+            return []
+
+
+def upright(frames: Iterable[Frame]) -> Generator[Frame, None, None]:
+    """Frames turned as a player would show them, without rotation; for outputs that draw beside the picture."""
+    turns = {90: ("transpose", "cclock"), 180: ("rotate", "PI"), 270: ("transpose", "clock")}
+    graph, key = None, None
+    for frame in frames:
+        image = frame.image
+        if not frame.rotation:
+            yield frame
+            continue
+        if key != (frame.rotation, image.width, image.height, image.format.name):
+            key = (frame.rotation, image.width, image.height, image.format.name)
+            graph = av.filter.Graph()
+            start = graph.add_buffer(
+                width=image.width, height=image.height, format=image.format, time_base=frame.time_base
+            )
+            graph.link_nodes(start, graph.add(*turns[frame.rotation]), graph.add("buffersink")).configure()
+        assert graph is not None
+        graph.vpush(image)
+        turned = graph.vpull()
+        turned.pts, turned.time_base = frame.pts, frame.time_base
+        yield replace(frame, image=turned, rotation=0)
+
+
+class _Clock:
+    """Makes timestamps strictly increasing, whatever the file says, and moves other streams' packets along."""
+
+    def __init__(self, time_base: Fraction, rate: Fraction | None) -> None:
+        self._time_base = time_base
+        self._step = max(1, round(1 / (rate or Fraction(25)) / time_base))
+        self._jump = round(_JUMP / time_base)
+        self._last: int | None = None
+        self._offset = 0
+
+    def next(self, pts: int | None) -> int:
+        if self._last is None:
+            self._last = pts if pts is not None else 0
+            return self._last
+        if pts is None:
+            pts = self._last + self._step
+        else:
+            pts += self._offset
+        if pts <= self._last:
+            if self._last - pts > self._jump:  # a clock set back: all that follows moves with it
+                self._offset += self._last + self._step - pts
+                pts = self._last + self._step
+            else:
+                pts = self._last + 1
+        self._last = pts
+        return pts
+
+    def move(self, packet: av.Packet[Any]) -> None:
+        if self._offset:
+            shift = round(self._offset * self._time_base / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+
+
+class ImageFolder:
+    """The images of a folder in name order, as a video of ``rate`` frames a second.
+
+    Raises:
+        SourceError: no images in it.
+    """
+
+    live = False
+
+    def __init__(self, folder: Path, rate: float) -> None:
+        self.name = str(folder)
+        self._files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES)
+        if not self._files:
+            raise SourceError(f"{folder}: holds no images; for a folder of videos use `stream-enhance batch`")
+        self.rate: Fraction | None = Fraction(rate).limit_denominator(1001)
+        self.pixel_aspect: Fraction | None = None
+        self.side_streams: list[Any] = []
+        self.packets: deque[Any] = deque()
+        self.metadata: dict[str, str] = {}
+        self.frame_count = len(self._files)
+        self.corrupt = 0
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def frames(self) -> Generator[Frame, None, None]:
+        assert self.rate is not None
+        time_base = 1 / self.rate
+        index = 0
+        for path in self._files:
+            try:
+                one = VideoSource(f"file:{path}", name=str(path))
+                frame = next(one.frames())
+                one.close()
+            except (SourceError, StopIteration):
+                self.corrupt += 1
+                log.warning("%s: not a readable image, passed over", path)
+                continue
+            frame.image.pts, frame.image.time_base = index, time_base
+            now = time.monotonic()
+            yield Frame(frame.image, index, index, time_base, now, time.time(), frame.rotation, path.name)
+            index += 1
+        if index == 0:
+            raise SourceError(f"{self.name}: not one image in it could be read")

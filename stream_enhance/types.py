@@ -1,0 +1,88 @@
+"""What travels down the line: each stage's output says what that stage added.
+
+``Frame`` leaves the source, ``Scene`` the detector, ``Enhanced`` the enhancer.  Arrays are struct-of-arrays, one row a
+face.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded picture, in the decoder's own pixel format."""
+
+    image: av.VideoFrame  # colour matrix, range, primaries and transfer are tags on it
+    index: int  # counts frames of this source from 0
+    pts: int  # strictly increasing, in time_base units
+    time_base: Fraction  # seconds a tick
+    captured_at: float  # seconds, time.monotonic(), when it was decoded
+    wall_time: float  # seconds since the epoch, when it was decoded
+    rotation: int = 0  # degrees counter-clockwise that a player turns it by to show it: 0, 90, 180 or 270
+    name: str = ""  # the file it came from, for a folder of images
+
+    @property
+    def seconds(self) -> float:
+        """Presentation time in seconds."""
+        return float(self.pts * self.time_base)
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The faces of one frame."""
+
+    xyxy: NDArray[np.float32]  # (n, 4) frame pixels: x1, y1, x2, y2
+    score: NDArray[np.float32]  # (n,) 0..1
+    track: NDArray[np.int64]  # (n,) id, stable through the run; -1 where there is none yet
+    points: NDArray[np.float32] | None  # (n, 5, 2) frame pixels, in crop.TEMPLATE's order, or None
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    @classmethod
+    def none(cls) -> Faces:
+        """No faces."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), None)
+
+    def take(self, rows: NDArray[Any]) -> Faces:
+        """The faces that ``rows`` (indices or a mask) picks."""
+        points = None if self.points is None else self.points[rows]
+        return Faces(self.xyxy[rows], self.score[rows], self.track[rows], points)
+
+    def to_supervision(self) -> Any:
+        """These faces as ``supervision.Detections`` (class 0, ``tracker_id`` set); supervision must be installed."""
+        import supervision
+
+        return supervision.Detections(
+            xyxy=self.xyxy.copy(),
+            confidence=self.score.copy(),
+            class_id=np.zeros(len(self), np.int64),
+            tracker_id=self.track.copy(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A frame and the faces in it."""
+
+    frame: Frame
+    faces: Faces
+
+
+@dataclass(frozen=True, slots=True)
+class Enhanced:
+    """A scene and what its faces became.  Row i of each array is a face that was enhanced."""
+
+    scene: Scene
+    faces: NDArray[np.int64]  # (m,) rows of scene.faces
+    originals: NDArray[np.uint8]  # (m, S, S, 3) RGB, the patches as they were
+    patches: NDArray[np.uint8]  # (m, S, S, 3) RGB, enhanced
+    to_frame: NDArray[np.float32]  # (m, 2, 3) patch pixels to frame pixels
+    cached: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))  # (m,) taken from the cache
