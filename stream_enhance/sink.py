@@ -206,10 +206,10 @@ class VideoSink(Sink):
         return SinkError(f"{self.name}: cannot be written ({error.strerror}){cure}{kept}")
 
     def _open(self, first: Rendered) -> av.container.OutputContainer:
-        options = {}
+        options: dict[str, str] = {}
         if self._form in ("mp4", "mov"):
             options = {"movflags": "+hybrid_fragmented+frag_keyframe", "video_track_timescale": self._timescale(first)}
-            options["min_frag_duration"] = "1000000"
+            options |= {"min_frag_duration": "1000000", "avoid_negative_ts": "disabled"}
         container = av.open(self._url, "w", format=self._form, options=options)
         self._written = True
         try:
