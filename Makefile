@@ -1,0 +1,38 @@
+# make demo: sets up, enhances the clip in the repository, says where the result is.
+# make test: sets up, runs every test this machine can run, says what it skipped.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# The tests of train/ need torch (several GB); `make test EXTRAS=dev` leaves them out.
+EXTRAS ?= dev,train,web
+
+.PHONY: demo test lint clean
+demo: $(VENV)/.runtime
+	$(BIN)/stream-enhance run tests/clips/demo.mp4 -o demo-out/demo.mp4 --overlay side_by_side --gallery demo-out/faces --report demo-out/report.json --overwrite
+	@echo "Original and enhanced side by side: demo-out/demo.mp4   best shot of each face: demo-out/faces/index.html"
+
+test: $(VENV)/.tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict stream_enhance
+
+clean:
+	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "python3-venv is missing; installing it"; apt-get update -q && apt-get install -q -y python3-venv || { echo "Install it with: sudo apt-get install python3-venv"; exit 2; }; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(BIN)/python pyproject.toml
+	@mkdir -p demo-out
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.tests: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@touch $@ $(VENV)/.runtime

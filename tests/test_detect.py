@@ -1,0 +1,119 @@
+import time
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from stream_enhance.card import Card
+from stream_enhance.detect import Detector, decode, suppress, to_input
+from stream_enhance.types import Frame
+
+CARD = Card(
+    name="fake", task="face-detection", size=320, dynamic=True, points=5, license="", data="", recipe="", commit="",
+    weights_sha256="",
+)  # fmt: skip
+
+
+class Bright:
+    """A network that finds the white square of a black picture, wherever it is: one cell, five points."""
+
+    card, fixed_size = CARD, None
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        self.shapes.append(batch.shape)
+        out = np.zeros((len(batch), 20, 3), np.float32)
+        for row, picture in zip(out, batch, strict=True):
+            rows, columns = np.nonzero(picture[0] > 0.9)
+            if len(rows) < 4:
+                continue
+            x0, x1, y0, y1 = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
+            row[:4, 0] = (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
+            row[4, 0] = 0.9
+            row[5:, 0] = np.tile([x0, y0, 1], 5)
+        return out
+
+
+def frame(x: int, y: int, side: int, size: tuple[int, int] = (640, 360), rotation: int = 0, index: int = 0) -> Frame:
+    picture = np.zeros((size[1], size[0], 3), np.uint8)
+    picture[y : y + side, x : x + side] = 255
+    image = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+    return Frame(image, index, index, Fraction(1, 25), time.monotonic(), time.time(), rotation)
+
+
+@pytest.mark.parametrize("size", [(640, 360), (360, 640), (1920, 1080), (321, 243), (97, 33)])
+def test_boxes_come_back_in_frame_pixels(size: tuple[int, int]) -> None:
+    side = min(size) // 3
+    x, y = size[0] // 2, size[1] // 4
+    faces = Detector(Bright()).find(frame(x, y, side, size))
+    tolerance = max(0.8, 1.5 * max(size) / 320)
+    assert np.allclose(faces.xyxy[0], [x, y, x + side, y + side], atol=tolerance)
+    assert faces.points is not None
+    assert np.allclose(faces.points[0], [x, y], atol=tolerance)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_the_network_sees_a_turned_frame_upright_and_boxes_come_back_as_coded(rotation: int) -> None:
+    session = Bright()
+    faces = Detector(session).find(frame(400, 60, 80, rotation=rotation))
+    assert np.allclose(faces.xyxy[0], [400, 60, 480, 140], atol=4)
+    upright = (320, 192) if rotation == 180 else (192, 320)
+    assert session.shapes[0][2:] == (upright[1], upright[0])
+
+
+def test_the_input_is_no_larger_than_the_picture_needs() -> None:
+    session = Bright()
+    Detector(session, size=640).find(frame(10, 10, 50, (1920, 1080)))
+    assert session.shapes == [(1, 3, 384, 640)]
+
+
+@pytest.mark.parametrize("tiles", [2, 3])
+def test_tiles_see_a_face_larger_and_give_it_once(tiles: int) -> None:
+    coarse = Detector(Bright(), size=320).find(frame(1500, 700, 11, (1920, 1080)))
+    fine = Detector(Bright(), size=320, tiles=tiles).find(frame(1500, 700, 11, (1920, 1080)))
+    assert len(coarse) == 0, "too small at this size for the fake network's four pixels"
+    assert len(fine) == 1
+    assert np.allclose(fine.xyxy[0], [1500, 700, 1511, 711], atol=6)
+
+
+def test_every_second_frame_is_detected_and_the_rest_follow() -> None:
+    session = Bright()
+    scenes = list(Detector(session, every=2)(frame(100 + 4 * i, 100, 60, index=i) for i in range(20)))
+    assert len(session.shapes) == 10
+    assert [len(s.faces) for s in scenes] == [1] * 20
+    assert {int(s.faces.track[0]) for s in scenes} == {1}
+    assert abs(float(scenes[19].faces.xyxy[0, 0]) - (100 + 4 * 19)) < 5
+
+
+def test_no_faces_and_fewer_than_there_are() -> None:
+    assert len(Detector(Bright()).find(frame(0, 0, 0))) == 0
+    rows = np.tile(np.array([[0, 0, 10, 10, 0.5]], np.float32), (50, 1))
+    rows[:, [0, 2]] += np.arange(50)[:, None] * 20
+    assert len(suppress(rows, 0.5)) == 50
+
+
+def test_suppress_keeps_the_best_of_what_overlaps() -> None:
+    rows = np.array([[0, 0, 10, 10, 0.5], [1, 0, 11, 10, 0.9], [30, 0, 40, 10, 0.4]], np.float32)
+    assert suppress(rows, 0.5)[:, 4].tolist() == pytest.approx([0.9, 0.4])
+
+
+def test_detect_exports_with_classes_have_no_points() -> None:
+    view = Detector(Bright()).views(frame(0, 0, 0))[0]
+    head = np.zeros((4 + 2, 5), np.float32)
+    head[:, 3] = [100, 80, 20, 10, 0.2, 0.8]
+    rows = decode(head, view, 0.5)
+    assert rows.shape == (1, 5)
+    assert rows[0, 4] == pytest.approx(0.8)
+
+
+def test_to_input_is_what_the_card_says() -> None:
+    card = CARD.model_copy(update={"scale": 127.5, "mean": (1.0, 1.0, 1.0), "std": (1.0, 1.0, 2.0)})
+    picture = np.zeros((4, 5, 3), np.uint8)
+    picture[..., 0], picture[..., 2] = 255, 255
+    batch = to_input([picture, picture], card)
+    assert batch.shape == (2, 3, 4, 5)
+    assert batch.dtype == np.float32
+    assert np.allclose(batch[0, :, 0, 0], [1.0, -1.0, 0.5])
