@@ -63,9 +63,7 @@ class Classical:
         luma = ycc[:, :, 0].astype(np.float32)
         if self._deblur != "none" and (found := motion(luma)) is not None:
             kernel, trust = found
-            # what noise is left after denoising decides how far the inverse may go
-            left = noise / 2 if self._denoise else noise
-            sharp = wiener(luma, kernel, left) if self._deblur == "wiener" else richardson_lucy(luma, kernel)
+            sharp = wiener(luma, kernel, noise) if self._deblur == "wiener" else richardson_lucy(luma, kernel)
             luma = cv2.addWeighted(sharp, trust, luma, 1 - trust, 0).astype(np.float32, copy=False)
         if self._low_light:
             before, luma = luma, brightened(luma)
@@ -195,7 +193,7 @@ def wiener(luma: Gray, kernel: Gray, noise: float) -> Gray:
     """
     pad = 2 * kernel.shape[0]
     wide, transfer = _padded(luma, kernel, pad)
-    ratio = max(0.01, (max(noise, 1.0) / max(float(luma.std()), 1.0)) ** 2)
+    ratio = max(0.03, (max(noise, 1.0) / max(float(luma.std()), 1.0)) ** 2)
     inverse = np.conj(transfer) / (np.abs(transfer) ** 2 + ratio)
     sharp = np.fft.irfft2(np.fft.rfft2(wide - luma.mean()) * inverse, s=wide.shape) * (1 + ratio) + luma.mean()
     return _calmed(sharp[pad:-pad, pad:-pad].astype(np.float32), luma)
