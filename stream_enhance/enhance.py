@@ -1,7 +1,8 @@
 """Face patches cut, enhanced in batches, and kept in a cache by track.
 
 ``Enhancer`` turns scenes into ``Enhanced``.  All faces of all waiting frames go through the network in one batch.  A
-face whose patch has hardly changed since its track was last enhanced is given that result again.  A face too small to
+face that has hardly changed since its track was last enhanced, but for a small shift, is given that result again, moved
+by that shift: so what the network does not see anew it does not make tremble either.  A face too small to
 be helped, or already large and sharp, is left alone; both are counted.
 """
 
@@ -23,13 +24,14 @@ from .types import Enhanced, Faces, Scene
 # (n, S, S, 3) uint8 RGB patches and (n,) frame pixels a patch pixel, to enhanced patches
 Network = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
 _THUMB = 32  # pixels; a face's likeness is judged at this size
+_REACH = 3  # thumb pixels a cached face may be shifted by
 
 
 @dataclass(slots=True)
 class Cached:
     """A track's last enhanced face."""
 
-    thumb: NDArray[np.float32]  # (_THUMB, _THUMB) grey
+    thumb: NDArray[np.uint8]  # (_THUMB, _THUMB) grey
     seconds: float  # stream time when it was enhanced
     patch: NDArray[np.uint8] | None = None  # None until its batch has run
 
@@ -98,7 +100,7 @@ class Enhancer:
         min_face: float = 12,
         max_face: float = 160,
         sharp: float = 120.0,
-        change: float = 5.0,
+        change: float = 10.0,
         keep: float = 0.5,
         max_faces: int = 0,
     ) -> None:
@@ -133,9 +135,11 @@ class Enhancer:
                 continue
             kept.append(i)
             job.originals.append(patch)
-            result, cached = self._remembered(int(faces.track[row]), patch, scene.frame.seconds)
+            result, shift = self._remembered(int(faces.track[row]), patch, scene.frame.seconds)
             job.results.append(result)
-            job.cached.append(cached)
+            job.cached.append(shift is not None)
+            if shift is not None:
+                to_frame[i, :, 2] += to_frame[i, :, :2] @ shift
         job.faces, job.to_frame = rows[kept], to_frame[kept]
         return job
 
@@ -153,18 +157,22 @@ class Enhancer:
             rows = np.sort(rows[order[: self.max_faces]])
         return rows
 
-    def _remembered(self, track: int, patch: NDArray[np.uint8], seconds: float) -> tuple[Cached, bool]:
-        """The track's last result if this patch has hardly changed since; else a new one, still to be computed."""
+    def _remembered(
+        self, track: int, patch: NDArray[np.uint8], seconds: float
+    ) -> tuple[Cached, NDArray[np.float32] | None]:
+        """The track's last result and its shift in patch pixels if this patch has hardly changed since.
+
+        Else a new one, still to be computed, and None.
+        """
         thumb = _thumb(patch)
         last = self._cache.get(track)
         if self.change and last and 0 <= seconds - last.seconds <= self.keep:
-            difference = np.abs(thumb - last.thumb)
-            parts = difference.reshape(4, _THUMB // 4, 4, _THUMB // 4).mean((1, 3))  # a blink is a change too
-            if parts.max() < self.change:
+            shift = _shift(last.thumb, thumb)
+            if _difference(last.thumb, thumb, shift) < self.change:
                 self.counts.from_cache += 1
-                return last, True
+                return last, shift * np.float32(self.size / _THUMB)
         self._cache[track] = Cached(thumb, seconds)
-        return self._cache[track], False
+        return self._cache[track], None
 
     def _fill(self, jobs: list[_Job]) -> None:
         """Compute every patch still missing, in batches over frames."""
@@ -204,6 +212,23 @@ def cut(scene: Scene, to_frame: NDArray[np.float32], size: int) -> NDArray[np.ui
     return crop.cut(planes.read(image, *region), crop.moved(to_frame, x0, y0), size)
 
 
-def _thumb(patch: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _thumb(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
     small = cv2.resize(patch, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+
+
+def _shift(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How far the face went from ``before`` to ``after``, thumb pixels x, y (Lucas and Kanade, IJCAI 1981)."""
+    centre = np.array([[[_THUMB / 2, _THUMB / 2]]], np.float32)
+    window = (_THUMB - 8, _THUMB - 8)
+    place, found, _ = cv2.calcOpticalFlowPyrLK(before, after, centre, centre.copy(), winSize=window, maxLevel=1)
+    shift = np.asarray((place - centre)[0, 0], np.float32)
+    return shift if found[0, 0] and np.abs(shift).max() <= _REACH else np.zeros(2, np.float32)
+
+
+def _difference(before: NDArray[np.uint8], after: NDArray[np.uint8], shift: NDArray[np.float32]) -> float:
+    """Mean grey levels by which the part of the face that changed most has changed: a blink is a change too."""
+    move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+    moved = cv2.warpAffine(before, move, (_THUMB, _THUMB), borderMode=cv2.BORDER_REPLICATE)
+    face = cv2.absdiff(after, moved)[6:30, 4:28]
+    return float(face.reshape(4, 6, 4, 6).mean((1, 3)).max())

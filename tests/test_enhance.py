@@ -2,6 +2,7 @@ import time
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 
 from stream_enhance.enhance import Enhancer
@@ -9,7 +10,7 @@ from stream_enhance.runtime import Channel
 from stream_enhance.types import Faces, Frame, Scene
 
 RNG = np.random.default_rng(1)
-TEXTURE = RNG.integers(60, 170, (360, 640, 3), np.uint8)
+TEXTURE = cv2.resize(RNG.integers(60, 170, (72, 128, 3), np.uint8), (640, 360), interpolation=cv2.INTER_CUBIC)
 
 
 class Brighter:
@@ -87,8 +88,16 @@ def test_the_cache_ends_with_time_with_change_and_with_the_setting() -> None:
     assert sum(network.batches) == 2
 
 
+def test_a_cached_face_is_pasted_where_the_face_went() -> None:
+    enhancer = Enhancer(Brighter(), keep=0.5)
+    moved = np.roll(TEXTURE, 3, axis=1)  # the picture went 3 pixels right, the box stayed
+    first, second = enhancer([scene(0, BOX), scene(1, BOX, picture=moved)])
+    assert second.cached.all()
+    assert np.allclose(second.to_frame[0, :, 2] - first.to_frame[0, :, 2], [3, 0], atol=0.4)
+
+
 def test_too_small_and_already_sharp_faces_are_left_alone_and_counted() -> None:
-    enhancer = Enhancer(Brighter(), min_face=16, max_face=100, sharp=50)
+    enhancer = Enhancer(Brighter(), min_face=16, max_face=100, sharp=5)
     (done,) = enhancer([scene(0, (10, 10, 20, 22), (200, 50, 360, 250), BOX)])
     assert done.faces.tolist() == [2]
     assert (enhancer.counts.too_small, enhancer.counts.sharp_enough) == (1, 1)
@@ -96,7 +105,7 @@ def test_too_small_and_already_sharp_faces_are_left_alone_and_counted() -> None:
 
 def test_a_large_but_blurred_face_is_enhanced() -> None:
     flat = np.full((360, 640, 3), 120, np.uint8)
-    (done,) = Enhancer(Brighter(), max_face=100, sharp=50)([scene(0, (200, 50, 360, 250), picture=flat)])
+    (done,) = Enhancer(Brighter(), max_face=100, sharp=5)([scene(0, (200, 50, 360, 250), picture=flat)])
     assert len(done.patches) == 1
 
 
