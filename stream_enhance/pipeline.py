@@ -26,7 +26,7 @@ from .enhance import Enhancer, Network, UNet
 from .errors import ModelError
 from .overlay import Overlay, Rendered
 from .runtime import Channel, Line, Stage
-from .sink import Encoding, Sink, open_sink
+from .sink import Encoding, Sink, VideoSink, open_sink
 from .source import Source, open_source, upright
 from .track import Tracker
 from .types import Enhanced
@@ -233,6 +233,8 @@ class Run:
 
     def __init__(self, pipeline: Pipeline, source: Source, sink: Sink | None, gallery: Gallery | None) -> None:
         self.source, self._sink, self._gallery, self._pipeline = source, sink, gallery, pipeline
+        if not isinstance(sink, VideoSink):  # nobody would take their packets away
+            source.side_streams.clear()
         self.detect, self.enhance, self.overlay = pipeline.detector(), pipeline.enhancer(), pipeline.overlay()
         self._ages: deque[float] = deque(maxlen=50_000)
         self.first_frame: float | None = None
@@ -283,7 +285,7 @@ class Run:
             self.seconds = time.monotonic() - self.started
             if self._gallery:
                 self._gallery.close()
-        if self._sink is not None:
+        if self._sink is not None and not self.line.cancelled:  # torn down: what there is keeps its temporary name
             self._sink.finish()
 
     @property

@@ -20,11 +20,14 @@ from typing import Any, Literal
 
 import av
 import av.container
+import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
 
+from . import planes
+from .copies import Copies
 from .errors import SinkError, redact
 from .overlay import Rendered
-from .planes import LAYOUTS
+from .planes import LAYOUTS, Layout
 from .source import IMAGES, SCHEMES, Source
 from .types import Frame
 
@@ -177,11 +180,12 @@ class VideoSink(Sink):
                 if container is None:
                     container = self._open(item)
                 self._mux(container, self._stream.encode(self._fitted(item.image)))
-                self._copy_packets(container)
+                self._copies.write()
                 yield item
             if container is not None:
                 self._mux(container, self._stream.encode(None))
-                self._copy_packets(container)
+                self._copies.write()
+                self._copies.tell()
         except av.FFmpegError as error:
             if container is not None:
                 with suppress(av.FFmpegError):  # the first error is the one to tell
@@ -214,7 +218,7 @@ class VideoSink(Sink):
         self._written = True
         try:
             self._add_video(container, first)
-            self._add_copies(container)
+            self._copies = Copies(container, self._source, self.name)
         except BaseException:
             container.close()
             raise
@@ -233,8 +237,11 @@ class VideoSink(Sink):
         rate = self._source.rate or Fraction(25)
         stream: Any = container.add_stream(self._encoder, rate=rate, options=self._options())
         context = stream.codec_context
-        stream.width, stream.height = image.width, image.height
         context.pix_fmt = self._pixel_format(context.codec, image)
+        self._shown = image.width, image.height
+        self._coded = stream.width, stream.height = _whole(self._shown, LAYOUTS[context.pix_fmt])
+        if self._coded != self._shown:
+            log.info("%s: padded to %dx%d, as its pixel format has no odd sides", self.name, *self._coded)
         context.time_base = stream.time_base = frame.time_base
         context.framerate = rate
         context.thread_count = encoding.threads
@@ -248,7 +255,7 @@ class VideoSink(Sink):
             context.max_b_frames = 0
         if frame.rotation:
             stream.set_display_rotation(frame.rotation)
-        self._stream, self._size = stream, (image.width, image.height)
+        self._stream = stream
 
     def _pixel_format(self, codec: Any, image: av.VideoFrame) -> str:
         wanted = self._encoding.pixel_format or image.format.name
@@ -277,44 +284,34 @@ class VideoSink(Sink):
 
     def _fitted(self, image: av.VideoFrame) -> av.VideoFrame:
         """``image`` in the size and format that the encoder was opened with."""
-        if (image.width, image.height) != self._size or image.format.name != self._stream.codec_context.pix_fmt:
-            pts, time_base = image.pts, image.time_base
-            image = image.reformat(*self._size, self._stream.codec_context.pix_fmt)
-            image.pts, image.time_base = pts, time_base
+        pts, time_base, form = image.pts, image.time_base, self._stream.codec_context.pix_fmt
+        if (image.width, image.height) != self._shown or image.format.name != form:
+            image = image.reformat(*self._shown, form)
+        if self._shown != self._coded:
+            image = _padded(image, *self._coded)
+        image.pts, image.time_base = pts, time_base
         image.pict_type = 0  # the source's own choice of key frames is not the encoder's
         return image
-
-    def _add_copies(self, container: av.container.OutputContainer) -> None:
-        self._copies: dict[int, Any] = {}
-        self._last_dts: dict[int, int] = {}
-        for stream in self._source.side_streams:
-            name = stream.codec_context.name if stream.codec_context else ""
-            if stream.type == "data" or not _takes(container, stream):
-                log.warning("%s: its %s stream (%s) cannot go into %s", self.name, stream.type, name, self._form)
-                continue
-            copy = container.add_stream_from_template(stream)
-            copy.metadata.update(stream.metadata)
-            self._copies[stream.index] = copy
-
-    def _copy_packets(self, container: av.container.OutputContainer) -> None:
-        packets = self._source.packets
-        while packets:
-            packet = packets.popleft()
-            index = packet.stream_index
-            copy = self._copies.get(index)
-            if copy is None or packet.dts <= self._last_dts.get(index, packet.dts - 1):
-                continue
-            self._last_dts[index] = packet.dts
-            packet.stream = copy
-            container.mux(packet)
 
     def _mux(self, container: av.container.OutputContainer, packets: list[Any]) -> None:
         for packet in packets:
             container.mux(packet)
 
 
-def _takes(container: av.container.OutputContainer, stream: Any) -> bool:
-    return stream.codec_context is not None and stream.codec_context.codec.canonical_name in container.supported_codecs
+def _whole(size: tuple[int, int], layout: Layout) -> tuple[int, int]:
+    """``size`` grown to whole chroma samples: encoders take no others."""
+    return tuple(-(-side >> shift) << shift for side, shift in zip(size, (layout.sx, layout.sy), strict=True))  # type: ignore[return-value]
+
+
+def _padded(image: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+    """``image`` grown to ``width`` x ``height``, its last column and row repeated."""
+    large = av.VideoFrame(width, height, image.format.name)
+    for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
+        setattr(large, tag, getattr(image, tag))
+    for i in range(len(image.planes)):
+        small, plane = planes.samples(image, i), planes.samples(large, i)
+        plane[:] = np.pad(small, [(0, plane.shape[axis] - small.shape[axis]) for axis in (0, 1)], mode="edge")
+    return large
 
 
 class ImageFolderSink(Sink):

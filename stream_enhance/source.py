@@ -37,6 +37,7 @@ VIDEOS |= {".asf", ".flv", ".ogv", ".3gp", ".mxf", ".dav", ".h264", ".264", ".h2
 VIDEOS |= {".gif", ".y4m", ".nut", ".rm", ".f4v", ".dv"}
 _NATIVE = sorted(LAYOUTS)
 _JUMP = 1.0  # seconds: a timestamp that falls back by less is a stutter, by more a new clock
+_SHORT = 0.5  # seconds missing at the end that are worth a warning
 
 
 class Source(Protocol):
@@ -130,6 +131,7 @@ class VideoSource:
     ) -> None:
         self.name, self.live = name, live
         self.corrupt = 0
+        self._reached = 0.0  # seconds, the end of the latest packet
         self.packets: deque[Any] = deque()
         try:
             self._container = av.open(url, "r", format=form, options=options or {}, timeout=timeout)
@@ -190,6 +192,15 @@ class VideoSource:
             raise SourceError(f"{self.name}: not one frame could be decoded; is the file complete?")
         if self.corrupt:
             log.warning("%s: %d damaged packets were passed over", self.name, self.corrupt)
+        if (missing := self._missing()) > _SHORT:
+            log.warning("%s: ends %.1f s before the length that its header gives; was it cut off?", self.name, missing)
+
+    def _missing(self) -> float:
+        """Seconds by which the last packet ends before the container says it would."""
+        if self.live or not self._container.duration:
+            return 0.0
+        end = ((self._container.start_time or 0) + self._container.duration) / av.time_base
+        return end - self._reached
 
     def _frame(self, image: av.VideoFrame, index: int, clock: _Clock) -> Frame:
         rotation = round(image.rotation) % 360
@@ -211,6 +222,10 @@ class VideoSource:
                     failures = 0
                     if packet.is_corrupt:
                         self.corrupt += 1
+                    if packet.pts is not None:
+                        self._reached = max(
+                            self._reached, float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                        )
                     yield packet
                 return
             except av.error.EOFError:
