@@ -1,0 +1,165 @@
+"""The line against the script a user would otherwise write with the same weights, interleaved, in one run.
+
+    python -m benchmarks.bench_line CLIP [--runs 3] [--frames 300]
+
+The script: ultralytics' predict at 640 on every frame, crop, U-Net a face at a time in torch, ``cv2.VideoWriter``.
+Each measurement has a process of its own and counts from the first frame to the closed file, models loaded.  Also
+given: the efficiency of the threads (frames a second over what the stages' own core-seconds would allow on these
+cores), and a bare transcode.  Needs the ``train`` extra for the script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+
+from benchmarks.conditions import conditions, interleaved, median, save
+from stream_enhance.config import Config, load
+from stream_enhance.pipeline import DETECTOR, UNET, Pipeline, default_model
+from stream_enhance.source import open_source
+
+VARIANTS = {
+    "script": ["--one", "script"],
+    "line": ["--one", "line"],
+    "line, as the script": [
+        *("--one", "line", "--set", "detector.size=640"),
+        *("--set", "detector.every=1", "--set", "enhancer.cache_change=0"),
+    ],
+    "transcode": ["--one", "transcode"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--one", choices=["script", "line", "transcode", "stages"], help=argparse.SUPPRESS)
+    parser.add_argument("--set", action="append", default=[])
+    given = parser.parse_args()
+    if given.one:
+        measure = {"script": script, "line": line, "transcode": transcode, "stages": stages}[given.one]
+        print(json.dumps(measure(given.clip, given.frames, load(None, given.set))))
+        return
+    print(json.dumps(conditions()))
+    common = [given.clip, "--frames", str(given.frames)]
+    variants = {name: [*common, *arguments] for name, arguments in VARIANTS.items()}
+    variants["stages"] = [*common, "--one", "stages"]
+    results = interleaved("benchmarks.bench_line", given.runs, variants)
+    base = median(results["script"], "fps")
+    table = {}
+    for name in VARIANTS:
+        fps = median(results[name], "fps")
+        table[name] = {"fps": round(fps, 1), "times the script": round(fps / base, 2)}
+        print(f"{name:22s} {fps:7.1f} frames/s   {fps / base:5.2f} x the script")
+    limit = median(results["stages"], "limit_fps")
+    efficiency = median(results["line"], "fps") / limit
+    print(f"the stages' own core-seconds allow {limit:.1f} frames/s; efficiency {efficiency:.2f}")
+    save("line", {"clip": Path(given.clip).name, "frames": given.frames, "runs": given.runs, "table": table}
+         | {"limit_fps": round(limit, 1), "efficiency": round(efficiency, 3), "raw": results})  # fmt: skip
+
+
+class First:
+    """The first ``count`` frames of a source."""
+
+    def __init__(self, source: Any, count: int) -> None:
+        self._source, self._count = source, count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def frames(self) -> Any:
+        yield from islice(self._source.frames(), self._count)
+
+
+def line(clip: str, frames: int, config: Config) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder, Pipeline(config) as pipeline:
+        report = pipeline.run(First(open_source(clip), frames), f"{folder}/out.mp4")
+    return {"fps": report.fps, "frames": report.frames_out, "faces": report.faces_enhanced} | {
+        "cached": report.faces_from_cache
+    }
+
+
+def script(clip: str, frames: int, config: Config) -> dict[str, Any]:
+    """What one would write in an hour: clear, sequential, and with the same weights."""
+    import cv2
+    import torch
+    from ultralytics import YOLO
+
+    from train.from_onnx import OnnxNetwork
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    detector = YOLO(str(config.detector.model or default_model(DETECTOR)), task="pose")
+    unet = OnnxNetwork(Path(config.enhancer.model or default_model(UNET))).eval()
+    capture = cv2.VideoCapture(clip)
+    width, height = int(capture.get(3)), int(capture.get(4))
+    faces = done = 0
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        writer = cv2.VideoWriter(f"{folder}/o.mp4", cv2.VideoWriter.fourcc(*"mp4v"), capture.get(5), (width, height))
+        started = 0.0
+        while done < frames:
+            ok, picture = capture.read()
+            if not ok:
+                break
+            found = detector.predict(picture, imgsz=640, verbose=False)[0].boxes.xyxy.int().tolist()
+            for x0, y0, x1, y1 in found:
+                x0, y0, x1, y1 = max(0, x0), max(0, y0), min(width, x1), min(height, y1)
+                if x1 <= x0 or y1 <= y0:
+                    continue
+                face = cv2.resize(picture[y0:y1, x0:x1], (256, 256), interpolation=cv2.INTER_CUBIC)
+                tensor = torch.from_numpy(face[:, :, ::-1].copy()).permute(2, 0, 1)[None].float() / 255
+                result = (unet(tensor)[0].permute(1, 2, 0) * 255).byte().numpy()[:, :, ::-1]
+                picture[y0:y1, x0:x1] = cv2.resize(result, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
+                faces += 1
+            writer.write(picture)
+            done += 1
+            started = started or time.perf_counter()  # the first frame loads the models
+        writer.release()
+        seconds = time.perf_counter() - started
+    return {"fps": (done - 1) / seconds, "frames": done, "faces": faces}
+
+
+def transcode(clip: str, frames: int, config: Config) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder, av.open(clip) as source, av.open(f"{folder}/o.mp4", "w") as sink:
+        video = source.streams.video[0]
+        video.thread_type = "AUTO"
+        options = {"crf": str(config.sink.crf), "preset": config.sink.preset}
+        stream = sink.add_stream("libx264", rate=video.average_rate, options=options)
+        stream.width, stream.height = video.width, video.height
+        started, done = time.perf_counter(), 0
+        for picture in islice(source.decode(video), frames):
+            picture.pict_type = 0
+            sink.mux(stream.encode(picture))
+            done += 1
+        sink.mux(stream.encode(None))
+        return {"fps": done / (time.perf_counter() - started), "frames": done}
+
+
+def stages(clip: str, frames: int, config: Config) -> dict[str, Any]:
+    """Core-seconds of each stage alone, and the frames a second they allow on all cores together."""
+    from stream_enhance.sink import Encoding, open_sink
+
+    cores = len(os.sched_getaffinity(0))
+    source = open_source(clip)
+    core_seconds = {}
+    with tempfile.TemporaryDirectory() as folder, Pipeline(config) as pipeline:
+        items: Any = islice(source.frames(), frames)
+        sink = open_sink(f"{folder}/out.mp4", source, Encoding(**config.sink.model_dump()), "")
+        todo = {"decode": lambda x: x, "detect": pipeline.detector(), "enhance": pipeline.enhancer()}
+        for name, stage in {**todo, "overlay": pipeline.overlay(), "encode": sink}.items():
+            started = time.process_time()
+            items = list(stage(items))
+            core_seconds[name] = time.process_time() - started
+    return {"limit_fps": len(items) / (sum(core_seconds.values()) / cores), **core_seconds}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+import threading
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from conftest import Models
+from media import FACE, luma_of, make_video, pictures_of, psnr, pts_of
+
+from stream_enhance import Config, Pipeline
+from stream_enhance.errors import ModelError
+from stream_enhance.pipeline import Report, Run
+from stream_enhance.source import open_source
+
+FACE_ROWS = slice(round(FACE[1]) - 6, round(FACE[1]) + 6)
+FACE_COLUMNS = slice(round(FACE[0]) - 6, round(FACE[0]) + 6)
+
+
+def balanced(report: Report) -> bool:
+    return report.frames_in == report.frames_out + report.frames_dropped
+
+
+def test_a_run_enhances_the_face_leaves_the_rest_and_says_what_it_did(
+    models: Models, clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    config = models.config(sink={"crf": 12}, overlay={"mark": False}, enhancer={"cache_change": 0})
+    with Pipeline(config) as pipeline:
+        report = pipeline.run(str(clip), str(out))
+    assert (report.frames_in, report.frames_out, report.frames_dropped) == (12, 12, 0)
+    assert report.faces_enhanced == 12
+    assert report.tracks == 1
+    assert set(report.stages) == {"source", "detect", "enhance", "overlay", "sink"}
+    assert set(report.latency_ms) == {"p50", "p95", "p99"}
+    assert {m["provider"] for m in report.models.values()} == {"cpu"}
+    for before, after in zip(luma_of(clip), luma_of(out), strict=True):
+        gain = after[FACE_ROWS, FACE_COLUMNS].mean() - before[FACE_ROWS, FACE_COLUMNS].mean()
+        assert gain > 15, "the tiny network brightens"
+        assert psnr(before[:, :40], after[:, :40]) > 42
+    assert pts_of(out) == pts_of(clip)
+
+
+def test_the_metadata_says_by_what_faces_were_changed(models: Models, clip: Path, tmp_path: Path) -> None:
+    for kind, word in (("unet", "ENHANCED"), ("classical", "classical"), ("none", "no face was changed")):
+        out = tmp_path / f"{kind}.mp4"
+        with Pipeline(models.config(enhancer={"kind": kind})) as pipeline:
+            pipeline.run(str(clip), str(out))
+        with av.open(str(out)) as container:
+            assert word in container.metadata["comment"]
+
+
+def test_frames_gives_finished_pictures_without_a_sink(models: Models, clip: Path) -> None:
+    with Pipeline(models.config()) as pipeline:
+        pictures = [p.image.to_ndarray(format="rgb24") for p in pipeline.frames(str(clip))]
+    originals = pictures_of(clip)
+    assert len(pictures) == len(originals) == 12
+    gain = pictures[5].astype(int)[FACE_ROWS, FACE_COLUMNS] - originals[5][FACE_ROWS, FACE_COLUMNS]
+    assert gain.mean() > 15
+
+
+@pytest.mark.timeout(20)
+def test_leaving_frames_early_ends_its_threads(models: Models, clip: Path) -> None:
+    before = threading.active_count()
+    with Pipeline(models.config()) as pipeline:
+        going = pipeline.frames(str(clip))
+        next(going)
+        going.close()
+        assert threading.active_count() == before
+
+
+def test_detections_become_supervisions(models: Models, clip: Path) -> None:
+    pytest.importorskip("supervision")
+    with Pipeline(models.config()) as pipeline:
+        picture = next(pipeline.frames(str(clip)))
+    detections = picture.enhanced.scene.faces.to_supervision()
+    assert len(detections) == 1
+    assert detections.tracker_id.tolist() == [1]
+
+
+class Endless:
+    """A clip that never ends, quick or slow."""
+
+    def __init__(self, clip: Path, live: bool = False, pause: float = 0.0) -> None:
+        self._source, self._pause = open_source(str(clip)), pause
+        self.live = live
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def frames(self) -> Generator[Any, None, None]:
+        from dataclasses import replace
+
+        first = next(self._source.frames())
+        for i in range(10_000_000):
+            image = first.image.reformat(format="yuv444p").reformat(format="yuv420p")
+            yield replace(first, image=image, index=i, pts=i * 512, captured_at=time.monotonic())
+            time.sleep(self._pause)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("how", ["stop", "cancel", "duration"])
+def test_every_frame_that_came_in_went_out_or_is_counted_dropped(
+    models: Models, clip: Path, tmp_path: Path, live: bool, how: str
+) -> None:
+    def watch(run: Run) -> None:
+        if run.done > 20:
+            {"stop": run.stop, "cancel": run.cancel, "duration": lambda: None}[how]()
+
+    with Pipeline(models.config()) as pipeline:
+        limit = 1.0 if how == "duration" else None
+        report = pipeline.run(Endless(clip, live), str(tmp_path / "out.mp4"), duration=limit, watch=watch)
+    assert balanced(report)
+    assert report.frames_out > 0
+    if how == "stop" and not live:
+        assert report.frames_dropped == 0
+    if live and how != "cancel":
+        assert report.frames_dropped > 0, "a source this quick must lose frames, and only where they are counted"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("stage", ["detector", "enhancer", "overlay"])
+def test_an_error_in_any_stage_reaches_run_and_nothing_is_left_running(
+    models: Models, clip: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Pipeline):
+        pass
+
+    def breaks(self: Pipeline) -> Callable[[Any], Generator[Any, None, None]]:
+        def run(items: Any) -> Generator[Any, None, None]:
+            yield from ()
+            for _ in items:
+                raise RuntimeError("boom")
+
+        run.counts = run.detected = run.tracks = None  # type: ignore[attr-defined]
+        return run
+
+    monkeypatch.setattr(Broken, stage, breaks)
+    before = threading.active_count()
+    with Broken(models.config()) as pipeline, pytest.raises(RuntimeError, match="boom") as raised:
+        pipeline.run(str(clip), str(tmp_path / "out.mp4"))
+    assert "in stage" in raised.value.__notes__[0]
+    assert threading.active_count() == before
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_one_pipeline_runs_many_sources(models: Models, tmp_path: Path) -> None:
+    with Pipeline(models.config()) as pipeline:
+        for i, count in enumerate((3, 5)):
+            source = make_video(tmp_path / f"in{i}.mp4", frames=count)
+            assert pipeline.run(str(source), str(tmp_path / f"out{i}.mp4")).frames_out == count
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nowhere\.onnx: no such model file"):
+        Pipeline(Config.model_validate({"detector": {"model": str(tmp_path / "nowhere.onnx")}}))
+
+
+def test_a_provider_that_cannot_be_had_is_an_error_not_the_cpu(models: Models) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(ModelError, match="cuda"):
+        Pipeline(models.config().model_copy(update={"provider": "cuda"}))
+
+
+def test_the_gallery_has_each_track(models: Models, clip: Path, tmp_path: Path) -> None:
+    with Pipeline(models.config()) as pipeline:
+        pipeline.run(str(clip), str(tmp_path / "out.mp4"), gallery=tmp_path / "faces")
+    assert (tmp_path / "faces" / "index.html").is_file()
+    assert len(list((tmp_path / "faces").glob("*.png"))) >= 2
+
+
+@pytest.mark.parametrize("mode", ["panel", "side_by_side"])
+def test_modes_that_draw_beside_the_picture_make_a_larger_one(
+    models: Models, clip: Path, tmp_path: Path, mode: str
+) -> None:
+    out = tmp_path / "out.mp4"
+    with Pipeline(models.config(overlay={"mode": mode})) as pipeline:
+        pipeline.run(str(clip), str(out))
+    shape = pictures_of(out)[0].shape
+    assert (shape[1] == 320) if mode == "side_by_side" else (shape[0] > 120)
+    assert np.isfinite(shape).all()
