@@ -57,15 +57,18 @@ def cli() -> None:
 @click.option("--report", type=click.Path(dir_okay=False), help="Write what was done as JSON.")
 @click.option("--gallery", type=click.Path(file_okay=False, path_type=Path), help="Folder for each face's best shot.")
 @click.option("--duration", metavar="TIME", help="End after, e.g. 20s or 5m.")
+@click.option("--max-age", metavar="TIME", help="Of a camera's frames when written, e.g. 300ms.")
+@click.option("--wait", is_flag=True, help="Keep trying where a camera cannot be reached at first.")
 @_shared
 def run(source: str, sink: str, report: str | None, gallery: Path | None, duration: str | None, **given: Any) -> None:
     """Enhance SOURCE: a video, a folder of images, - for a pipe, webcam:N, or a camera's URL."""
     from .config import load
-    from .pipeline import Pipeline
+    from .pipeline import Pipeline, open_with
 
     config = load(given["config"], _overrides(given))
     limit = seconds_of(duration) if duration else None
     report_path = _writable(report)
+    opened = open_with(config, source)  # a camera connects while the networks are loaded
     with stop_signals() as stopped, Pipeline(config) as pipeline:
         from .progress import Progress
 
@@ -80,7 +83,7 @@ def run(source: str, sink: str, report: str | None, gallery: Path | None, durati
 
         try:
             done = pipeline.run(
-                source, sink, overwrite=given["overwrite"], gallery=gallery, duration=limit, watch=watch
+                opened, sink, overwrite=given["overwrite"], gallery=gallery, duration=limit, watch=watch
             )
         finally:
             progress.close()
@@ -91,8 +94,78 @@ def run(source: str, sink: str, report: str | None, gallery: Path | None, durati
         sys.exit(stopped.code)
 
 
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@_shared
+def batch(folder: Path, output: Path, **given: Any) -> None:
+    """Enhance every video below FOLDER that an earlier batch has not done.
+
+    Ctrl-C finishes the video in hand; a second one leaves it for the next batch.
+    """
+    from .batch import enhance_folder, table
+    from .config import load
+    from .pipeline import Pipeline
+    from .progress import Progress
+
+    config = load(given["config"], _overrides(given))
+    items = []
+    with stop_signals() as stopped, Pipeline(config) as pipeline:
+        progress = Progress(quiet=given["quiet"], json_lines=given["log_json"])
+
+        def watch(going: Any) -> None:
+            progress.show(going)
+            if stopped.count > 1 or stopped.code == 128 + signal.SIGTERM:
+                going.cancel()
+
+        for item in enhance_folder(
+            pipeline,
+            folder,
+            output,
+            overwrite=given["overwrite"],
+            watch=watch,
+            stopping=lambda: stopped.count > 0,
+        ):
+            progress.close()
+            items.append(item)
+            if item.report:
+                progress.told(item.report, str(output / item.output))
+            elif item.error:
+                log.error("%s", "; ".join(_one_line(error) for error in _each(item.error)))
+            progress = Progress(quiet=given["quiet"], json_lines=given["log_json"])
+    if not given["quiet"] and not given["log_json"]:
+        click.echo(table(items))
+    if stopped.code:
+        sys.exit(stopped.code)
+    sys.exit(1 if any(item.error for item in items) else 0)
+
+
+@cli.command()
+@click.argument("source")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def probe(source: str, as_json: bool) -> None:
+    """Say what is in SOURCE, and what an enhanced copy would lose."""
+    from .probe import look_at, told
+
+    found = look_at(source)
+    click.echo(json.dumps(found, indent=2) if as_json else told(found))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def doctor(as_json: bool) -> None:
+    """Say what this installation can use, what is missing, and the command that mends it."""
+    from .doctor import examine, told
+
+    found = examine()
+    click.echo(json.dumps(found, indent=2) if as_json else told(found))
+    sys.exit(0 if found["ready"] else 1)
+
+
 def _overrides(given: dict[str, Any]) -> list[str]:
     named = {"enhancer.kind": given["enhancer"], "overlay.mode": given["overlay"], "overlay.scale": given["scale"]}
+    named["live.max_age"] = seconds_of(given["max_age"]) if given.get("max_age") else None
+    named["live.wait"] = "true" if given.get("wait") else None
     return [*given["overrides"], *(f"{key}={value}" for key, value in named.items() if value is not None)]
 
 
@@ -189,7 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
         log.error("%s", error)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except BaseExceptionGroup as group:
-        for each in group.exceptions:
+        for each in _each(group):
             log.error("%s", _one_line(each))
         sys.exit(2 if all(isinstance(e, InputError) for e in group.exceptions) else 1)
     except Exception as error:
@@ -198,6 +271,10 @@ def main(arguments: list[str] | None = None) -> None:
             log.error("", exc_info=error)
         sys.exit(1)
     sys.exit(0)
+
+
+def _each(error: BaseException) -> tuple[BaseException, ...]:
+    return error.exceptions if isinstance(error, BaseExceptionGroup) else (error,)
 
 
 def _one_line(error: BaseException) -> str:

@@ -16,6 +16,9 @@ from .source import Source
 
 log = logging.getLogger(__name__)
 
+_TRANSPORT = {"aac", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "opus", "dvb_subtitle", "dvb_teletext"}
+_TAKEN = {"mpegts": _TRANSPORT | {"hdmv_pgs_subtitle"}}  # muxers that FFmpeg has no list of codecs for
+
 
 class Copies:
     """The streams of ``source`` that ``container`` can hold, added to it.
@@ -71,6 +74,7 @@ def why_not(container: av.container.OutputContainer, stream: Any) -> str:
     what = f"its {stream.type} stream {stream.index} ({context.name if context else 'unknown codec'})"
     if stream.type == "audio" and context and not context.sample_rate:
         return f"{what} is damaged and was left out"
-    if stream.type == "data" or context is None or context.codec.canonical_name not in container.supported_codecs:
+    taken = _TAKEN.get(container.format.name) or container.supported_codecs
+    if stream.type == "data" or context is None or context.codec.canonical_name not in taken:
         return f"{what} cannot go into {container.format.name}"
     return ""

@@ -74,7 +74,10 @@ def encoder_names(codec: Codec, hardware: Hardware) -> list[str]:
 def opens(name: str) -> bool:
     """Whether the encoder ``name`` is there and starts on this machine."""
     try:
+        os.environ.setdefault("SVT_LOG", "1")  # errors only; it prints pages otherwise
         context = av.CodecContext.create(name, "w")
+        if name == "libx265":
+            context.options = {"x265-params": "log-level=error"}
         context.width, context.height, context.pix_fmt = 320, 240, "yuv420p"  # type: ignore[attr-defined]
         context.time_base, context.framerate = Fraction(1, 25), Fraction(25)  # type: ignore[attr-defined]
         context.open()
@@ -89,6 +92,7 @@ def choose_encoder(codec: Codec, hardware: Hardware) -> str:
     Raises:
         SinkError: the named hardware's encoder does not start here.
     """
+    os.environ.setdefault("SVT_LOG", "1")  # errors only; it prints pages otherwise
     names = encoder_names(codec, hardware)
     for name in names[:-1]:
         if opens(name):
@@ -96,6 +100,18 @@ def choose_encoder(codec: Codec, hardware: Hardware) -> str:
     if hardware in ("nvenc", "qsv") and not opens(names[-1]):
         raise SinkError(f"encoder {names[-1]} does not start on this machine; use sink.hardware=none")
     return names[-1]
+
+
+def pixel_format(codec: Any, source: str, wanted: str = "") -> str:
+    """The format that the encoder ``codec`` is given for pictures in ``source``: the same where it takes it."""
+    wanted = wanted or source
+    offered = [f.name for f in codec.video_formats or []]
+    if wanted in offered and LAYOUTS.get(wanted) and LAYOUTS[wanted].kind not in ("rgb", "gbr"):
+        return wanted
+    if LAYOUTS[source].kind in ("rgb", "gbr") and "yuv420p" in offered:
+        return "yuv420p"  # every player shows it
+    best = find_best_pix_fmt_of_list([f for f in offered if f in LAYOUTS], wanted)[0]
+    return best.name if best else "yuv420p"
 
 
 def open_sink(spec: str, source: Source, encoding: Encoding, comment: str, overwrite: bool = False) -> Sink:
@@ -237,7 +253,7 @@ class VideoSink(Sink):
         rate = self._source.rate or Fraction(25)
         stream: Any = container.add_stream(self._encoder, rate=rate, options=self._options())
         context = stream.codec_context
-        context.pix_fmt = self._pixel_format(context.codec, image)
+        context.pix_fmt = pixel_format(context.codec, image.format.name, encoding.pixel_format)
         self._shown = image.width, image.height
         self._coded = stream.width, stream.height = _whole(self._shown, LAYOUTS[context.pix_fmt])
         if self._coded != self._shown:
@@ -256,16 +272,6 @@ class VideoSink(Sink):
         if frame.rotation:
             stream.set_display_rotation(frame.rotation)
         self._stream = stream
-
-    def _pixel_format(self, codec: Any, image: av.VideoFrame) -> str:
-        wanted = self._encoding.pixel_format or image.format.name
-        offered = [f.name for f in codec.video_formats or []]
-        if wanted in offered and LAYOUTS.get(wanted) and LAYOUTS[wanted].kind not in ("rgb", "gbr"):
-            return wanted
-        if LAYOUTS[image.format.name].kind in ("rgb", "gbr") and "yuv420p" in offered:
-            return "yuv420p"  # every player shows it
-        best = find_best_pix_fmt_of_list([f for f in offered if f in LAYOUTS], wanted)[0]
-        return best.name if best else "yuv420p"
 
     def _options(self) -> dict[str, str]:
         encoding, crf = self._encoding, str(self._encoding.crf)
