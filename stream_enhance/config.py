@@ -26,6 +26,17 @@ class SourceConfig(_Section):
     rate: float = Field(25.0, gt=0, le=1000)  # frames a second, for a folder of images
 
 
+class LiveConfig(_Section):
+    transport: Literal["auto", "tcp", "udp"] = "auto"  # of RTSP
+    timeout: float = Field(5.0, gt=0, le=120)  # seconds to open a connection
+    stall: float = Field(4.0, gt=0, le=600)  # seconds without a picture until a connection is given up
+    retry: float = Field(1.0, gt=0, le=3600)  # seconds, the longest pause between attempts
+    idle_rate: float = Field(2.0, gt=0, le=30)  # NO SIGNAL pictures a second
+    wait: bool = False  # keep trying where the very first connection fails
+    hwaccel: str = ""  # FFmpeg's name of a decoding device, e.g. cuda or vaapi; "": the CPU
+    max_age: float = Field(0.5, gt=0, le=60)  # seconds a frame may be old when it is written
+
+
 class DetectorConfig(_Section):
     model: str | None = None  # ONNX file; None: the one that comes with the package
     size: int = Field(0, ge=0, le=8192)  # pixels of the long side; 0: as the model's card says
@@ -81,6 +92,7 @@ class Config(_Section):
     """Everything that can be set."""
 
     source: SourceConfig = SourceConfig()
+    live: LiveConfig = LiveConfig()
     detector: DetectorConfig = DetectorConfig()
     tracker: TrackerConfig = TrackerConfig()
     enhancer: EnhancerConfig = EnhancerConfig()

@@ -70,6 +70,9 @@ class Detector:
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
         since = 0
         for frame in frames:
+            if frame.no_signal:
+                yield Scene(frame, Faces.none())
+                continue
             if since % self.every == 0:
                 faces = self._tracker.update(self.find(frame), frame.seconds)
                 since = 0

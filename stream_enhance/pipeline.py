@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import __version__
 from .backends import Session, open_session
@@ -24,6 +25,8 @@ from .config import Config
 from .detect import Detector
 from .enhance import Enhancer, Network, UNet
 from .errors import ModelError
+from .govern import Admission, Governor
+from .live import LiveOptions, LiveSource
 from .overlay import Overlay, Rendered
 from .runtime import Channel, Line, Stage
 from .sink import Encoding, Sink, VideoSink, open_sink
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 DETECTOR, UNET = "yolov8n-face.onnx", "unet.onnx"
 _WAITING = 4  # pictures queued in front of each stage
+_WAITING_LIVE = 16  # between a camera's decoder and the first stage, where age, not number, is what bounds them
 
 
 def default_model(name: str) -> Path:
@@ -50,6 +54,11 @@ def default_model(name: str) -> Path:
         if path.is_file():
             return path
     raise ModelError(f"{name}: not in this installation; name a model file with detector.model or enhancer.model")
+
+
+def open_with(config: Config, source: str) -> Source:
+    """The source of that name, as ``config`` would have it; see ``open_source``."""
+    return open_source(source, config.source.rate, LiveOptions(**config.live.model_dump(exclude={"max_age"})))
 
 
 @dataclass
@@ -73,9 +82,15 @@ class Report:
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     models: dict[str, dict[str, str]] = field(default_factory=dict)
     version: str = __version__
+    # of cameras only:
+    age_ms: dict[str, float] | None = None  # of a frame when it has been written, since it was decoded
+    frames_no_signal: int | None = None  # NO SIGNAL pictures; counted in frames_in and frames_out too
+    reconnects: int | None = None
+    states: list[list[Any]] | None = None  # [seconds, state] each
+    quality: list[list[Any]] | None = None  # [seconds, step] each time some was given up or taken back; see govern
 
     def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        return {key: value for key, value in self.__dict__.items() if value is not None or key == "first_frame_s"}
 
 
 class Pipeline:
@@ -159,9 +174,11 @@ class Pipeline:
         Raises:
             SourceError, SinkError: one of them cannot be used.
         """
-        opened = open_source(source, self.config.source.rate) if isinstance(source, str) else source
+        opened = open_with(self.config, source) if isinstance(source, str) else source
         run = None
         try:
+            if isinstance(opened, LiveSource):
+                opened.ready()
             shots = None
             if gallery:
                 from .gallery import Gallery
@@ -182,15 +199,19 @@ class Pipeline:
         Raises:
             SourceError: the source cannot be used.
         """
-        opened = open_source(source, self.config.source.rate) if isinstance(source, str) else source
+        opened = open_with(self.config, source) if isinstance(source, str) else source
+        if isinstance(opened, LiveSource):
+            opened.ready()
         run = Run(self, opened, None, None)
         out: Channel[Rendered] = run.line.channels[-1]
         run.line.start()
         try:
-            yield from out
+            for item in out:
+                run.went(item)
+                yield item
             run.line.join()
         finally:
-            run.line.cancel()
+            run.cancel()
             for worker in run.line.workers:
                 worker.thread.join(10)
             if not run.alive:
@@ -239,19 +260,27 @@ class Run:
         self._ages: deque[float] = deque(maxlen=50_000)
         self.first_frame: float | None = None
         stages: dict[str, Stage] = {
-            "detect": self._upright if pipeline.config.overlay.mode != "inplace" else self.detect,
+            "detect": self._detected,
             "enhance": self.enhance,
             "overlay": self._overlaid if gallery else self.overlay,
         }
         if sink is not None:
             stages["sink"] = self._sunk
-        first: Channel[Any] = Channel(2, "drop_oldest") if source.live else Channel(_WAITING)
+        first: Channel[Any] = Channel(_WAITING_LIVE, "drop_oldest") if source.live else Channel(_WAITING)
         rest: list[Channel[Any]] = [Channel(2 if source.live else _WAITING) for _ in range(3)]
         self.line = Line(source.frames(), stages, [first, *rest])
-        self.started = time.monotonic()
+        self.started = source.started if isinstance(source, LiveSource) else time.monotonic()
+        if source.live:
+            max_age = pipeline.config.live.max_age
+            self.governor = Governor(self.detect, self.enhance, max_age)
+            self.admission = Admission(max_age, lambda: self.line.cancelled, self.governor.waited)
 
-    def _upright(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
-        yield from self.detect(upright(frames))
+    def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
+        if self.source.live:
+            frames = self.admission(frames)
+        if self._pipeline.config.overlay.mode != "inplace":
+            frames = upright(frames)
+        yield from self.detect(frames)
 
     def _overlaid(self, items: Iterable[Enhanced]) -> Generator[Rendered, None, None]:
         assert self._gallery is not None
@@ -265,11 +294,18 @@ class Run:
     def _sunk(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         assert self._sink is not None
         for item in self._sink(items):
-            now = time.monotonic()
-            if self.first_frame is None:
-                self.first_frame = now - self.started
-            self._ages.append(now - item.enhanced.scene.frame.captured_at)
+            self.went(item)
             yield item
+
+    def went(self, item: Rendered) -> None:
+        """``item`` has left the line."""
+        now = time.monotonic()
+        if self.first_frame is None:
+            self.first_frame = now - self.started
+        if not item.enhanced.scene.frame.no_signal:
+            self._ages.append(now - item.enhanced.scene.frame.captured_at)
+        if self.source.live:
+            self.admission.left()
 
     def go(self, duration: float | None = None, watch: Callable[[Run], None] = lambda run: None) -> None:
         """Run to the end; raise what any stage raised."""
@@ -279,7 +315,7 @@ class Run:
                 self.line.workers[-1].thread.join(0.2)
                 watch(self)
                 if duration is not None and time.monotonic() - self.started >= duration:
-                    self.line.stop()
+                    self.stop()
             self.line.join()
         finally:
             self.seconds = time.monotonic() - self.started
@@ -305,10 +341,14 @@ class Run:
     def stop(self) -> None:
         """End the source; what is in flight is still written."""
         self.line.stop()
+        if isinstance(self.source, LiveSource):
+            self.source.stop()
 
     def cancel(self) -> None:
         """Tear down now."""
         self.line.cancel()
+        if isinstance(self.source, LiveSource):
+            self.source.stop()
 
     def report(self) -> Report:
         """What the run did.  Every frame that came in went out or was dropped."""
@@ -345,4 +385,17 @@ class Run:
                 for name, worker in workers.items()
             },
             models=self._pipeline.models,
+            **self._live_report(ages),
         )
+
+    def _live_report(self, ages: NDArray[np.float64]) -> dict[str, Any]:
+        """What only a camera's report holds."""
+        if not isinstance(self.source, LiveSource):
+            return {}
+        return {
+            "age_ms": {f"p{p}": round(float(np.percentile(ages, p)), 2) for p in (50, 95, 99)},
+            "frames_no_signal": self.source.no_signal_frames,
+            "reconnects": self.source.reconnects,
+            "states": [list(entry) for entry in self.source.states],
+            "quality": [[round(at - self.started, 3), step] for at, step in self.governor.steps],
+        }

@@ -17,7 +17,8 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 import av
 import av.container
@@ -27,6 +28,9 @@ from av.codec.codec import find_best_pix_fmt_of_list
 from .errors import SourceError, redact
 from .planes import LAYOUTS
 from .types import Frame
+
+if TYPE_CHECKING:
+    from .live import LiveOptions
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +62,21 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def open_source(spec: str, rate: float = 25.0) -> Source:
+def open_source(spec: str, rate: float = 25.0, live: LiveOptions | None = None) -> Source:
     """The source that ``spec`` names.
 
     Args:
         spec: a file, a folder of images, ``-`` (a pipe, MPEG-TS for one), ``webcam:N`` or /dev/videoN, or a URL; in
             a URL ``{NAME}`` stands for the environment variable NAME.
         rate: frames a second for a folder of images.
+        live: how to hold on to a camera.
 
     Raises:
-        SourceError: nothing there, nothing in it, or nothing that can be decoded.
+        SourceError: nothing there, nothing in it, or nothing that can be decoded.  A camera is connected to in the
+            background: its ``ready`` raises.
     """
+    from .live import LiveSource
+
     if spec == "-":
         return VideoSource("pipe:0", name="standard input")
     if "://" in spec:
@@ -76,9 +84,11 @@ def open_source(spec: str, rate: float = 25.0) -> Source:
         scheme = url.split("://", 1)[0].lower()
         if scheme not in SCHEMES:
             raise SourceError(f"{redact(spec)}: unknown scheme {scheme!r}; use one of {', '.join(sorted(SCHEMES))}")
-        return VideoSource(url, name=redact(spec), live=True)
+        if scheme in ("http", "https") and Path(urlsplit(url).path).suffix.lower() in VIDEOS - {".mjpg", ".mjpeg"}:
+            return VideoSource(url, name=redact(spec))  # a recording
+        return LiveSource(url, redact(spec), live)
     if match := re.fullmatch(r"webcam:(\d+)|/dev/video(\d+)", spec):
-        return _webcam(int(match[1] or match[2]))
+        return _webcam(int(match[1] or match[2]), live)
     path = Path(spec)
     if path.is_dir():
         return ImageFolder(path, rate)
@@ -102,7 +112,9 @@ def with_environment(url: str) -> str:
     return re.sub(r"\{(\w+)\}", value, url)
 
 
-def _webcam(number: int) -> VideoSource:
+def _webcam(number: int, live: LiveOptions | None) -> Source:
+    from .live import LiveSource
+
     name, form = {
         "linux": (f"/dev/video{number}", "v4l2"),
         "darwin": (str(number), "avfoundation"),
@@ -110,7 +122,7 @@ def _webcam(number: int) -> VideoSource:
     }.get(sys.platform, (f"/dev/video{number}", "v4l2"))
     if form == "v4l2" and not Path(name).exists():
         raise SourceError(f"{name}: no such webcam")
-    return VideoSource(name, name=f"webcam {number}", live=True, form=form)
+    return LiveSource(name, f"webcam {number}", live, form)
 
 
 class VideoSource:
@@ -204,10 +216,7 @@ class VideoSource:
 
     def _frame(self, image: av.VideoFrame, index: int, clock: _Clock) -> Frame:
         rotation = round(image.rotation) % 360
-        if image.format.name not in LAYOUTS:
-            native = find_best_pix_fmt_of_list(_NATIVE, image.format.name)[0]
-            assert native is not None
-            image = image.reformat(format=native.name)
+        image = native(image)
         pts = clock.next(image.pts)
         image.pts, image.time_base = pts, self._time_base
         return Frame(image, index, pts, self._time_base, time.monotonic(), time.time(), rotation)
@@ -251,6 +260,15 @@ class VideoSource:
         except av.FFmpegError:
             self.corrupt += 1
             return []
+
+
+def native(image: av.VideoFrame) -> av.VideoFrame:
+    """``image`` in its own format, or in the nearest whose planes can be read and changed."""
+    if image.format.name in LAYOUTS:
+        return image
+    nearest = find_best_pix_fmt_of_list(_NATIVE, image.format.name)[0]
+    assert nearest is not None
+    return image.reformat(format=nearest.name)
 
 
 def upright(frames: Iterable[Frame]) -> Generator[Frame, None, None]:

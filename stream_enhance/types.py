@@ -27,6 +27,7 @@ class Frame:
     wall_time: float  # seconds since the epoch, when it was decoded
     rotation: int = 0  # degrees counter-clockwise that a player turns it by to show it: 0, 90, 180 or 270
     name: str = ""  # the file it came from, for a folder of images
+    no_signal: bool = False  # not from the camera: its last picture, greyed
 
     @property
     def seconds(self) -> float:

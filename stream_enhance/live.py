@@ -1,0 +1,409 @@
+"""Pictures in from a live camera, for as long as it takes: connect, read, notice trouble, connect again.
+
+One thread reads one connection and ends with it; ``LiveSource.frames`` watches from the line's own thread, so nothing a
+camera does can hold the line up.  While there is no signal the last picture goes on, greyed, a few times a second.
+Timestamps count from the start of the run and only ever rise, whatever the camera's clock does.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import av
+import av.container
+from av.codec.hwaccel import HWAccel
+
+from .errors import SourceError
+from .nosignal import copy_of, no_signal
+from .source import native
+from .types import Frame
+
+log = logging.getLogger(__name__)
+
+State = Literal["connecting", "live", "stalled", "lost", "unauthorised", "ended"]
+Transport = Literal["auto", "tcp", "udp"]
+TIME_BASE = Fraction(1, 90_000)
+_FIRST_RETRY = 0.1  # seconds
+_WELL_AFTER = 5.0  # seconds live, after which a loss counts as the first again
+_UNAUTHORISED_RETRY = (5.0, 60.0)  # seconds; cameras lock out who tries a wrong password too often
+_DRIFT = 1.0  # seconds: a camera clock further from ours than this has jumped
+_GRACE = 1.0  # seconds without a picture before NO SIGNAL is shown
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """How to hold on to a camera; times in seconds."""
+
+    transport: Transport = "auto"  # RTSP only; auto: TCP where the camera has it
+    timeout: float = 5.0  # to open a connection
+    stall: float = 4.0  # without a picture until the connection is given up
+    retry: float = 1.0  # longest pause between attempts
+    idle_rate: float = 2.0  # NO SIGNAL pictures a second
+    wait: bool = False  # keep trying where the very first connection fails
+    hwaccel: str = ""  # FFmpeg's name of a decoding device: cuda, vaapi, qsv, ...; "": decode on the CPU
+
+
+class LiveSource:
+    """A camera.  Connects at once, in the background; ``ready`` tells whether that worked.
+
+    Args:
+        url: FFmpeg's name for it, credentials and all; never shown.
+        name: what it is called in what people see.
+        options: how to hold on to it.
+        form: FFmpeg's input format, where the URL does not tell.
+    """
+
+    live = True
+
+    def __init__(self, url: str, name: str, options: LiveOptions | None = None, form: str | None = None) -> None:
+        self.name, self.options = name, options or LiveOptions()
+        self.rate: Fraction | None = None
+        self.pixel_aspect: Fraction | None = None
+        self.side_streams: list[Any] = []  # sound is not carried: its clock does not survive a reconnect
+        self.packets: deque[Any] = deque()
+        self.metadata: dict[str, str] = {}
+        self.frame_count = 0
+        self.started = time.monotonic()
+        self.states: deque[tuple[float, State]] = deque(maxlen=1000)  # seconds since the start, newest last
+        self.reconnects = self.no_signal_frames = 0
+        self.corrupt = self._corrupt_before = 0
+        self._last: tuple[av.VideoFrame, float, float] | None = None  # picture, monotonic and wall time it came
+        self._grey: av.VideoFrame | None = None  # made of the last picture
+        self._clock, self._retries = _WallClock(self.started), _Backoff(self.options.retry)
+        self._seen = self._shown = self._retry_at = self.started  # last picture or connecting; last shown; next attempt
+        self._open = lambda: _open(url, name, self.options, form)
+        self._events: queue.SimpleQueue[tuple[_Connection | None, av.VideoFrame | None, float]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._enter("connecting")
+        self._connection: _Connection | None = self._connect()
+
+    @property
+    def state(self) -> State:
+        return self.states[-1][1]
+
+    def ready(self) -> None:
+        """Wait for the first connection to be made.
+
+        Raises:
+            SourceError: it failed, and ``options.wait`` is not set.
+        """
+        connection = self._connection
+        if self.options.wait or connection is None:
+            return
+        while not connection.settled.wait(0.2) and not self._stopping.is_set():
+            pass
+        if connection.error is not None and connection.source is None:
+            self.close()
+            raise connection.error
+
+    def stop(self) -> None:
+        """End ``frames`` soon, even where no frame arrives."""
+        self._stopping.set()
+        self._events.put((None, None, 0.0))
+
+    def close(self) -> None:
+        self.stop()
+        if self._connection is not None:
+            self._connection.abandon()
+            self._connection.thread.join(1.0)  # a blocked read ends by its timeout; its thread then closes it
+
+    def _connect(self) -> _Connection:
+        return _Connection(self._open, self._events.put, self.options.stall)
+
+    def _enter(self, state: State) -> None:
+        if not self.states or self.state != state:
+            self.states.append((round(time.monotonic() - self.started, 3), state))
+            if len(self.states) > 1:
+                log.info("%s: %s", self.name, state)
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """Pictures until ``stop``, or to the end of a stream that has one."""
+        index = 0
+        self._seen = self._shown = time.monotonic()
+        while not self._stopping.is_set():
+            self._look_after()
+            if self._idle_due():
+                yield self._idle(index)
+                index += 1
+            try:
+                connection, image, captured_at = self._events.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            if connection is None or connection is not self._connection:
+                continue
+            self.corrupt = self._corrupt_before + connection.corrupt
+            if image is None:
+                if connection.finished:
+                    self._enter("ended")
+                    return
+                self._ended(connection)
+                continue
+            if self.state != "live":
+                self._went_live(connection, captured_at)
+            yield self._frame(image, index, captured_at)
+            index += 1
+
+    def _look_after(self) -> None:
+        """Connect where it is time to, and give up a connection that shows nothing."""
+        now = time.monotonic()
+        if self._connection is None:
+            if now >= self._retry_at:
+                self._connection, self._seen = self._connect(), now
+        elif self._connection.settled.is_set() and now - self._seen > self.options.stall + 0.5:
+            self._enter("stalled")  # half a second after the connection should have noticed itself
+            self._drop_connection(self._connection)
+
+    def _ended(self, connection: _Connection) -> None:
+        error = connection.error
+        if error is not None and not isinstance(error, SourceError):
+            raise error
+        if isinstance(error, _Unauthorised):
+            self._enter("unauthorised")
+        elif connection.stalled:
+            self._enter("stalled")
+        elif self.state != "connecting":
+            self._enter("lost")
+        self._drop_connection(connection)
+
+    def _drop_connection(self, connection: _Connection) -> None:
+        connection.abandon()
+        self._corrupt_before += connection.corrupt
+        self._connection = None
+        self._retry_at = time.monotonic() + self._retries.next(isinstance(connection.error, _Unauthorised))
+
+    def _went_live(self, connection: _Connection, captured_at: float) -> None:
+        self.reconnects += self._last is not None
+        self._describe(connection)
+        self._clock.restart()
+        self._retries.live(captured_at)
+        self._enter("live")
+        self._grey = None
+
+    def _describe(self, connection: _Connection) -> None:
+        source = connection.source
+        assert source is not None
+        if self.rate is None:
+            self.rate, self.pixel_aspect, self.metadata = source.rate, source.pixel_aspect, source.metadata
+
+    def _frame(self, image: av.VideoFrame, index: int, captured_at: float) -> Frame:
+        rotation = round(image.rotation) % 360
+        seconds = float(image.pts * image.time_base) if image.pts is not None and image.time_base else None
+        wall = time.time() - (time.monotonic() - captured_at)
+        image = native(image)
+        pts = self._clock.next(seconds, captured_at)
+        image.pts, image.time_base = pts, TIME_BASE
+        self._seen = self._shown = captured_at
+        self._last = (image, captured_at, wall)
+        return Frame(image, index, pts, TIME_BASE, captured_at, wall, rotation)
+
+    def _idle_due(self) -> bool:
+        now = time.monotonic()
+        return (
+            self._last is not None and now - self._last[1] >= _GRACE and now - self._shown >= 1 / self.options.idle_rate
+        )
+
+    def _idle(self, index: int) -> Frame:
+        """The last picture again, greyed."""
+        assert self._last is not None
+        now = time.monotonic()
+        if self._grey is None:
+            self._grey = no_signal(self._last[0], self._last[2])
+        image = copy_of(self._grey)  # the overlay draws on what it is given
+        pts = self._clock.next(None, now)
+        image.pts, image.time_base = pts, TIME_BASE
+        self.no_signal_frames += 1
+        self._shown = now
+        return Frame(image, index, pts, TIME_BASE, now, time.time(), no_signal=True)
+
+
+class _Unauthorised(SourceError):
+    """The camera wants another user name or password."""
+
+
+class _Connection:
+    """One connection and the thread that opens, reads and closes it.
+
+    Puts (itself, picture, monotonic time it was decoded) for each picture and (itself, None, time) at its end.
+    """
+
+    def __init__(self, opened: Callable[[], _Camera], put: Callable[[Any], None], stall: float) -> None:
+        self._opened, self._put, self._stall = opened, put, stall
+        self._abandoned = threading.Event()
+        self.settled = threading.Event()  # connected, or failed to
+        self.source: _Camera | None = None
+        self.error: BaseException | None = None
+        self.finished = False  # a stream with an end has come to it
+        self.stalled = False
+        self.corrupt = 0
+        self.thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self.thread.start()
+
+    def abandon(self) -> None:
+        """Nobody listens any more: end at the next chance."""
+        self._abandoned.set()
+
+    def _run(self) -> None:
+        try:
+            self.source = self._opened()
+            self.settled.set()
+            try:
+                self._read(self.source)
+            finally:
+                self.source.close()
+        except SourceError as error:
+            self.error = error
+        except av.error.ExitError:  # the read timed out
+            self.stalled = True
+        except av.FFmpegError as error:
+            self.error = SourceError(f"the connection ended ({error.strerror})")
+        except BaseException as error:  # raised again where the line can see it
+            self.error = error
+        finally:
+            self.settled.set()
+            self._put((self, None, time.monotonic()))
+
+    def _read(self, source: _Camera) -> None:
+        seen = time.monotonic()
+        for packet in source.container.demux(source.stream):
+            if self._abandoned.is_set():
+                return
+            images = source.decoded(packet)
+            self.corrupt = source.corrupt
+            now = time.monotonic()
+            for image in images:
+                seen = now
+                self._put((self, image, now))
+            if now - seen > self._stall:  # packets come, but nothing to be seen in them
+                self.stalled = True
+                return
+        self.finished = bool(source.container.duration)
+
+
+class _Camera:
+    """An open connection: its container, its video stream, and how many packets could not be decoded."""
+
+    def __init__(self, container: av.container.InputContainer, name: str) -> None:
+        self.container, self.corrupt = container, 0
+        if not container.streams.video or container.streams.video[0].codec_context is None:
+            container.close()
+            raise SourceError(f"{name}: sends no video that can be decoded; check the URL")
+        self.stream = container.streams.video[0]
+        self.stream.thread_type = "SLICE"  # frame threads hold frames back
+        self.rate = self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate
+        self.pixel_aspect = self.stream.sample_aspect_ratio
+        self.metadata = dict(container.metadata)
+
+    def close(self) -> None:
+        self.container.close()
+
+    def decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
+        try:
+            return self.stream.decode(packet if packet.size else None)
+        except av.error.EOFError:  # flushed twice
+            return []
+        except av.FFmpegError:
+            self.corrupt += 1
+            return []
+
+
+def _open(url: str, name: str, options: LiveOptions, form: str | None) -> _Camera:
+    """``url`` opened with as little analysis as it takes.
+
+    Raises:
+        SourceError: it cannot be opened; without the URL's secrets.
+    """
+    hardware = HWAccel(options.hwaccel, allow_software_fallback=False) if options.hwaccel else None
+    try:
+        container = av.open(
+            url, "r", form, _ffmpeg_options(url, options), timeout=(options.timeout, options.stall), hwaccel=hardware
+        )
+    except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError):
+        raise _Unauthorised(f"{name}: the camera refuses this user name or password; check both") from None
+    except av.error.HTTPNotFoundError:
+        raise SourceError(f"{name}: the camera has no such stream; check the URL's path") from None
+    except (av.error.ConnectionRefusedError, av.error.ConnectionResetError) as error:
+        told = (error.strerror or "refused").lower()
+        raise SourceError(f"{name}: nothing answers there ({told}); is the camera on and the port right?") from None
+    except (av.error.ExitError, av.error.TimeoutError):
+        raise SourceError(
+            f"{name}: no answer within {options.timeout:g} s; is the camera on and can it be reached from here?"
+        ) from None
+    except av.error.InvalidDataError:
+        raise SourceError(f"{name}: what answers there sends no video that can be read; check the URL") from None
+    except (av.FFmpegError, ValueError) as error:
+        reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
+        raise SourceError(f"{name}: cannot be opened ({reason}); check the host's name and the URL") from None
+    return _Camera(container, name)
+
+
+def _ffmpeg_options(url: str, options: LiveOptions) -> dict[str, str]:
+    """A first picture soon, and none held back."""
+    scheme = url.split("://", 1)[0].lower() if "://" in url else ""
+    given = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "500000", "probesize": "500000"}
+    match scheme:
+        case "rtsp" | "rtsps":
+            given |= {"analyzeduration": "0", "probesize": "4096", "fpsprobesize": "0"}
+            given |= {"max_delay": "100000"}  # µs to wait for a packet that comes out of turn
+            if options.transport == "auto":
+                given["rtsp_flags"] = "prefer_tcp"
+            else:
+                given["rtsp_transport"] = options.transport
+        case "udp":
+            given |= {"overrun_nonfatal": "1", "fifo_size": "50000"}
+        case "http" | "https":
+            given |= {"live_start_index": "-1"}  # HLS: from the newest segment
+    return given
+
+
+class _Backoff:
+    """Seconds to wait before the next attempt: doubling, jittered, capped; from the start again after a good while."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest, self._tries, self._live_at = longest, 0, float("inf")
+
+    def live(self, now: float) -> None:
+        self._live_at = now
+
+    def next(self, unauthorised: bool = False) -> float:
+        if time.monotonic() - self._live_at > _WELL_AFTER:
+            self._tries = 0
+        self._live_at = float("inf")
+        first, longest = _UNAUTHORISED_RETRY if unauthorised else (_FIRST_RETRY, self._longest)
+        pause = min(longest, first * 2 ** min(self._tries, 16))
+        self._tries += 1
+        return float(pause * random.uniform(0.75, 1.0))
+
+
+class _WallClock:
+    """Camera timestamps laid onto the run's own clock: strictly rising ticks of ``TIME_BASE``.
+
+    Within one connection the camera's own intervals are kept, so that network jitter does not show; where its clock
+    leaves ours by more than a second it is laid on anew.
+    """
+
+    def __init__(self, started: float) -> None:
+        self._started, self._last = started, -1
+        self._offset: float | None = None  # seconds from the camera's clock to the run's
+
+    def restart(self) -> None:
+        self._offset = None
+
+    def next(self, seconds: float | None, captured_at: float) -> int:
+        """Ticks for a picture that the camera dates ``seconds`` (None: undated) and that came at ``captured_at``."""
+        elapsed = captured_at - self._started
+        when = elapsed
+        if seconds is not None:
+            if self._offset is None or abs(seconds + self._offset - elapsed) > _DRIFT:
+                self._offset = elapsed - seconds
+            when = seconds + self._offset
+        self._last = max(self._last + 1, round(when / TIME_BASE))
+        return self._last
