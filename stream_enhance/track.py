@@ -5,8 +5,10 @@ a track that is left over.  Motion is an alpha-beta filter (a steady-state Kalma
 the box and its points, in seconds of the stream, so that variable frame rates and skipped detections need no care.
 Affinity adds centre distance to overlap: two boxes of a 16-pixel face a few frames apart often do not overlap at all.
 
-It is our own because tracking a handful of boxes is a hundred lines of numpy, and the libraries cost more than the
-networks' spare time allows: see benchmarks/bench_track.py for milliseconds a frame and what each would install.
+Libraries were weighed (benchmarks/bench_track.py, one busy core): ``trackers`` 2.6 takes 1.3 to 1.7 times as long and
+brings supervision and the opencv-python that needs display libraries; ``norfair`` 2.3 takes 1.4 to 3.4 times as long
+and holds numpy below 2; ``boxmot`` 25 brings torch.  None carries face points along or moves boxes in stream time.
+Milliseconds would not have decided it (0.2 for one face); what they install did.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class Tracker:
         for rows in (np.flatnonzero(sure), np.flatnonzero(~sure)):
             for row, index in self._matches(states[rows], free):
                 owner[rows[row]] = index
-            free = [i for i in free if i not in owner]
+            free = sorted(set(free) - set(owner.tolist()))
         for row, index in enumerate(owner):
             if index >= 0:
                 self._corrected(self._tracks[index], states[row], float(found.score[row]), seconds)
@@ -106,12 +108,15 @@ class Tracker:
         if not len(states) or not free:
             return []
         affinity = _affinity(states, np.stack([self._tracks[i].state for i in free]))
-        pairs = []
-        while affinity.size and affinity.max() > 0:
-            row, column = np.unravel_index(int(affinity.argmax()), affinity.shape)
-            pairs.append((int(row), free[int(column)]))
-            affinity[row, :] = affinity[:, column] = 0
-        return pairs
+        rows, columns = np.nonzero(affinity)
+        pairs: dict[int, int] = {}
+        taken = set()
+        for i in np.argsort(-affinity[rows, columns], kind="stable"):
+            row, column = int(rows[i]), int(columns[i])
+            if row not in pairs and column not in taken:
+                pairs[row] = free[column]
+                taken.add(column)
+        return list(pairs.items())
 
     def _corrected(self, track: _Track, measured: NDArray[np.float32], score: float, seconds: float) -> None:
         residual = measured - track.state
