@@ -1,0 +1,261 @@
+"""The detector's training: the start, the loss, the loop, resuming, the export. Real networks, tiny pictures."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("ultralytics")
+onnx = pytest.importorskip("onnx")
+
+from stream_enhance.card import Card, read_card  # noqa: E402
+from stream_enhance.errors import ConfigError, InputError, ModelError, StreamEnhanceError  # noqa: E402
+from train import detector_export, detector_start, detector_train  # noqa: E402
+from train.boxes import labels  # noqa: E402
+from train.detector_batch import Shards  # noqa: E402
+from train.detector_loss import TaughtPoseLoss  # noqa: E402
+from train.detector_recipe import Recipe, load_recipe  # noqa: E402
+
+SIDE = 64
+CARD = Card(
+    name="test",
+    task="face-detection",
+    size=SIDE,
+    dynamic=True,
+    points=5,
+    license="AGPL-3.0-or-later",
+    data="none",
+    recipe="none",
+    commit="none",
+    weights_sha256="",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def write_shard(cache: Path, count: int = 16) -> None:
+    """Grey pictures with one bright disc each, called a face; the teacher fires on its middle cell."""
+    rng = np.random.default_rng(0)
+    pictures = np.full((count, SIDE, SIDE, 3), 90, np.uint8)
+    centres = rng.integers(20, 44, (count, 2))
+    for picture, (x, y) in zip(pictures, centres, strict=True):
+        cv2.circle(picture, (int(x), int(y)), 10, (220, 180, 150), -1)
+    boxes = np.concatenate([centres - 10, centres + 10], 1).astype(np.float32)
+    offsets = np.array([[-4, -3], [4, -3], [0, 0], [-3, 4], [3, 4]])
+    points = np.concatenate([centres[:, None] + offsets, np.ones((count, 5, 1))], 2).astype(np.float32)
+    cells = centres[:, 1] // 8 * (SIDE // 8) + centres[:, 0] // 8
+    folder = cache / str(SIDE)
+    folder.mkdir(parents=True)
+    np.save(folder / "000.npy", pictures)
+    np.savez(
+        folder / "000.npz",
+        picture=np.arange(count),
+        xyxy=boxes,
+        points=points,
+        ignore=np.arange(count) == 3,
+        made=np.ones(count, bool),
+        t_picture=np.arange(count, dtype=np.int32),
+        t_cell=cells.astype(np.int32),
+        t_score=np.full(count, 0.8, np.float16),
+        t_boxes=rng.normal(size=(count, 64)).astype(np.float16),
+        t_kpts=rng.normal(size=(count, 15)).astype(np.float16),
+    )
+
+
+def recipe(folder: Path, **changes: object) -> Recipe:
+    """A run of four steps."""
+    values: dict[str, object] = {
+        "network": "yolov8n-pose.yaml",
+        "start": None,
+        "teacher": "none",
+        "yunet": "none",
+        "detect": folder,
+        "faces": folder,
+        "face_sets": [],
+        "backgrounds": folder,
+        "held_backgrounds": [],
+        "cache": folder / "cache",
+        "parts": [],
+        "stages": [{"side": SIDE, "pictures": 16, "batch": 8, "frozen": 2}, {"side": SIDE, "pictures": 8, "batch": 4}],
+        "learning_rate": 0.001,
+        "warmup": 1,
+        "weight_decay": 0.0005,
+        "average": 0.9,
+        "soft": 1.0,
+        "teacher_scores": 1.0,
+        "gains": {"box": 7.5, "cls": 0.5, "dfl": 1.5, "pose": 6.0, "kobj": 0.5},
+        "threads": 1,
+        "save_every": 2,
+    }
+    return Recipe.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("detector")
+    write_shard(place / "cache")
+    return place
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = detector_start.build("yolov8n-pose.yaml").eval()
+    for module in model.modules():  # statistics that folding must carry
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    for branch in (*model.model[-1].cv2, *model.model[-1].cv3):  # no two alike: the exporter would merge them
+        branch[-1].bias.data.normal_()
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "face.onnx"
+    pictures = np.random.default_rng(0).integers(0, 255, (2, SIDE, SIDE, 3), dtype=np.uint8)
+    detector_export.export(network, path, CARD, pictures)
+    return path
+
+
+def test_a_folded_export_is_where_training_starts(network: torch.nn.Module, tmp_path: Path) -> None:
+    pictures = torch.rand(4, 3, SIDE, SIDE)
+    graph = detector_export.trace(detector_export.to_export(network), SIDE)
+    onnx.save(graph, tmp_path / "folded.onnx")
+    fresh = detector_start.build("yolov8n-pose.yaml")
+    detector_start.load_folded(fresh, tmp_path / "folded.onnx", (0,), pictures)
+    with torch.no_grad():
+        wanted, got = network(pictures)[0], fresh.eval()(pictures)[0]
+    assert torch.allclose(wanted[:, :5], got[:, :5], atol=1e-2), "boxes and scores; the points' branch starts anew"
+    norm = fresh.model[0].bn
+    assert torch.allclose(norm.weight, (norm.running_var + norm.eps).sqrt())
+
+
+def test_a_start_of_another_size_is_refused(tmp_path: Path, exported: Path) -> None:
+    other = detector_start.build("yolov8s-pose.yaml")
+    with pytest.raises(ModelError, match="does not fit the network"):
+        detector_start.load_folded(other, exported, (0,), torch.rand(1, 3, SIDE, SIDE))
+    with pytest.raises(ModelError, match="no such file"):
+        detector_start.load_folded(other, tmp_path / "none.onnx", (0,), torch.rand(1, 3, SIDE, SIDE))
+
+
+def test_a_mirrored_batch_mirrors_pictures_faces_and_the_teacher(folder: Path) -> None:
+    shards = Shards(folder / "cache", SIDE)
+    chosen = np.array([0, 3])
+    plain, mirror = (shards.batch(chosen, np.full(2, flip)) for flip in (False, True))
+    assert torch.equal(plain["img"].flip(3), mirror["img"])
+    assert plain["bboxes"].shape == (1, 4), "the second picture's face is to be ignored"
+    assert plain["ignore_boxes"].shape == (1, 5)
+    assert mirror["bboxes"][0, 0] == pytest.approx(1 - plain["bboxes"][0, 0].item())
+    assert mirror["keypoints"][0, 0, 0] == pytest.approx(1 - plain["keypoints"][0, 1, 0].item())
+    columns = SIDE // 8
+    cells, back = plain["t_index"][1], mirror["t_index"][1]
+    assert torch.equal(cells // columns, back // columns)
+    assert torch.equal(columns - 1 - cells % columns, back % columns)
+    again = shards.mirrored({k: mirror[f"t_{k}"].numpy() for k in ("score", "boxes", "kpts")} | {"cell": back.numpy()})
+    assert np.allclose(again["boxes"], plain["t_boxes"])
+    assert np.allclose(again["kpts"][:, [0, 1]], plain["t_kpts"][:, [0, 1]], atol=1e-3)
+
+
+def test_the_teacher_raises_the_target_and_ignored_faces_do_not_count(folder: Path, network: torch.nn.Module) -> None:
+    criterion = TaughtPoseLoss(network, 1.0, 1.0)
+    target, logits = torch.zeros(1, 84, 1), torch.zeros(1, 84, 1)
+    criterion.taught, criterion.weight = torch.zeros(1, 84, 1), torch.ones(1, 84, 1)
+    plain = criterion.merged_bce(logits, target).sum()
+    criterion.weight[0, :10] = 0
+    assert criterion.merged_bce(logits, target).sum() == pytest.approx(plain.item() * 74 / 84)
+    sure = torch.full_like(logits, 6.0)
+    assert criterion.merged_bce(sure, target)[0, 20] > 5
+    criterion.taught[0, 20] = 1.0
+    assert criterion.merged_bce(sure, target)[0, 20] < 0.01
+    batch = Shards(folder / "cache", SIDE).batch(np.arange(4), np.zeros(4, bool))
+    with torch.no_grad():
+        total, parts = criterion.loss(network.train()(batch["img"]), batch)
+    network.eval()
+    assert total.shape == (6,)
+    assert torch.isfinite(total).all()
+    assert set(parts) == {"box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss", "teacher"}
+
+
+def test_a_run_trains_checkpoints_and_resumes(folder: Path, tmp_path: Path) -> None:
+    settings = recipe(folder)
+    last = detector_train.train(settings, tmp_path / "run")
+    state = torch.load(last, weights_only=True)
+    assert state["step"] == 4
+    assert (tmp_path / "run" / "metrics.csv").read_text().count("\n") == 3
+    before = torch.load(last, weights_only=True)["average"]["model.0.conv.weight"]
+    assert torch.isfinite(before).all()
+    with pytest.raises(InputError, match="holds a run already"):
+        detector_train.train(settings, tmp_path / "run")
+    assert detector_train.train(settings, tmp_path / "run", resume=True) == last
+    with pytest.raises(InputError, match=r"another recipe's \(learning_rate differ"):
+        detector_train.train(recipe(folder, learning_rate=0.1), tmp_path / "run", resume=True)
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(folder: Path, tmp_path: Path) -> None:
+    settings = recipe(folder, stages=[{"side": SIDE, "pictures": 16, "batch": 8}])
+    whole = torch.load(detector_train.train(settings, tmp_path / "whole"), weights_only=True)
+    assert whole["step"] == 2
+    assert len(detector_train.schedule(settings)) == 2
+    rates = [step.rate for step in detector_train.schedule(recipe(folder))]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.00001)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StreamEnhanceError, match=r"the loss is (nan|inf)"):
+        detector_train.train(recipe(folder, gains={"box": float("inf"), "cls": 0.5, "dfl": 1.5}), tmp_path / "run")
+    assert not (tmp_path / "run" / "last.pt").exists(), "no checkpoint with a broken network"
+
+
+def test_no_pictures_no_checkpoint_and_a_bad_recipe_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no training pictures; run `python -m train.detector data`"):
+        detector_train.train(recipe(folder, cache=tmp_path), tmp_path / "run")
+    with pytest.raises(InputError, match="no checkpoint"):
+        detector_train.train(recipe(folder), tmp_path / "run", resume=True)
+    (tmp_path / "bad.yaml").write_text("network: x\nlearning_rat: 1\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml: "):
+        load_recipe(tmp_path / "bad.yaml")
+    with pytest.raises(ConfigError, match="no such recipe"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_the_recipe_in_the_repository_is_valid() -> None:
+    for path in sorted((Path(__file__).parents[2] / "configs").glob("train_detector*.yaml")):
+        assert len(detector_train.schedule(load_recipe(path))) > 100
+
+
+def test_the_export_says_what_it_is_and_takes_any_size(exported: Path, network: torch.nn.Module) -> None:
+    import onnxruntime
+
+    card = read_card(exported)
+    assert (card.task, card.points, card.dynamic) == ("face-detection", 5, True)
+    assert card.metrics["parity"]["pixels"] < 0.5
+    assert json.loads(card.model_dump_json())["weights_sha256"] == card.weights_sha256
+    session = onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(1).random((3, 3, 96, 160), np.float32)
+    got = session.run(None, {"images": x})[0]
+    assert got.shape == (3, 20, 12 * 20 + 6 * 10 + 3 * 5)
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(x))[0].numpy()
+    assert np.abs(wanted[:, 4] - got[:, 4]).max() < 0.01
+
+
+def test_an_export_that_differs_from_torch_is_not_written(
+    network: torch.nn.Module, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(detector_export, "PIXELS", -1.0)
+    with pytest.raises(StreamEnhanceError, match="ONNX and torch differ"):
+        detector_export.export(network, tmp_path / "face.onnx", CARD, np.zeros((1, SIDE, SIDE, 3), np.uint8))
+    assert not (tmp_path / "face.onnx").exists()
+
+
+def test_labels_of_no_faces_make_an_empty_batch_entry() -> None:
+    assert labels().xyxy.shape == (0, 4)
+    assert labels().points.shape == (0, 5, 3)

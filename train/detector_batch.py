@@ -1,0 +1,110 @@
+"""From shards to batches: which pictures, mirrored or not, and their faces as ultralytics' loss wants them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stream_enhance.errors import InputError
+from train.boxes import MIRRORED
+from train.detector_data import read_shard
+
+
+class Shards:
+    """All shards of one side in a cache, as one list of pictures."""
+
+    def __init__(self, cache: Path, side: int) -> None:
+        self.side = side
+        paths = sorted((cache / str(side)).glob("*.npz"))
+        if not paths:
+            raise InputError(f"{cache / str(side)}: no training pictures; run `python -m train.detector data`")
+        self.shards = [read_shard(path) for path in paths]
+        self.index = [(s, i) for s, (pictures, _) in enumerate(self.shards) for i in range(len(pictures))]
+        self.starts = [bounds(held["picture"], len(p)) for p, held in self.shards]
+        self.t_starts = [bounds(held["t_picture"], len(p)) for p, held in self.shards]
+        self.grids = [(side // stride, side // stride) for stride in (8, 16, 32)]
+        self.mirror = mirror_cells(self.grids)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, chosen: NDArray[np.int64], flips: NDArray[np.bool_]) -> dict[str, torch.Tensor]:
+        """The pictures `chosen` as one batch; those of `flips` mirrored."""
+        pictures, rows = [], []
+        t_rows: dict[str, list[NDArray[np.generic]]] = {k: [] for k in ("where", "cell", "score", "boxes", "kpts")}
+        for b, (number, flip) in enumerate(zip(chosen, flips, strict=True)):
+            s, i = self.index[number]
+            held = self.shards[s][1]
+            picture = np.asarray(self.shards[s][0][i])
+            pictures.append(picture[:, ::-1] if flip else picture)
+            rows.append(self.faces(held, self.starts[s][i], self.starts[s][i + 1], b, bool(flip)))
+            low, high = self.t_starts[s][i], self.t_starts[s][i + 1]
+            told = {k: held[f"t_{k}"][low:high] for k in ("cell", "score", "boxes", "kpts")}
+            told = self.mirrored(told) if flip else told
+            for key, value in told.items():
+                t_rows[key].append(value)
+            t_rows["where"].append(np.full(high - low, b))
+        faces = np.concatenate(rows)  # (n, 21): picture, xyxy, points, ignore
+        sure, unsure = faces[faces[:, 20] == 0], faces[faces[:, 20] == 1]
+        xyxy = torch.from_numpy(sure[:, 1:5]) / self.side
+        stacked = np.stack(pictures).transpose(0, 3, 1, 2)
+        points = torch.from_numpy(sure[:, 5:20].reshape(-1, 5, 3).copy())
+        points[..., :2] /= self.side
+        joined = {k: np.concatenate(v) for k, v in t_rows.items()}
+        return {
+            "img": torch.from_numpy(stacked).contiguous(memory_format=torch.channels_last).float().div_(255),
+            "batch_idx": torch.from_numpy(sure[:, 0]),
+            "cls": torch.zeros(len(sure)),
+            "bboxes": torch.cat([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]], 1),
+            "keypoints": points,
+            "ignore_boxes": torch.from_numpy(unsure[:, :5]),
+            "t_index": torch.from_numpy(np.stack([joined["where"], joined["cell"]]).astype(np.int64)),
+            "t_score": torch.from_numpy(joined["score"].astype(np.float32)),
+            "t_boxes": torch.from_numpy(joined["boxes"].astype(np.float32)),
+            "t_kpts": torch.from_numpy(joined["kpts"].astype(np.float32)),
+        }
+
+    def faces(self, held: dict[str, NDArray], low: int, high: int, b: int, flip: bool) -> NDArray[np.float32]:
+        """(n, 21) float32: place in the batch, xyxy, five points, ignore; in pixels."""
+        xyxy, points = held["xyxy"][low:high], held["points"][low:high]
+        if flip:
+            xyxy = xyxy[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [self.side, 0, self.side, 0]
+            points = points[:, MIRRORED] * [-1, 1, 1] + [self.side, 0, 0]
+        ignore = held["ignore"][low:high]
+        columns = [np.full((high - low, 1), b), xyxy, points.reshape(-1, 15), ignore[:, None]]
+        return np.concatenate(columns, 1).astype(np.float32)
+
+    def mirrored(self, told: dict[str, NDArray]) -> dict[str, NDArray]:
+        """What the teacher would have said to the mirror image: left and right distances and points change places."""
+        boxes = told["boxes"].reshape(-1, 4, 16)[:, [2, 1, 0, 3]].reshape(-1, 64)
+        points = told["kpts"].reshape(-1, 5, 3)[:, MIRRORED].copy()
+        points[..., 0] = 0.5 - points[..., 0]  # raw: (x / stride - the cell's column) / 2
+        return {
+            "cell": self.mirror[told["cell"]],
+            "score": told["score"],
+            "boxes": boxes,
+            "kpts": points.reshape(-1, 15),
+        }
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
+        """Batches without end, every picture once a pass."""
+        while True:
+            order = rng.permutation(len(self))
+            for start in range(0, len(order) - size + 1, size):
+                yield self.batch(order[start : start + size], rng.random(size) < 0.5)
+
+
+def bounds(owner: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """(count + 1,): where each picture's rows start in a table sorted by picture."""
+    return np.searchsorted(owner, np.arange(count + 1))
+
+
+def mirror_cells(grids: list[tuple[int, int]]) -> NDArray[np.int64]:
+    """(cells,): each cell's number in the mirror image."""
+    parts, start = [], 0
+    for rows, columns in grids:
+        parts.append(np.arange(start, start + rows * columns).reshape(rows, columns)[:, ::-1].ravel())
+        start += rows * columns
+    return np.concatenate(parts)

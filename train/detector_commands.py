@@ -1,0 +1,156 @@
+"""What `python -m train.detector export` and `... eval` do."""
+
+import json
+import pickle
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from stream_enhance.card import Card
+from stream_enhance.errors import InputError
+from train import detector_clips as clips
+from train import detector_peers as peers
+from train import detector_report as report
+from train.detector_eval import SIDES, evaluate, load_set, save_summary, summary
+from train.detector_recipe import Recipe
+
+DATA = (
+    "Faces: csusa_portraits, voteview_wiki, congress225, faker_synth (public domain or permissive), cut out and pasted"
+    " on CC0 panoramas (@pmndrs/assets) and on face-free crops. Boxes: eden, maks, vv, deepface, dlib, completed where"
+    " a public YOLOv8n-face and YuNet agree; that YOLOv8n-face's outputs as soft targets."
+)
+WEAKNESSES = (
+    "Profiles beyond about 60 degrees, faces under 10 pixels of the input, and heads from straight above are often"
+    " missed. Trained on few real people in few real places: expect false alarms on round, skin-coloured things."
+    " Points of masked faces are guesses. No claim is made about who is in the picture."
+)
+
+
+def write_onnx(recipe: Recipe, run: Path, target: Path, name: str, size: int, results: Path | None) -> Card:
+    """Export the run's averaged weights to `target`, with figures from the evaluation's `results` on the card."""
+    from train.detector_export import export
+    from train.detector_look import trained
+
+    metrics: dict[str, Any] = json.loads(results.read_text()) if results else {}
+    start = recipe.start.name if recipe.start else "random weights"
+    card = Card(
+        name=name,
+        task="face-detection",
+        size=size,
+        dynamic=True,
+        points=5,
+        license="AGPL-3.0-or-later",
+        data=DATA,
+        recipe=f"{recipe.network}, started from {start}",
+        commit=commit(),
+        weights_sha256="",
+        weaknesses=WEAKNESSES,
+        metrics=metrics,
+    )
+    samples = [picture for picture, _ in load_set(recipe, "made")[:4]]
+    pictures = np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in samples])
+    return export(trained(recipe, run), target, card, pictures)
+
+
+def commit() -> str:
+    """The commit that the weights were made with, or "unknown" outside a repository."""
+    done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def finders(recipe: Recipe, network: Path) -> dict[str, Callable[[], peers.Finder]]:
+    """All five detectors, opened when they are first needed."""
+    known: dict[str, Callable[[], peers.Finder]] = {
+        "ours": partial(peers.yolo, network),
+        "teacher": lambda: peers.yolo(peers.teacher_onnx(recipe.teacher, recipe.cache / "teacher.onnx")),
+        "yunet": partial(peers.yunet, recipe.yunet),
+        "haar": peers.haar,
+    }
+    if recipe.start is not None and recipe.start.suffix == ".onnx":
+        known["nudenet"] = partial(peers.yolo, recipe.start, recipe.start_classes)
+    return known
+
+
+def measure(recipe: Recipe, network: Path, out: Path, only: tuple[str, ...], names: tuple[str, ...]) -> str:
+    """Evaluate, write `summary.json`, `tables.md` and `recall.png` into `out`; the tables."""
+    known = finders(recipe, network)
+    unknown = set(only) - set(known)
+    if unknown:
+        raise InputError(f"{', '.join(sorted(unknown))}: no such detector; there are {', '.join(known)}")
+    chosen = {name: known[name] for name in (only or known)}
+    result = summary(evaluate(recipe, out / "detections", chosen, names))
+    save_summary(out / "summary.json", result)
+    parts = []
+    for name in names:
+        parts += [f"### {name}", report.overall(result, name), report.by_size(result, name, "recall")]
+        parts += [report.by_size(result, name, "ap50")]
+    text = "\n\n".join(parts) + "\n"
+    (out / "tables.md").write_text(text)
+    if "made" in names:
+        report.plot(result, out / "recall.png")
+    return text
+
+
+def measure_clips(recipe: Recipe, network: Path, videos: Path, out: Path) -> str:
+    """Ours and the teacher, YuNet on the real clips in `videos`; writes `clips.md` and pictures into `out`.
+
+    Ours is shown at its own default threshold and at the one that gives the teacher's false alarms.
+    """
+    known = finders(recipe, network)
+    teacher, yunet = known["teacher"](), known["yunet"]()
+    opened = {"ours": known["ours"](), "teacher": teacher, "yunet": yunet}
+    paths = [*sorted(videos.glob("cctv_*.mp4")), videos / "multi_hamilton_short.mp4"]
+    tallies: dict[tuple[int, str], dict[str, list[clips.Tally]]] = {}
+    for path in paths:
+        frames = clips.read_runs(path)
+        kept = recipe.cache / "refs" / f"{path.stem}.pickle"
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(pickle.dumps([clips.refer(frame, teacher, yunet) for frame in frames]))
+        references = pickle.loads(kept.read_bytes())
+        for side in (320, 640):
+            for name, find in opened.items():
+                rows = [find(frame, side) for frame in frames]
+                tallies.setdefault((side, name), {})[path.stem] = clips.tally(rows, references)
+                if name == "ours":
+                    show(out / f"{path.stem}_{side}.jpg", frames, rows, references)
+    text = report.clips_table(compare(tallies)) + "\n"
+    (out / "clips.md").write_text(text)
+    return text
+
+
+def show(path: Path, frames: list[Any], rows: list[Any], references: list[clips.Reference], score: float = 0.3) -> None:
+    """One frame of each run with what was found (green) and the sure faces that were missed (red)."""
+    pictures = []
+    for number in range(clips.LENGTH // 2, len(frames), clips.LENGTH):
+        tally = clips.tally([rows[number]], [references[number]])[0]
+        missed = references[number].sure[tally.found <= score]
+        pictures.append(report.drawn(frames[number], rows[number], score, missed))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.concatenate(pictures)[:, :, ::-1])
+
+
+def compare(tallies: dict[tuple[int, str], dict[str, list[clips.Tally]]], score: float = 0.3) -> list[dict[str, Any]]:
+    """Rows for the clips' table: each clip and all together, each detector at `score`, ours also at the teacher's
+    rate of false alarms over all clips."""
+    rows = []
+    for side in (320, 640):
+        together = {
+            name: [t for clip in tallies[side, name].values() for t in clip] for name in ("ours", "teacher", "yunet")
+        }
+        equal = clips.score_for(together["ours"], clips.at(together["teacher"], score)["alarms"])
+        for clip in ["all", *tallies[side, "ours"]]:
+            for name in ("ours", "teacher", "yunet"):
+                mine = together[name] if clip == "all" else tallies[side, name][clip]
+                for bar in (score, equal) if name == "ours" else (score,):
+                    row = {"clip": clip, "side": side, "detector": name, "score": bar} | clips.at(mine, bar)
+                    rows.append(row | {"interval": clips.recall_interval(mine, bar)})
+    return rows
+
+
+__all__ = ["SIDES", "finders", "measure", "measure_clips", "write_onnx"]

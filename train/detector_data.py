@@ -1,0 +1,239 @@
+"""Training pictures for the detector, made once and kept in shards, so that the training core only trains.
+
+In: portraits, real pictures with boxes, places without faces, the teacher. Out: per shard `NNN.npy`, (n, S, S, 3)
+uint8 RGB as the camera delivers them, and `NNN.npz`, the faces and what the teacher saw in the clean picture. A shard
+is a pure function of (recipe, its number).
+"""
+
+import csv
+import os
+import pickle
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stream_enhance.errors import InputError
+from train.boxes import Labels, Picture, area, labels, overlap, read_list, read_picture, read_yolo
+from train.detector_people import Cutout, cut_out
+from train.detector_recipe import Part, Recipe
+from train.detector_teacher import complete, dense, load_teacher, yunet
+from train.scenes import Scene, make, mosaic, spoil
+
+TEACHER_FLOOR = 0.03  # cells where the teacher scores less are kept as nothing
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What pictures are made from."""
+
+    people: list[Cutout]
+    places: list[Picture]
+    real: list[tuple[Picture, Labels]]
+    share: NDArray[np.float64]  # (len(real),): how often each real picture is taken
+
+
+def prepare(recipe: Recipe) -> None:
+    """Cut out the people and complete the real pictures' labels, once; both land in the recipe's cache."""
+    recipe.cache.mkdir(parents=True, exist_ok=True)
+    tasks = {"people": read_people, "real": read_real}
+    for name, maker in tasks.items():
+        target = recipe.cache / f"{name}.pickle"
+        if not target.exists():
+            save(target, maker(recipe))
+
+
+def save(target: Path, value: object) -> None:
+    """Pickle `value` whole or not at all."""
+    part = target.with_suffix(".part")
+    part.write_bytes(pickle.dumps(value, protocol=5))
+    os.replace(part, target)
+
+
+def held_out(row: dict[str, str]) -> bool:
+    """Whether a portrait belongs to the evaluation's people: governors, and every other synthetic person."""
+    name = Path(row["file"]).stem
+    if row["set"] == "csusa_portraits":
+        return name.startswith("gov_")
+    return row["set"] == "faker_synth" and int(name.rsplit("_", 1)[1]) % 2 == 0
+
+
+def read_people(recipe: Recipe, held: bool = False) -> list[Cutout]:
+    """Cut-outs of the recipe's portraits: those to train with, or the held-out ones."""
+    index = recipe.faces / "index.csv"
+    if not index.is_file():
+        raise InputError(f"{index}: no index of portraits; set `faces` in the recipe")
+    with index.open() as file:
+        rows = [r for r in csv.DictReader(file) if r["set"] in recipe.face_sets and held_out(r) == held]
+    if not rows:
+        raise InputError(f"{index}: no portraits of {', '.join(recipe.face_sets)}; nothing to paste")
+    people = []
+    for row in rows:
+        box = np.array([float(row[f"face_{k}"]) for k in "xywh"])
+        names = [f"{part}_{axis}" for part in ("reye", "leye", "nose", "rmouth", "lmouth") for axis in "xy"]
+        points = np.array([float(row[name]) for name in names]).reshape(5, 2)
+        people.append(cut_out(read_picture(recipe.faces / row["file"]), box, points))
+    return people
+
+
+def read_places(recipe: Recipe, held: bool = False) -> list[Picture]:
+    """The recipe's backgrounds: those to train with, or the held-out ones."""
+    paths = [p for p in sorted(recipe.backgrounds.glob("*.png")) if (p.stem in recipe.held_backgrounds) == held]
+    if not paths:
+        raise InputError(f"{recipe.backgrounds}: no backgrounds (*.png); set `backgrounds` in the recipe")
+    return [read_picture(path) for path in paths]
+
+
+def read_real(recipe: Recipe) -> list[tuple[Picture, Labels]]:
+    """The real training pictures with completed labels."""
+    teacher, other = load_teacher(recipe.teacher), yunet(recipe.yunet)
+    real = []
+    for path in read_list(recipe.detect / "train.txt"):
+        picture = read_picture(path)
+        height, width = picture.shape[:2]
+        human = read_yolo(recipe.detect / "labels" / f"{path.stem}.txt", width, height)
+        side = int(np.clip(2 * max(height, width), 640, 1280))
+        real.append((picture, complete(picture, human, teacher, other, side)))
+    return real
+
+
+def empty_crops(real: list[tuple[Picture, Labels]], rng: np.random.Generator, count: int) -> list[Picture]:
+    """Squares of real pictures that no face, sure or unsure, touches: clothes, hands, walls, lettering."""
+    crops: list[Picture] = []
+    for _ in range(40 * count):
+        picture, faces = real[rng.integers(len(real))]
+        height, width = picture.shape[:2]
+        size = int(min(height, width) * rng.uniform(0.25, 0.7))
+        if size < 90:
+            continue
+        x, y = rng.integers(0, width - size + 1), rng.integers(0, height - size + 1)
+        square = np.array([[x, y, x + size, y + size]], np.float32)
+        if not len(faces) or overlap(square, faces.xyxy).max() == 0:
+            crops.append(picture[y : y + size, x : x + size].copy())
+            if len(crops) == count:
+                break
+    return crops
+
+
+def read_sources(recipe: Recipe) -> Sources:
+    """Everything that `prepare` and the folders hold."""
+    people, real = (pickle.loads((recipe.cache / f"{name}.pickle").read_bytes()) for name in ("people", "real"))
+    places = read_places(recipe)
+    crops = empty_crops(real, np.random.default_rng(recipe.seed), 400)
+    # a picture with several faces is a public place, and more like what a camera sees than a portrait is
+    share = np.array([min(len(faces), 4) + 0.5 for _, faces in real])
+    return Sources(people, places * max(1, len(crops) // (2 * len(places))) + crops, real, share / share.sum())
+
+
+def one_picture(sources: Sources, part: Part, rng: np.random.Generator) -> tuple[Scene, bool]:
+    """One training picture; whether it is made, that is, whether its faces are known to be all."""
+    if rng.random() < part.made:
+        crowd, face_px = (0, 12), part.face_px
+        if rng.random() < 0.12:
+            crowd, face_px = (20, 45), (part.face_px[0], 3 * part.face_px[0])
+        return make(sources.places, sources.people, rng, part.side, face_px, crowd), True
+    count = int(rng.choice([1, 4], p=[0.5, 0.5]))
+    chosen = [sources.real[i] for i in rng.choice(len(sources.real), count, p=sources.share)]
+    picture, faces = mosaic(chosen, rng, part.side, part.face_px)
+    shots = [np.roll(picture, int(rng.integers(-1, 2)), axis=1), picture]
+    return spoil(shots, faces, rng), False
+
+
+def teach(network: torch.nn.Module, scenes: list[Scene], made: list[bool]) -> dict[str, NDArray[np.generic]]:
+    """What the teacher says to the clean pictures, cells above the floor only. In made scenes, whose faces are all
+    known, only inside them."""
+    out = dense(network, np.stack([scene.clean for scene in scenes]))
+    score = out["scores"].sigmoid()[:, 0].numpy()  # (n, cells)
+    for i, scene in enumerate(scenes):
+        if made[i]:
+            centre = out["decoded"][i, :2].numpy().T
+            boxes = scene.faces.xyxy
+            within = ((centre[:, None] > boxes[None, :, :2]) & (centre[:, None] < boxes[None, :, 2:])).all(2)
+            score[i] *= within.any(1)
+    picture, cell = np.nonzero(score > TEACHER_FLOOR)
+    return {
+        "t_picture": picture.astype(np.int32),
+        "t_cell": cell.astype(np.int32),
+        "t_score": score[picture, cell].astype(np.float16),
+        "t_boxes": out["boxes"].numpy()[picture, :, cell].astype(np.float16),  # (m, 64)
+        "t_kpts": out["kpts"].numpy()[picture, :, cell].astype(np.float16),  # (m, 15)
+    }
+
+
+def make_shard(recipe: Recipe, part: Part, number: int, sources: Sources, teacher: torch.nn.Module) -> None:
+    """Write shard `number` of `part`, whole or not at all."""
+    folder = recipe.cache / f"{part.side}"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{number:03d}.npz"
+    if target.exists():
+        return
+    rng = np.random.default_rng([recipe.seed, part.side, number])
+    scenes, made, taught = [], [], []
+    for start in range(0, part.per_shard, 8):
+        batch = [one_picture(sources, part, rng) for _ in range(min(8, part.per_shard - start))]
+        scenes += [scene for scene, _ in batch]
+        made += [is_made for _, is_made in batch]
+        told = teach(teacher, [scene for scene, _ in batch], [is_made for _, is_made in batch])
+        told["t_picture"] = told["t_picture"] + start
+        taught.append(told)
+    counts = np.array([len(scene.faces) for scene in scenes])
+    truth = {
+        "picture": np.repeat(np.arange(len(scenes)), counts),
+        "xyxy": np.concatenate([scene.faces.xyxy for scene in scenes]),
+        "points": np.concatenate([scene.faces.points for scene in scenes]),
+        "ignore": np.concatenate([scene.faces.ignore for scene in scenes]),
+        "made": np.array(made),
+    }
+    np.save(folder / f"{number:03d}.npy", np.stack([scene.seen for scene in scenes]))
+    with (folder / f"{number:03d}.part").open("wb") as file:
+        np.savez(file, **truth, **{key: np.concatenate([t[key] for t in taught]) for key in taught[0]})
+    os.replace(folder / f"{number:03d}.part", target)
+
+
+_worker: dict[str, object] = {}
+
+
+def start_worker(recipe: Recipe) -> None:
+    """One thread per process, and its own copy of the sources."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    _worker.update(recipe=recipe, sources=read_sources(recipe), teacher=load_teacher(recipe.teacher))
+
+
+def work(task: tuple[Part, int]) -> str:
+    """One shard in a worker process."""
+    make_shard(_worker["recipe"], task[0], task[1], _worker["sources"], _worker["teacher"])  # type: ignore[arg-type]
+    return f"{task[0].side}/{task[1]:03d}"
+
+
+def make_all(recipe: Recipe, workers: int) -> Iterator[str]:
+    """Every shard that is not there yet, the parts in turn; yields the name of each as it is done."""
+    prepare(recipe)
+    tasks = [(part, n) for part in recipe.parts for n in range(part.shards)]
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=(recipe,)) as pool:
+        yield from pool.map(work, tasks)
+
+
+def read_shard(path: Path) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]:
+    """A shard's pictures, mapped from the disk, and everything else."""
+    with np.load(path) as held:
+        return np.load(path.with_suffix(".npy"), mmap_mode="r"), dict(held)
+
+
+def check_faces(faces: Labels, width: int, height: int) -> Labels:
+    """`faces`, where every box lies in the picture. Raises InputError otherwise."""
+    if len(faces) and (
+        faces.xyxy.min() < -1 or (faces.xyxy > [width + 1, height + 1] * 2).any() or not area(faces.xyxy).all()
+    ):
+        raise InputError(f"a face outside its {width}x{height} picture; make the shards again")
+    return faces
+
+
+__all__ = ["Sources", "labels", "make_all", "make_shard", "prepare", "read_people", "read_places", "read_shard"]
