@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stream_enhance.crop import TEMPLATE, cut, patch_to_frame
 from stream_enhance.errors import InputError
-from train.degrade import KINDS, Picture, Ranges, Seen, in_light, surveil
+from train.degrade import DEFAULT, KINDS, Picture, Ranges, Seen, in_light, surveil
 
 log = logging.getLogger("train.data")
 POINTS = ("reye", "leye", "nose", "rmouth", "lmouth")
@@ -53,7 +53,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Pair:
-    """One thing to learn: (S, S, 3) uint8 RGB each; `points` (5, 2) pixels of the patch, where the detector saw them."""
+    """One thing to learn, (S, S, 3) uint8 RGB each, and the points that a detector saw: (5, 2) patch pixels."""
 
     low: Picture
     clean: Picture
@@ -89,6 +89,17 @@ def read_index(root: Path, sets: Sequence[str] | None = None) -> list[Portrait]:
     if not portraits:
         raise InputError(f"{root}/index.csv: lists no face of the sets {', '.join(sets or ['(any)'])}")
     return portraits
+
+
+def read_faces(root: Path, sets: Sequence[str] | None = None) -> list[Portrait]:
+    """The faces that `root`/index.csv lists, or, where there is none, those that the detector finds in its pictures."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder of pictures")
+    if (root / "index.csv").exists():
+        return read_index(root, sets)
+    from train.find_faces import find_faces
+
+    return find_faces(root)
 
 
 def usable(portraits: Sequence[Portrait], smallest: float = SMALLEST) -> list[Portrait]:
@@ -148,12 +159,17 @@ def pair_of(
     size: int,
 ) -> Pair:
     """Cut `frame` and `clean` to the patch that `points` (5, 2; pixels of the frame) place, as the runtime does."""
-    place = patch_to_frame(NO_BOX, points[None], size)[0]  # (2, 3) patch -> frame
+    place = patch_place(points, size)
     onto = (np.vstack([to_clean, [0, 0, 1]]) @ np.vstack([place, [0, 0, 1]]))[:2].astype(np.float32)
     back = cv2.invertAffineTransform(place)
     return Pair(
         cut(frame, place, size), cut(clean, onto, size), (points @ back[:, :2].T + back[:, 2]).astype(np.float32)
     )
+
+
+def patch_place(points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """(2, 3) affine from the patch to the frame, by the five `points` (5, 2) in the frame."""
+    return patch_to_frame(NO_BOX, points[None], size)[0].astype(np.float32)
 
 
 def points_in(seen_to_clean: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -195,7 +211,7 @@ def heatmaps(points: NDArray[np.float32], size: int, sigma: float = 6.0) -> NDAr
 class FolderPairs:
     """Pairs made on the fly: every look at a portrait is another camera."""
 
-    def __init__(self, portraits: Sequence[Portrait], size: int = 256, ranges: Ranges = Ranges(), augment: bool = True):
+    def __init__(self, portraits: Sequence[Portrait], size: int = 256, ranges: Ranges = DEFAULT, augment: bool = True):
         self.portraits, self.size, self.ranges, self.augment = list(portraits), size, ranges, augment
 
     def __len__(self) -> int:
@@ -347,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not (given.out / "pictures.json").exists():
         write_pictures(chosen, given.out)
     for number in given.numbers:
-        write_shard(chosen, given.out, number, given.count, given.seed, Ranges())
+        write_shard(chosen, given.out, number, given.count, given.seed, DEFAULT)
         print(f"{given.out}: shard {number} of {given.count} frames of {len(chosen)} faces")
 
 

@@ -57,6 +57,9 @@ class Ranges(BaseModel):
     }
 
 
+DEFAULT = Ranges()
+
+
 @dataclass(frozen=True)
 class Seen:
     """What the camera delivers of one face."""
@@ -74,7 +77,7 @@ def surveil(
     center: tuple[float, float],
     face_height: float,
     rng: np.random.Generator,
-    ranges: Ranges = Ranges(),
+    ranges: Ranges = DEFAULT,
     face_px: float | None = None,
     only: Sequence[str] | None = None,
 ) -> Seen:
@@ -140,7 +143,7 @@ class Lens:
 
 
 def draw_lens(
-    height: float, heading: float, kinds: Sequence[str], rng: np.random.Generator, ranges: Ranges = Ranges()
+    height: float, heading: float, kinds: Sequence[str], rng: np.random.Generator, ranges: Ranges = DEFAULT
 ) -> Lens:
     """A camera with the defects `kinds` for faces `height` pixels high; motion along `heading` degrees."""
     kernel = np.ones((1, 1), np.float32)
@@ -165,7 +168,7 @@ def draw_lens(
 
 
 def draw_codec(
-    height: float, kinds: Sequence[str], rng: np.random.Generator, ranges: Ranges = Ranges()
+    height: float, kinds: Sequence[str], rng: np.random.Generator, ranges: Ranges = DEFAULT
 ) -> tuple[Codec | None, dict[str, str]]:
     """The encoder that `kinds` names and its options; (None, {}) where it names none."""
     if "mjpeg" in kinds:

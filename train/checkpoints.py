@@ -1,0 +1,101 @@
+"""Checkpoints: written whole or not at all, read without running anything that is in them."""
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stream_enhance.errors import InputError, ModelError
+from train.losses import load_weights
+from train.models import build
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write `state` to `path` by way of a neighbour: a full disk leaves the previous file as it was.
+
+    Raises InputError where it cannot be written.
+    """
+    beside = path.with_suffix(".part")
+    try:
+        with open(beside, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
+        beside.unlink(missing_ok=True)
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        kept = "; the previous one is untouched" if path.exists() else ""
+        raise InputError(f"{path}: the checkpoint could not be written: {why}{kept}; free some space") from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The checkpoint in `path` (weights-only: tensors and plain values). Raises ModelError."""
+    state = load_weights(path)
+    if not isinstance(state, dict) or "recipe" not in state:
+        raise ModelError(f"{path}: not a training checkpoint; it carries no recipe")
+    return state
+
+
+def network_of(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained generator in eval mode (its averaged weights where there are some) and the checkpoint's recipe."""
+    state = read(path)
+    network = build(state["recipe"]["model"])
+    fill(network, state["ema"] or state["generator"], path)
+    return network.eval(), state["recipe"]
+
+
+def fill(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Put `weights` into `network`. Raises ModelError, naming the first difference, where they are not for it."""
+    own = network.state_dict()
+    for name in [*own, *weights]:
+        if name not in weights or name not in own:
+            where = "the checkpoint" if name not in weights else "this network"
+            raise ModelError(
+                f"{path}: another architecture: {where} has no {name}; take the recipe that it was made with"
+            )
+        if own[name].shape != weights[name].shape:
+            raise ModelError(
+                f"{path}: another architecture: {name} is {list(weights[name].shape)} there and "
+                f"{list(own[name].shape)} here; take the recipe that it was made with"
+            )
+    network.load_state_dict(weights)
+
+
+def start_from(network: nn.Module, path: Path) -> None:
+    """Transfer learning: fill `network` from a checkpoint or a .safetensors file; a refinement may stay as it is."""
+    state = load_weights(path)
+    weights = (state.get("ema") or state["generator"]) if "recipe" in state else state
+    if any(name.startswith("refine.") for name in network.state_dict()):
+        own = {name: value for name, value in network.state_dict().items() if name.startswith("refine.")}
+        weights = own | weights
+    fill(network, weights, path)
+
+
+def random_state() -> dict[str, Any]:
+    """Where Python's, NumPy's and torch's generators stand, as tensors and plain values."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    version, inner, following = random.getstate()
+    state: dict[str, Any] = {
+        "python": [version, list(inner), following],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, np.int64)), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put the generators where `random_state` found them."""
+    version, inner, following = state["python"]
+    random.setstate((version, tuple(inner), following))
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,173 @@
+"""A trained network as the file that the runtime loads: `python -m train.export runs/unet/best.pt engines/unet.onnx`.
+
+The file takes float32 (n, 3, S, S) RGB in 0..1, any n, and gives the same, clipped; its card says so. Weights may be
+stored as float16 (half the size; the arithmetic stays float32). The export fails if the file differs from torch.
+"""
+
+import argparse
+import logging
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from stream_enhance.card import Card, weights_sha256, write_card
+from stream_enhance.errors import InputError, ModelError, StreamEnhanceError
+from train.checkpoints import network_of
+from train.models import Clipped
+
+OPSET = 17
+LEAST_DB = {"fp32": 60.0, "fp16": 45.0}  # PSNR between torch and the file
+
+
+class ExportDiffers(StreamEnhanceError):
+    """The exported file does not give what torch gives."""
+
+
+def export(network: nn.Module, out: Path, card: Card, precision: str = "fp32", channels: int = 3) -> float:
+    """Write `network` with `card` (its hash filled in) to `out`; the PSNR in dB between the file and torch.
+
+    Raises ExportDiffers, and leaves no file, where that is under LEAST_DB.
+    """
+    clipped = Clipped(network).eval()
+    example = torch.rand(1, channels, card.size, card.size)
+    beside = out.with_suffix(".part")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter announces its age; the newer one wants onnxscript
+        torch.onnx.export(
+            clipped,
+            (example,),
+            str(beside),
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes={"input": {0: "n"}, "output": {0: "n"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    model = onnx.load(str(beside))
+    if precision == "fp16":
+        store_half(model)
+    write_card(model, card.model_copy(update={"weights_sha256": weights_sha256(model)}))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(beside))
+    apart = agreement(clipped, beside, card.size, channels)
+    if apart < LEAST_DB[precision]:
+        beside.unlink()
+        raise ExportDiffers(
+            f"{out}: the {precision} file is only {apart:.1f} dB from torch, under {LEAST_DB[precision]}"
+        )
+    beside.replace(out)
+    return apart
+
+
+def store_half(model: onnx.ModelProto) -> None:
+    """Keep every float32 weight as float16 with a Cast behind it: runtimes fold it at load, so nothing gets slower."""
+    kept, casts = [], []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            kept.append(tensor)
+            continue
+        values = numpy_helper.to_array(tensor)
+        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+            raise ModelError(f"{tensor.name}: holds values that float16 cannot; export as fp32")
+        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half"))
+        casts.append(helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT))
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*casts, *nodes])
+
+
+def agreement(network: nn.Module, path: Path, size: int, channels: int = 3) -> float:
+    """PSNR in dB between `network` and the file over batches of 1 and 3: smooth pictures and noise."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    rng, errors = np.random.default_rng(0), []
+    for count in (1, 3):
+        x = example_pictures(rng, count, channels, size)
+        with torch.inference_mode():
+            ours = network(torch.from_numpy(x)).numpy()
+        errors.append(float(np.mean((session.run(None, {"input": x})[0] - ours) ** 2)))
+    return float(-10 * np.log10(max(max(errors), 1e-12)))
+
+
+def example_pictures(rng: np.random.Generator, count: int, channels: int, size: int) -> NDArray[np.float32]:
+    """(count, channels, size, size) in 0..1: coarse random shapes with a little noise."""
+    coarse = torch.from_numpy(rng.random((count, channels, 8, 8), np.float32))
+    smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").numpy()
+    noisy = smooth + 0.05 * rng.standard_normal(smooth.shape, np.float32)
+    return np.clip(noisy, 0, 1).astype(np.float32)
+
+
+def commit() -> str:
+    """The commit that this checkout stands at, or "unknown" outside a checkout."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    return found.stdout.strip() if found.returncode == 0 else "unknown"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0, or 2 where what was given cannot be used, or 1 where the export differs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.export", description="Write a network as ONNX with its card."
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--precision", choices=sorted(LEAST_DB), default="fp16", help="how weights are stored")
+    parser.add_argument("--license", default="AGPL-3.0-or-later")
+    parser.add_argument("--data", default="not stated", help="what it was trained on")
+    parser.add_argument("--weaknesses", default="", help="what it is bad at")
+    parser.add_argument("--metrics", type=Path, help="JSON of `train.evaluate`, for the card")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO)
+    try:
+        network, recipe = network_of(given.checkpoint)
+        if recipe["data"]["heatmaps"]:
+            raise InputError(f"{given.checkpoint}: takes heatmaps, which the runtime does not make; train without them")
+        card = Card(
+            name=recipe["name"],
+            task="face-enhancement",
+            size=recipe["data"]["size"],
+            alignment="five-points",
+            points=5,
+            license=given.license,
+            data=given.data,
+            recipe=recipe["name"],
+            commit=commit(),
+            weights_sha256="",
+            weaknesses=given.weaknesses,
+            metrics=onnx_metrics(given.metrics),
+        )
+        apart = export(network, given.out, card, given.precision)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except StreamEnhanceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{given.out}: {given.out.stat().st_size / 1e6:.2f} MB, {apart:.1f} dB from torch")
+    return 0
+
+
+def onnx_metrics(path: Path | None) -> dict[str, object]:
+    """The JSON document in `path`; nothing without one. Raises InputError."""
+    import json
+
+    try:
+        return {} if path is None else dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a JSON document of train.evaluate ({error})") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
