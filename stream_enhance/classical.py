@@ -253,10 +253,9 @@ def sharpened(rgb: NDArray[np.uint8], factor: float, noise: float) -> NDArray[np
     amount = 0.35 * _ramp(factor, 1.0, 2.5) / (1 + noise / 4)
     if amount == 0:
         return rgb
-    image = rgb.astype(np.float32)
-    sharp = image + amount * (image - cv2.GaussianBlur(image, (0, 0), 0.5 * factor))
+    sharp = cv2.addWeighted(rgb, 1 + amount, cv2.GaussianBlur(rgb, (0, 0), 0.5 * factor), -amount, 0)
     box = np.ones((2 * round(factor) + 1,) * 2, np.uint8)
-    return _bytes(np.clip(sharp, cv2.erode(rgb, box), cv2.dilate(rgb, box)))
+    return _bytes(cv2.max(cv2.min(sharp, cv2.dilate(rgb, box)), cv2.erode(rgb, box)))
 
 
 def _padded(luma: Gray, kernel: Gray, pad: int) -> tuple[Gray, NDArray[np.complexfloating[Any, Any]]]:
@@ -280,7 +279,6 @@ def _ramp(value: float, start: float, whole: float) -> float:
 
 
 def _bytes(image: Any) -> NDArray[np.uint8]:
-    if image.dtype == np.uint8:
-        return image  # type: ignore[no-any-return]
-    result: NDArray[np.uint8] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    return result
+    """Rounded and held within 0..255."""
+    result: Any = image if image.dtype == np.uint8 else cv2.addWeighted(image, 1, image, 0, 0, dtype=cv2.CV_8U)
+    return result  # type: ignore[no-any-return]
