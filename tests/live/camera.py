@@ -7,6 +7,7 @@ Plays raw I420 pictures in a loop, or a test pattern, encoded as H.264 or H.265.
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import gi
 
@@ -26,7 +27,7 @@ class Pictures:
         self.size = self.width * self.height * 3 // 2
         self.count = 0
         if arguments.raw:
-            data = open(arguments.raw, "rb").read()
+            data = Path(arguments.raw).read_bytes()
             self.frames = [data[i : i + self.size] for i in range(0, len(data) - self.size + 1, self.size)]
         else:
             row = bytes(16 + x * 200 // self.width for x in range(self.width))

@@ -1,0 +1,212 @@
+"""Cameras that go away, freeze, change and come back; real RTSP over loopback."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from pathlib import Path
+
+import av
+import pytest
+from cameras import Camera, free_port, needs_camera, wait_until
+from conftest import Command, Models
+
+from stream_enhance import Pipeline
+from stream_enhance.live import LiveOptions, LiveSource
+from stream_enhance.pipeline import Report, open_with
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Going:
+    """A run of ``url`` in a thread; ends by ``stop``."""
+
+    def __init__(self, models: Models, url: str, out: Path, **live: object) -> None:
+        config = models.config(live={"stall": 1.5, **live}, sink={"preset": "ultrafast"})
+        self.source = open_with(config, url)
+        assert isinstance(self.source, LiveSource)
+        self.report: Report | None = None
+        self._stop = threading.Event()
+
+        def go() -> None:
+            with Pipeline(config) as pipeline:
+                self.report = pipeline.run(
+                    self.source, str(out), watch=lambda run: run.stop() if self._stop.is_set() else None
+                )
+
+        self._thread = threading.Thread(target=go, daemon=True)
+        self._thread.start()
+
+    def wait(self, state: str, times: int = 1) -> None:
+        wait_until(lambda: [s for _, s in list(self.source.states)].count(state) >= times)
+
+    def wait_no_signal(self, count: int = 1) -> None:
+        before = self.source.no_signal_frames
+        wait_until(lambda: self.source.no_signal_frames >= before + count)
+
+    def stop(self) -> Report:
+        self._stop.set()
+        self._thread.join(20)
+        assert self.report is not None
+        assert self.report.frames_in == self.report.frames_out + self.report.frames_dropped
+        return self.report
+
+
+def times_and_sizes(path: Path) -> tuple[list[int], set[tuple[int, int]]]:
+    with av.open(str(path)) as container:
+        frames = [(f.pts, (f.width, f.height)) for f in container.decode(video=0)]
+    return [pts for pts, _ in frames], {size for _, size in frames}
+
+
+def rising(pts: list[int]) -> bool:
+    return all(a < b for a, b in itertools.pairwise(pts))
+
+
+@needs_camera
+def test_a_live_run_ends_after_its_duration_and_says_how_it_went(command: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    with Camera() as camera:
+        told = command("run", camera.url, "-o", out, "--duration", "4s", "--max-age", "2s", "--log-json")
+    assert told.code == 0, told.err
+    report = told.report
+    assert report["frames_in"] == report["frames_out"] + report["frames_dropped"]
+    assert report["frames_out"] > 0
+    assert [state for _, state in report["states"]] == ["connecting", "live"]
+    assert set(report["age_ms"]) == {"p50", "p95", "p99"}
+    assert (report["reconnects"], report["frames_no_signal"]) == (0, 0)
+    assert report["first_frame_s"] > 0
+    pts, sizes = times_and_sizes(out)
+    assert len(pts) == report["frames_out"]
+    assert sizes == {(640, 360)}
+    assert rising(pts)
+
+
+@needs_camera
+def test_a_camera_that_restarts_with_another_size_and_codec_goes_on_in_the_same_file(
+    models: Models, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    with Camera() as camera:
+        going = Going(models, camera.url, out)
+        going.wait("live")
+        camera.kill()
+        going.wait("lost")
+        going.wait_no_signal()
+        camera.start(width=320, height=240, codec="h265")
+        going.wait("live", 2)
+        report = going.stop()
+    assert report.reconnects == 1
+    assert report.frames_no_signal
+    pts, sizes = times_and_sizes(out)
+    assert sizes == {(640, 360)}
+    assert rising(pts)
+    assert len(pts) == report.frames_out
+
+
+@needs_camera
+def test_a_frozen_camera_is_noticed_and_taken_up_again(models: Models, tmp_path: Path) -> None:
+    with Camera() as camera:
+        going = Going(models, camera.url, tmp_path / "out.mp4")
+        going.wait("live")
+        camera.freeze()
+        going.wait("stalled")
+        going.wait_no_signal(2)
+        camera.thaw()
+        going.wait("live", 2)
+        report = going.stop()
+    assert report.reconnects == 1
+
+
+@needs_camera
+def test_a_run_that_waits_starts_when_the_camera_does(models: Models, tmp_path: Path) -> None:
+    camera = Camera()
+    going = Going(models, camera.url, tmp_path / "out.mp4", wait=True)
+    with camera:
+        going.wait("live")
+        wait_until(lambda: going.source.started and going.source.rate)
+        report = going.stop()
+    assert [s for _, s in report.states or []] == ["connecting", "live"]
+
+
+@needs_camera
+def test_credentials_come_from_the_environment_and_are_never_shown(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAM_PASS", "Zauberwort7")
+    monkeypatch.setenv("CAM_BAD", "Falschwort8")
+    with Camera(user="wart", password="Zauberwort7") as camera:
+        url = camera.url.replace("//", "//wart:{CAM_PASS}@")
+        good = command("run", url, "-o", tmp_path / "good.mp4", "--duration", "3s")
+        bad = command("run", url.replace("PASS", "BAD"), "-o", tmp_path / "bad.mp4")
+    assert good.code == 0, good.err
+    assert good.report["frames_out"] > 0
+    assert bad.code == 2
+    assert "password" in bad.err
+    for told in (good, bad):
+        assert "wort" not in told.out + told.err + str(told.report)
+        assert "wart:" not in told.out + told.err + str(told.report)
+    assert b"Zauberwort7" not in (tmp_path / "good.mp4").read_bytes()
+
+
+@needs_camera
+def test_a_url_without_such_a_stream_is_one_clear_line(command: Command, tmp_path: Path) -> None:
+    with Camera() as camera:
+        told = command("run", camera.url + "era/9", "-o", tmp_path / "out.mp4")
+    assert told.code == 2
+    assert "no such stream" in told.err
+    assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        (f"rtsp://user:pw@127.0.0.1:{free_port()}/cam", "nothing answers"),
+        ("gopher://127.0.0.1/cam", "unknown scheme"),
+        ("rtsp://user:{NOT_SET_ANYWHERE}@127.0.0.1/cam", "NOT_SET_ANYWHERE is not set"),
+    ],
+)
+def test_what_cannot_be_reached_is_one_clear_line(command: Command, tmp_path: Path, url: str, word: str) -> None:
+    told = command("run", url, "-o", tmp_path / "out.mp4")
+    assert told.code == 2
+    assert word in told.err
+    assert "user:" not in told.err
+    assert told.err.count("\n") == 1
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.timeout(30)
+def test_a_duration_ends_a_run_to_which_no_frame_ever_comes(command: Command, tmp_path: Path) -> None:
+    url = f"rtsp://127.0.0.1:{free_port()}/cam"
+    told = command("run", url, "-o", tmp_path / "out.mp4", "--duration", "1s", "--wait")
+    assert told.code == 0
+    assert (told.report["frames_in"], told.report["first_frame_s"]) == (0, None)
+
+
+@needs_camera
+@pytest.mark.timeout(60)
+def test_no_thread_is_left_after_losses(models: Models, tmp_path: Path) -> None:
+    before = threading.active_count()
+    with Camera() as camera:
+        going = Going(models, camera.url, tmp_path / "out.mp4")
+        for times in (1, 2, 3):
+            going.wait("live", times)
+            camera.kill()
+            going.wait("lost", times)
+            camera.start()
+        going.wait("live", 4)
+        assert going.stop().reconnects == 3
+    wait_until(lambda: threading.active_count() <= before)
+
+
+@needs_camera
+@pytest.mark.timeout(60)
+def test_a_recording_over_udp_transport(tmp_path: Path) -> None:
+    with Camera() as camera:
+        source = LiveSource(camera.url, "camera", LiveOptions(transport="udp"))
+        source.ready()
+        frames = source.frames()
+        got = [next(frames) for _ in range(5)]
+        source.stop()
+        assert not list(frames)
+        source.close()
+    assert rising([f.pts for f in got])
