@@ -174,11 +174,11 @@ def _mark_of(height: int, rotation: int) -> tuple[NDArray[np.uint8], NDArray[np.
 
 
 def _stamp(image: av.VideoFrame, rotation: int) -> None:
-    """Put the mark into the corner that a viewer sees at the lower left."""
+    """Put the mark into the corner that a viewer sees at the lower right: camera names and clocks stand elsewhere."""
     picture, opacity = _mark_of(image.width if rotation % 180 else image.height, rotation)
     height, width = opacity.shape
-    left, low = 4, image.height - height - 4
-    x, y = {0: (left, low), 90: (4, 4), 180: (image.width - width - 4, 4)}.get(rotation, (image.width - width - 4, low))
+    right, low = image.width - width - 4, image.height - height - 4
+    x, y = {0: (right, low), 90: (4, low), 180: (4, 4)}.get(rotation, (right, 4))
     region = planes.align(image, x, y, x + width, y + height)
     if region is None:
         return
