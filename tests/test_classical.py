@@ -100,6 +100,12 @@ def test_a_face_made_lighter_keeps_its_colour() -> None:
     assert colour[1] > 1.5 * colour[0], "red less blue, over the cheeks, grows with the light"
 
 
+def test_a_well_lit_face_before_a_dark_ground_is_left_alone() -> None:
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    lit = np.where(x * x + (y - 0.1) ** 2 < 0.7, 130, 10).astype(np.float32)
+    np.testing.assert_array_equal(classical.brightened(lit), lit)
+
+
 def test_low_light_sets_in_without_a_step() -> None:
     means = [classical.brightened(np.full((64, 64), level, np.float32)).mean() for level in np.arange(40.0, 100.0)]
     assert np.abs(np.diff(means)).max() < 8, "a face that grows a little darker must not jump"
