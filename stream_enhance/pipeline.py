@@ -183,7 +183,8 @@ class Pipeline:
             if gallery:
                 from .gallery import Gallery
 
-                shots = Gallery(gallery, opened.name)
+                changed_by = "filters" if self.config.enhancer.kind == "classical" else "a neural network"
+                shots = Gallery(gallery, opened.name, changed_by)
             run = Run(self, opened, open_sink(sink, opened, self._encoding(opened), self.comment, overwrite), shots)
             run.go(duration, watch)
             return run.report()
