@@ -136,6 +136,18 @@ def open_sink(spec: str, source: Source, encoding: Encoding, comment: str, overw
     path = Path(spec)
     if spec.endswith(("/", os.sep)) or path.is_dir():
         return ImageFolderSink(path, overwrite)
+    path = file_to_write(spec, overwrite)
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    return VideoSink(str(part), source, encoding, comment, form=FORMATS[path.suffix.lower()], final=path)
+
+
+def file_to_write(spec: str, overwrite: bool) -> Path:
+    """The video file that ``spec`` names, after a look at whether it can be written.
+
+    Raises:
+        SinkError: unknown kind of file, it is there already, or its folder cannot be written.
+    """
+    path = Path(spec)
     if path.suffix.lower() not in FORMATS:
         known = ", ".join(sorted(FORMATS))
         raise SinkError(
@@ -147,8 +159,7 @@ def open_sink(spec: str, source: Source, encoding: Encoding, comment: str, overw
         raise SinkError(f"{path.parent}: no such folder; make it first")
     if not os.access(path.parent, os.W_OK):
         raise SinkError(f"{path.parent}: no permission to write there; name another folder")
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    return VideoSink(str(part), source, encoding, comment, form=FORMATS[path.suffix.lower()], final=path)
+    return path
 
 
 def _push(spec: str, source: Source, encoding: Encoding, comment: str) -> VideoSink:
@@ -232,7 +243,7 @@ class VideoSink(Sink):
             options |= {"movflags": "+hybrid_fragmented+frag_keyframe", "video_track_timescale": self._timescale(first)}
             options |= {"frag_duration": _AT_RISK, "min_frag_duration": _AT_RISK, "avoid_negative_ts": "disabled"}
         if self._form == "matroska":
-            options |= {"cluster_time_limit": str(int(_AT_RISK) // 1000)}
+            options |= {"cluster_time_limit": str(int(_AT_RISK) // 1000), "avoid_negative_ts": "disabled"}
         container = av.open(self._url, "w", format=self._form, options=options)
         self._written = True
         try:

@@ -100,6 +100,21 @@ def raw_h264(path: Path, sizes: Iterable[tuple[int, int]], frames: int = 6, pixe
     return path
 
 
+def flv_with_times(path: Path, milliseconds: Sequence[int]) -> Path:
+    """A Flash video whose pictures carry just these times, however wrong: muxers would refuse to write them."""
+    make_video(path, len(milliseconds), options={"tune": "zerolatency", "flvflags": "no_duration_filesize"})
+    data, at, times = bytearray(path.read_bytes()), 13, iter(milliseconds)
+    while at < len(data):
+        size = int.from_bytes(data[at + 1 : at + 4], "big")
+        if data[at] == 9 and data[at + 12] == 1:  # a tag of video that holds a picture
+            time = next(times)
+            data[at + 4 : at + 8] = (time & 0xFFFFFF).to_bytes(3, "big") + bytes([time >> 24])
+        at += 11 + size + 4
+    assert next(times, None) is None
+    path.write_bytes(data)
+    return path
+
+
 def pictures_of(path: Path | str, form: str = "rgb24") -> list[NDArray[Any]]:
     """Every picture of a video as an array."""
     with av.open(str(path)) as container:

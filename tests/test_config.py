@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from stream_enhance.config import Config, load
+from stream_enhance.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_without_anything_it_is_the_defaults() -> None:
+    assert load() == Config()
+
+
+def test_a_file_and_then_the_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("detector: {every: 3, score: 0.5}\nsink:\n  crf: 30\n")
+    config = load(path, ["detector.every=4", "overlay.mark=false", "sink.codec=hevc"])
+    assert (config.detector.every, config.detector.score, config.sink.crf) == (4, 0.5, 30)
+    assert config.overlay.mark is False
+    assert config.sink.codec == "hevc"
+
+
+def test_enhancer_may_be_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("enhancer: classical\n")
+    assert load(path).enhancer.kind == "classical"
+    config = load(path, ["enhancer.min_face=20"])
+    assert (config.enhancer.kind, config.enhancer.min_face) == ("classical", 20)
+    assert load(path, ["enhancer=none"]).enhancer.kind == "none"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("detector.evry=2", "did you mean detector.every"),
+        ("nonsense=1", "unknown key nonsense"),
+        ("detector.every=0", "detector.every"),
+        ("detector.every=two", "detector.every"),
+        ("sink.codec=mpeg2", "sink.codec"),
+        ("detector.every", "section.key=value"),
+        ("=3", "section.key=value"),
+        ("provider.name=x", "provider"),
+        ("detector.every=[1", "not YAML"),
+    ],
+)
+def test_a_wrong_override_is_named_with_its_cure(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as raised:
+        load(None, [override])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("detector: {evry: 2}\n", "unknown key detector.evry; did you mean detector.every"),
+        ("detector: [1\n", "not YAML at line"),
+        ("- a\n- b\n", "must hold keys and values"),
+        ("detector: !!python/object/apply:os.system ['true']\n", "not YAML"),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says) as raised:
+        load(path)
+    assert str(path) in str(raised.value)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be read \(No such file"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "picture.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load(tmp_path / "picture.yaml")
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing yet\n")
+    assert load(path) == Config()
+
+
+def test_nothing_can_be_changed_after() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        Config().detector.every = 3  # type: ignore[misc]
+
+
+RUN_SETTINGS = sorted(p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith("train_"))
+
+
+@pytest.mark.parametrize("path", RUN_SETTINGS, ids=lambda p: p.name)
+def test_the_settings_that_come_with_it_load(path: Path) -> None:
+    load(path)
