@@ -123,10 +123,18 @@ def pictures_of(path: Path | str, form: str = "rgb24") -> list[NDArray[Any]]:
 
 def luma_of(path: Path | str) -> list[NDArray[np.uint8]]:
     """Every picture's Y plane, 8 bits."""
+    return [planes[0] for planes in planes_of(path)]
+
+
+def planes_of(path: Path | str) -> list[list[NDArray[np.uint8]]]:
+    """Every picture's planes as they are in the file, 8 bits: nothing is converted."""
     with av.open(str(path)) as container:
         return [
-            np.frombuffer(f.planes[0], np.uint8).reshape(-1, f.planes[0].line_size)[: f.height, : f.width].copy()
-            for f in container.decode(video=0)
+            [
+                np.frombuffer(p, np.uint8).reshape(-1, p.line_size)[: p.height, : p.width].copy()  # type: ignore[call-overload]
+                for p in frame.planes
+            ]
+            for frame in container.decode(video=0)
         ]
 
 

@@ -1,0 +1,256 @@
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from media import SIZE, coloured, luma_of, make_video, picture, planes_of, psnr, pts_of
+
+from stream_enhance.errors import SinkError
+from stream_enhance.overlay import Rendered
+from stream_enhance.sink import Encoding, choose_encoder, encoder_names, open_sink, opens, pixel_format
+from stream_enhance.source import Source, open_source
+from stream_enhance.types import Enhanced, Faces, Scene
+
+pytestmark = pytest.mark.timeout(60)
+
+FAST = Encoding(hardware="none", crf=12)
+
+
+def rendered(source: Source) -> Iterator[Rendered]:
+    """The source's pictures as they are, as the overlay would give them on."""
+    empty: Any = np.zeros((0, 8, 8, 3), np.uint8)
+    for frame in source.frames():
+        scene = Scene(frame, Faces.none())
+        yield Rendered(
+            frame.image, Enhanced(scene, np.zeros(0, np.int64), empty, empty, np.zeros((0, 2, 3), np.float32))
+        )
+
+
+def copied(path: Path, out: Path | str, encoding: Encoding = FAST, comment: str = "by a test", **given: Any) -> int:
+    """Write ``path`` through a sink into ``out``; how many pictures."""
+    source = open_source(str(path))
+    sink = open_sink(str(out), source, encoding, comment, **given)
+    count = sum(1 for _ in sink(rendered(source)))
+    sink.finish()
+    source.close()
+    return count
+
+
+def packets_of(path: Path, kind: str) -> list[bytes]:
+    with av.open(str(path)) as container:
+        stream = next(s for s in container.streams if s.type == kind)
+        return [bytes(packet) for packet in container.demux(stream) if packet.size]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "m4v", "mkv", "ts"])
+def test_pictures_times_and_sound_arrive(clip: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"out.{suffix}"
+    assert copied(clip, out) == 12
+    start = pts_of(out)[0] if suffix == "ts" else 0  # a transport stream's clock starts where its muxer likes
+    assert [time - start for time in pts_of(out)] == pytest.approx(pts_of(clip), abs=0.0006)
+    assert all(psnr(a, b) > 42 for a, b in zip(luma_of(clip), luma_of(out), strict=True))
+    sound = packets_of(out, "audio")
+    if suffix == "ts":  # each packet gets a header of its own
+        sound = [packet[7:] for packet in sound]
+    assert sound == packets_of(clip, "audio")
+    assert sorted(tmp_path.iterdir()) == [out], "no temporary file is left"
+
+
+def test_the_metadata_says_what_was_done_and_keeps_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "the yard"
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        container.mux([*stream.encode(coloured(picture(0), "yuv420p")), *stream.encode(None)])
+    for suffix in ("mp4", "mkv"):
+        copied(path, tmp_path / f"out.{suffix}", comment="ENHANCED by a test")
+        with av.open(str(tmp_path / f"out.{suffix}")) as container:
+            tags = {key.lower(): value for key, value in container.metadata.items()}
+            assert (tags["title"], tags["comment"]) == ("the yard", "ENHANCED by a test")
+
+
+def test_subtitles_are_copied_where_the_file_can_hold_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+        _add_subtitles(tmp_path, container, video)
+    copied(path, tmp_path / "out.mkv")
+    assert packets_of(tmp_path / "out.mkv", "subtitle") == [b"hello", b"there"]
+    copied(path, tmp_path / "out.ts")
+    assert "subtitle stream 1 (srt) cannot go into mpegts" in caplog.text
+
+
+def _add_subtitles(folder: Path, container: Any, video: Any) -> None:
+    words = folder / "words.srt"
+    words.write_text(
+        "1\n00:00:00,000 --> 00:00:00,200\nhello\n\n2\n00:00:00,200 --> 00:00:00,400\nthere\n", encoding="utf-8"
+    )
+    with av.open(str(words)) as subtitles:
+        copy = container.add_stream_from_template(subtitles.streams[0])
+        for i in range(10):
+            frame = coloured(picture(i), "yuv420p")
+            frame.pts = i
+            container.mux(video.encode(frame))
+        for packet in subtitles.demux():
+            if packet.dts is not None:
+                packet.stream = copy
+                container.mux(packet)
+        container.mux(video.encode(None))
+
+
+@pytest.mark.parametrize(("space", "full"), [(1, False), (1, True), (5, False), (5, True), (6, False), (9, False)])
+def test_matrix_and_range_are_the_sources_own(tmp_path: Path, space: int, full: bool) -> None:
+    path = make_video(tmp_path / "in.mkv", frames=3, space=space, full=full)
+    out = tmp_path / "out.mp4"
+    copied(path, out)
+    with av.open(str(out)) as container:
+        frame = next(container.decode(video=0))
+        assert int(frame.colorspace) == space
+        assert (int(frame.color_range) == 2) == full
+    for before, after in zip(planes_of(path), planes_of(out), strict=True):
+        assert all(psnr(a, b) > 45 for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("yuv420p", "yuv420p"),
+        ("yuv422p", "yuv422p"),
+        ("yuv444p", "yuv444p"),
+        ("yuv420p10le", "yuv420p10le"),
+        ("yuv422p10le", "yuv422p10le"),
+        ("nv12", "nv12"),
+        ("rgb24", "yuv420p"),
+        ("gbrp", "yuv420p"),
+        ("yuv420p12le", "yuv420p10le"),
+        ("yuv440p", "yuv444p"),
+    ],
+)
+def test_the_pixel_format_is_the_sources_or_the_nearest(form: str, expected: str) -> None:
+    assert pixel_format(av.Codec("libx264", "w"), form) == expected
+
+
+def test_odd_sides_are_padded_by_the_edge_and_nothing_is_scaled(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mkv", frames=3, size=(321, 243), codec="ffv1")
+    out = tmp_path / "out.mp4"
+    copied(path, out)
+    before, after = luma_of(path)[1], luma_of(out)[1]
+    assert before.shape == (243, 321)
+    assert after.shape == (244, 322)
+    assert psnr(before, after[:243, :321]) > 42
+    assert psnr(after[:, 320], after[:, 321]) > 40
+
+
+def test_rotation_and_pixel_aspect_are_the_sources_own(tmp_path: Path) -> None:
+    path = tmp_path / "in.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(12, 11)
+        stream.set_display_rotation(90)
+        container.mux([*stream.encode(coloured(picture(0), "yuv420p")), *stream.encode(None)])
+    copied(path, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(12, 11)
+        assert round(next(container.decode(video=0)).rotation) % 360 == 90
+
+
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_other_codecs(clip: Path, tmp_path: Path, codec: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.mp4"
+    copied(clip, out, Encoding(codec=codec, hardware="none", crf=12))
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == codec
+    assert pts_of(out) == pts_of(clip)
+    assert all(psnr(a, b) > 36 for a, b in zip(luma_of(clip), luma_of(out), strict=True))
+    assert "info" not in "".join(capfd.readouterr()), "encoders keep quiet"
+
+
+def test_a_time_base_of_its_own_is_kept(tmp_path: Path) -> None:
+    rate = Fraction(30_000, 1001)
+    path = make_video(tmp_path / "in.mp4", frames=30, rate=rate)
+    copied(path, tmp_path / "out.mp4")
+    assert pts_of(tmp_path / "out.mp4") == pts_of(path) == [i / rate for i in range(30)]
+
+
+def test_a_variable_rate_is_kept(tmp_path: Path) -> None:
+    times = [0, 1, 3, 4, 9, 10]
+    path = make_video(tmp_path / "in.mkv", frames=6, pts=times)
+    copied(path, tmp_path / "out.mp4")
+    assert pts_of(tmp_path / "out.mp4") == [Fraction(t, 25) for t in times]
+
+
+def test_what_is_there_is_not_replaced_unless_told(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"mine")
+    with pytest.raises(SinkError, match="is there already; use --overwrite"):
+        copied(clip, out)
+    assert out.read_bytes() == b"mine"
+    assert copied(clip, out, overwrite=True) == 12
+    assert len(luma_of(out)) == 12
+
+
+def test_until_it_is_finished_it_has_another_name(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    source = open_source(str(clip))
+    sink = open_sink(str(out), source, FAST, "")
+    list(sink(rendered(source)))
+    assert [p.name for p in tmp_path.iterdir()] == ["out.part.mp4"]
+    sink.finish()
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("out.xyz", "unknown kind of output"),
+        ("none/out.mp4", "no such folder"),
+        ("ftp://host/x", "cannot be pushed to"),
+        ("gopher://bob:hush@host/x", "cannot be pushed to"),
+    ],
+)
+def test_a_sink_that_cannot_be_is_named_before_any_work(clip: Path, tmp_path: Path, name: str, says: str) -> None:
+    source = open_source(str(clip))
+    with pytest.raises(SinkError, match=says) as raised:
+        open_sink(name if "://" in name else str(tmp_path / name), source, FAST, "")
+    assert "hush" not in str(raised.value)
+    source.close()
+
+
+def test_a_folder_gets_a_picture_a_frame(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / "in" / f"cam{i}.png"), cv2.cvtColor(picture(i), cv2.COLOR_RGB2BGR))
+    assert copied(tmp_path / "in", f"{tmp_path}/out/") == 3
+    for i in range(3):
+        got = cv2.cvtColor(cv2.imread(str(tmp_path / "out" / f"cam{i}.png")), cv2.COLOR_BGR2RGB)
+        assert np.array_equal(got, picture(i))
+    with pytest.raises(SinkError, match=r"cam0\.png: is there already"):
+        copied(tmp_path / "in", tmp_path / "out")
+    assert not list((tmp_path / "out").glob(".part*"))
+
+
+def test_a_videos_pictures_in_a_folder_are_numbered(clip: Path, tmp_path: Path) -> None:
+    copied(clip, f"{tmp_path}/out{os.sep}")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{i:06d}.png" for i in range(12)]
+
+
+def test_software_encoders_are_last_and_named_hardware_is_not_replaced() -> None:
+    assert encoder_names("h264", "none") == ["libx264"]
+    assert encoder_names("av1", "auto")[-1] == "libsvtav1"
+    assert opens("libx264")
+    assert not opens("no such encoder")
+    for hardware in ("nvenc", "qsv"):
+        if opens(f"h264_{hardware}"):
+            assert choose_encoder("h264", hardware) == f"h264_{hardware}"
+        else:
+            with pytest.raises(SinkError, match=f"h264_{hardware} does not start"):
+                choose_encoder("h264", hardware)
