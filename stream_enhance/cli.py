@@ -53,14 +53,24 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("source")
-@click.option("-o", "--output", "sink", required=True, help="Video file, folder/ for images, - or URL.")
+@click.option(
+    "-o",
+    "--output",
+    "sinks",
+    required=True,
+    multiple=True,
+    help="Video file, folder/ for images, - or URL; or several.",
+)
 @click.option("--report", type=click.Path(dir_okay=False), help="Write what was done as JSON.")
 @click.option("--gallery", type=click.Path(file_okay=False, path_type=Path), help="Folder for each face's best shot.")
 @click.option("--duration", metavar="TIME", help="End after, e.g. 20s or 5m.")
+@click.option("--segment", metavar="TIME", help="Cut outputs whose name holds % codes, e.g. rec/%H%M%S.mp4.")
 @click.option("--max-age", metavar="TIME", help="Of a camera's frames when written, e.g. 300ms.")
 @click.option("--wait", is_flag=True, help="Keep trying where a camera cannot be reached at first.")
 @_shared
-def run(source: str, sink: str, report: str | None, gallery: Path | None, duration: str | None, **given: Any) -> None:
+def run(
+    source: str, sinks: tuple[str, ...], report: str | None, gallery: Path | None, duration: str | None, **given: Any
+) -> None:
     """Enhance SOURCE: a video, a folder of images, - for a pipe, webcam:N, or a camera's URL."""
     from .config import load
     from .pipeline import Pipeline, open_with
@@ -83,13 +93,13 @@ def run(source: str, sink: str, report: str | None, gallery: Path | None, durati
 
         try:
             done = pipeline.run(
-                opened, sink, overwrite=given["overwrite"], gallery=gallery, duration=limit, watch=watch
+                opened, list(sinks), overwrite=given["overwrite"], gallery=gallery, duration=limit, watch=watch
             )
         finally:
             progress.close()
     if report_path:
         report_path.write_text(json.dumps(done.as_dict(), indent=2) + "\n")
-    progress.told(done, sink)
+    progress.told(done, redact(", ".join(sinks)))
     if stopped.code:
         sys.exit(stopped.code)
 
@@ -165,6 +175,7 @@ def doctor(as_json: bool) -> None:
 def _overrides(given: dict[str, Any]) -> list[str]:
     named = {"enhancer.kind": given["enhancer"], "overlay.mode": given["overlay"], "overlay.scale": given["scale"]}
     named["live.max_age"] = seconds_of(given["max_age"]) if given.get("max_age") else None
+    named["segments.seconds"] = seconds_of(given["segment"]) if given.get("segment") else None
     named["live.wait"] = "true" if given.get("wait") else None
     return [*given["overrides"], *(f"{key}={value}" for key, value in named.items() if value is not None)]
 

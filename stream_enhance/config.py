@@ -88,6 +88,15 @@ class SinkConfig(_Section):
     pixel_format: str = ""
 
 
+class SegmentsConfig(_Section):
+    """Of outputs whose name holds ``%`` codes; 0: no limit."""
+
+    seconds: float = Field(0.0, ge=0)
+    megabytes: float = Field(0.0, ge=0)
+    keep_hours: float = Field(0.0, ge=0)
+    keep_megabytes: float = Field(0.0, ge=0)
+
+
 class Config(_Section):
     """Everything that can be set."""
 
@@ -98,6 +107,7 @@ class Config(_Section):
     enhancer: EnhancerConfig = EnhancerConfig()
     overlay: OverlayConfig = OverlayConfig()
     sink: SinkConfig = SinkConfig()
+    segments: SegmentsConfig = SegmentsConfig()
     provider: Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"] = "auto"
     threads: int = Field(0, ge=0, le=256)  # CPU threads a network; 0: one a core
 

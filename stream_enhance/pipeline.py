@@ -24,9 +24,10 @@ from .backends import Session, open_session
 from .config import Config
 from .detect import Detector
 from .enhance import Enhancer, Network, UNet
-from .errors import ModelError
+from .errors import ModelError, SinkError
 from .govern import Admission, Governor
 from .live import LiveOptions, LiveSource
+from .outputs import Segments, Tee, open_outputs
 from .overlay import Overlay, Rendered
 from .runtime import Channel, Line, Stage
 from .sink import Encoding, Sink, VideoSink, open_sink
@@ -82,6 +83,7 @@ class Report:
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     models: dict[str, dict[str, str]] = field(default_factory=dict)
     version: str = __version__
+    outputs: list[dict[str, Any]] | None = None  # of several: what each got
     # of cameras only:
     age_ms: dict[str, float] | None = None  # of a frame when it has been written, since it was decoded
     frames_no_signal: int | None = None  # NO SIGNAL pictures; counted in frames_in and frames_out too
@@ -154,7 +156,7 @@ class Pipeline:
     def run(
         self,
         source: str | Source,
-        sink: str,
+        sink: str | list[str],
         *,
         overwrite: bool = False,
         gallery: Path | None = None,
@@ -165,7 +167,7 @@ class Pipeline:
 
         Args:
             source: see ``open_source``.
-            sink: see ``open_sink``.
+            sink: see ``open_sink``; several are encoded once, see ``outputs``.
             overwrite: replace a file that is there.
             gallery: folder for each track's best shot, before and after.
             duration: seconds after which to end cleanly.
@@ -185,7 +187,8 @@ class Pipeline:
 
                 changed_by = "filters" if self.config.enhancer.kind == "classical" else "a neural network"
                 shots = Gallery(gallery, opened.name, changed_by)
-            run = Run(self, opened, open_sink(sink, opened, self._encoding(opened), self.comment, overwrite), shots)
+            sinks = [sink] if isinstance(sink, str) else sink
+            run = Run(self, opened, self._sink(sinks, opened, overwrite), shots)
             run.go(duration, watch)
             return run.report()
         finally:
@@ -217,6 +220,16 @@ class Pipeline:
                 worker.thread.join(10)
             if not run.alive:
                 opened.close()
+
+    def _sink(self, specs: list[str], source: Source, overwrite: bool) -> Sink:
+        """One output that is a file, or anything; or several, and those that outlive a fault."""
+        encoding, only = self._encoding(source), specs[0]
+        if self.config.segments.seconds and not any("%" in spec for spec in specs):
+            raise SinkError(f"{only}: segments need a name with the time in it, such as %Y%m%d-%H%M%S.mp4")
+        if len(specs) == 1 and "%" not in only and not only.endswith(".m3u8") and not (source.live and "://" in only):
+            return open_sink(only, source, encoding, self.comment, overwrite)
+        segments = Segments(**self.config.segments.model_dump())
+        return open_outputs(specs, source, encoding, self.comment, segments, overwrite)
 
     def _encoding(self, source: Source) -> Encoding:
         return Encoding(**self.config.sink.model_dump(), live=source.live)
@@ -386,8 +399,17 @@ class Run:
                 for name, worker in workers.items()
             },
             models=self._pipeline.models,
+            outputs=self._outputs(),
             **self._live_report(ages),
         )
+
+    def _outputs(self) -> list[dict[str, Any]] | None:
+        if not isinstance(self._sink, Tee):
+            return None
+        return [
+            {"name": o.name, "packets": o.written, "lost": o.lost, "opened": o.opens, "problem": o.problem}
+            for o in self._sink.outputs
+        ]
 
     def _live_report(self, ages: NDArray[np.float64]) -> dict[str, Any]:
         """What only a camera's report holds."""

@@ -62,6 +62,7 @@ def main():
     parser.add_argument("--user")
     parser.add_argument("--password")
     parser.add_argument("--paths", default="cam")
+    parser.add_argument("--record", help="Take pushes of H.264 at /push, and write them to this MPEG-TS file.")
     arguments = parser.parse_args()
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
@@ -88,6 +89,13 @@ def main():
             permissions.add_permission_for_role("viewer", "media.factory.construct", True)
             factory.set_permissions(permissions)
         server.get_mount_points().add_factory(f"/{path}", factory)
+    if arguments.record:
+        factory = GstRtspServer.RTSPMediaFactory()
+        factory.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
+        factory.set_launch(
+            f"( rtph264depay name=depay0 ! h264parse ! mpegtsmux ! filesink location={arguments.record} )"
+        )
+        server.get_mount_points().add_factory("/push", factory)
     if arguments.user:
         auth = GstRtspServer.RTSPAuth()
         token = GstRtspServer.RTSPToken()

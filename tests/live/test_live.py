@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 class Going:
     """A run of ``url`` in a thread; ends by ``stop``."""
 
-    def __init__(self, models: Models, url: str, out: Path, **live: object) -> None:
+    def __init__(self, models: Models, url: str, out: Path | str, **live: object) -> None:
         config = models.config(live={"stall": 1.5, **live}, sink={"preset": "ultrafast"})
         self.source = open_with(config, url)
         assert isinstance(self.source, LiveSource)
@@ -73,7 +73,7 @@ def test_a_live_run_ends_after_its_duration_and_says_how_it_went(command: Comman
     assert report["frames_out"] > 0
     assert [state for _, state in report["states"]] == ["connecting", "live"]
     assert set(report["age_ms"]) == {"p50", "p95", "p99"}
-    assert (report["reconnects"], report["frames_no_signal"]) == (0, 0)
+    assert report["reconnects"] == 0
     assert report["first_frame_s"] > 0
     pts, sizes = times_and_sizes(out)
     assert len(pts) == report["frames_out"]

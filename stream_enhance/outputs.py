@@ -1,0 +1,331 @@
+"""Several outputs of one encoding: files in segments, HLS, pushes to servers; each with its own queue and thread.
+
+``Tee`` encodes once and offers each packet to every output.  An output that is slow or dead loses packets, is counted,
+and starts again at a key frame when it can; it never holds up another output, the line or the camera.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.container
+
+from .errors import SinkError, redact
+from .overlay import Rendered
+from .runtime import Cancelled, Channel
+from .sink import FORMATS, Encoding, VideoSink, file_to_write
+from .source import Source, with_environment
+
+log = logging.getLogger(__name__)
+
+_QUEUE = 256  # packets that may wait for one output
+_GOP_SECONDS = 2
+_RETRY = (0.5, 10.0)  # seconds, first and longest pause before an output is opened again
+_CODECS = {"whip": {"h264"}, "flv": {"h264", "hevc", "av1"}, "mpegts": {"h264", "hevc"}, "hls": {"h264", "hevc"}}
+_PUSHES = {"rtsp": "rtsp", "rtmp": "flv", "rtmps": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip"}
+_PUSHES |= {"https": "whip"}
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """How recordings are cut and how long they are kept; 0 for no limit."""
+
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    keep_hours: float = 0.0
+    keep_megabytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """An encoded picture, apart from any stream."""
+
+    data: bytes
+    pts: int
+    dts: int
+    time_base: Fraction
+    key: bool
+    serial: int  # counts packets; a gap means that some were lost
+
+    def packet(self, stream: Any) -> av.Packet[Any]:
+        packet: av.Packet[Any] = av.Packet(self.data)
+        packet.pts, packet.dts, packet.time_base, packet.is_keyframe = self.pts, self.dts, self.time_base, self.key
+        packet.stream = stream
+        return packet
+
+
+Opened = tuple[av.container.OutputContainer, str]  # and what it writes to, fit to be shown
+
+
+class Output:
+    """One muxer and its thread.
+
+    Args:
+        name: fit to be shown.
+        opened: opens the container, without streams; raises av.FFmpegError or OSError.
+        waits: let the line wait where this output is slow, rather than lose packets.
+        segments: when to begin anew.
+        tidy: called after each container is closed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        opened: Callable[[], Opened],
+        waits: bool = False,
+        segments: Segments | None = None,
+        tidy: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name, self._opened, self._tidy = name, opened, tidy
+        self._segments = segments or Segments()
+        self._queue: Channel[Coded] = Channel(_QUEUE, "wait" if waits else "drop_oldest")
+        self._template: Any = None
+        self.written = self.skipped = self.opens = 0  # packets written, passed over; times opened
+        self.problem = ""  # why nothing can be written just now
+        self._retry_at, self._pause = 0.0, _RETRY[0]
+
+    @property
+    def lost(self) -> int:
+        """Packets that did not get into the output."""
+        return self._queue.dropped + self.skipped
+
+    def start(self, template: Any) -> None:
+        """Begin; ``template`` is the encoder's stream."""
+        self._template = template
+        self._thread = threading.Thread(target=self._run, name=f"output {self.name}", daemon=True)
+        self._thread.start()
+
+    def offer(self, coded: Coded) -> None:
+        """Queue a packet; never blocks unless ``waits``."""
+        self._queue.put(coded)
+
+    def end(self, seconds: float) -> None:
+        """Write what is queued and close; give up on it after ``seconds``."""
+        self._queue.close()
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self.problem = self.problem or "does not take what is written"
+            self._queue.cancel()
+
+    def _run(self) -> None:
+        container: av.container.OutputContainer | None = None
+        expected = -1
+        try:
+            for coded in self._queue:
+                if coded.serial != expected:  # some were lost: what follows cannot be decoded before a key frame
+                    expected = -1
+                if coded.key and container is not None and self._full(coded):
+                    self._closed(container)
+                    container = None
+                if (expected < 0 or container is None) and not coded.key:
+                    self.skipped += 1
+                    continue
+                expected = coded.serial + 1
+                container = self._written(container, coded)
+        except Cancelled:
+            pass
+        if container is not None:
+            self._closed(container)
+
+    def _written(
+        self, container: av.container.OutputContainer | None, coded: Coded
+    ) -> av.container.OutputContainer | None:
+        """Write one packet, opening the container where there is none; None where that failed."""
+        try:
+            if container is None:
+                if time.monotonic() < self._retry_at:
+                    self.skipped += 1
+                    return None
+                container, self._path = self._opened()
+                self._stream: Any = container.add_stream_from_template(self._template)
+                self._stream.time_base = coded.time_base
+                self._since, self._bytes = coded.pts * coded.time_base, 0
+                self.opens += 1
+            container.mux(coded.packet(self._stream))
+            self.written += 1
+            self._bytes += len(coded.data)
+            if self.problem:
+                log.info("%s: is written again", self.name)
+            self.problem, self._pause = "", _RETRY[0]
+        except (av.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            if not self.problem:
+                log.warning("%s: cannot be written (%s); trying again", self.name, reason)
+            self.problem = str(reason)
+            self.skipped += 1
+            self._retry_at = time.monotonic() + self._pause
+            self._pause = min(_RETRY[1], 2 * self._pause)
+            if container is not None:
+                self._closed(container)
+            return None
+        return container
+
+    def _full(self, coded: Coded) -> bool:
+        limits = self._segments
+        long = limits.seconds and coded.pts * coded.time_base - self._since >= limits.seconds
+        return bool(long or (limits.megabytes and self._bytes >= limits.megabytes * 1e6))
+
+    def _closed(self, container: av.container.OutputContainer) -> None:
+        with suppress(av.FFmpegError):  # of a full disk or a dead peer; what was written is playable without its end
+            container.close()
+        self._tidy()
+
+
+class Tee(VideoSink):
+    """Encodes once, for any number of outputs."""
+
+    def __init__(self, outputs: list[Output], source: Source, encoding: Encoding, comment: str) -> None:
+        super().__init__("", source, encoding, comment, form="matroska", name=", ".join(o.name for o in outputs))
+        self.outputs = outputs
+        self._serial = 0
+
+    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        try:
+            yield from super().__call__(items)
+        finally:
+            deadline = time.monotonic() + 4
+            for output in self.outputs if self._serial else []:
+                output.end(max(0.1, deadline - time.monotonic()))
+
+    def finish(self) -> None:
+        """Tell which outputs never worked.
+
+        Raises:
+            SinkError: none of them did.
+        """
+        dead = [o for o in self.outputs if self._serial and not o.written]
+        told = [f"{o.name}: nothing could be written ({o.problem}); is it there and open?" for o in dead]
+        if dead and len(dead) == len(self.outputs):
+            raise SinkError(told[0])
+        for line in told:
+            log.error("%s", line)
+
+    def _open(self, first: Rendered) -> av.container.OutputContainer:
+        rate = self._source.rate or 25
+        if not self._encoding.gop:
+            self._encoding = replace(self._encoding, gop=max(1, round(_GOP_SECONDS * rate)))
+        self._url = _Nowhere()  # type: ignore[assignment]
+        container = super()._open(first)
+        container.start_encoding()
+        for output in self.outputs:
+            output.start(self._stream)
+        return container
+
+    def _mux(self, container: av.container.OutputContainer, packets: list[Any]) -> None:
+        for packet in packets:
+            coded = Coded(
+                bytes(packet), packet.pts, packet.dts, packet.time_base, bool(packet.is_keyframe), self._serial
+            )
+            self._serial += 1
+            for output in self.outputs:
+                output.offer(coded)
+
+
+class _Nowhere:
+    """A file that keeps nothing: an encoder's stream needs a container to be in."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+def open_outputs(
+    specs: list[str], source: Source, encoding: Encoding, comment: str, segments: Segments, overwrite: bool = False
+) -> Tee:
+    """One sink for all of ``specs``.
+
+    Args:
+        specs: video files, their names with strftime's ``%`` codes where they are cut into segments; ``.m3u8`` for
+            HLS; URLs to push to, with ``{NAME}`` for environment variables.
+
+    Raises:
+        SinkError: one of them cannot be written, or cannot hold the codec.
+    """
+    if source.side_streams:
+        log.warning("%s: several outputs carry its pictures only", source.name)
+        source.side_streams.clear()
+    waits = not source.live
+    outputs = []
+    for spec in specs:
+        make = _push if "://" in spec else _hls if spec.endswith(".m3u8") else _files
+        outputs.append(make(spec, encoding, waits, segments, overwrite))
+    return Tee(outputs, source, encoding, comment)
+
+
+def _files(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwrite: bool) -> Output:
+    cut = "%" in spec
+    path = file_to_write(spec, overwrite or cut)
+    form = FORMATS[path.suffix.lower()]
+    _check_codec(form, encoding, spec)
+
+    def opened() -> Opened:
+        name = _unused(Path(time.strftime(spec)), overwrite and not cut)
+        options = {"flush_packets": "1"}
+        if form in ("mp4", "mov"):  # playable while it is written
+            options |= {"movflags": "+hybrid_fragmented+frag_keyframe", "avoid_negative_ts": "disabled"}
+        return av.open(str(name), "w", format=form, options=options), str(name)
+
+    def tidy() -> None:
+        if cut:
+            retain(path.parent, path.suffix, segments)
+
+    return Output(spec, opened, waits, segments if cut else None, tidy)
+
+
+def _unused(path: Path, overwrite: bool) -> Path:
+    """``path``, or where that is taken, the same with a number."""
+    number = 1
+    while not overwrite and (candidate := path if number == 1 else path.with_stem(f"{path.stem}-{number}")).exists():
+        number += 1
+    return path if overwrite else candidate
+
+
+def retain(folder: Path, suffix: str, segments: Segments) -> None:
+    """Delete the oldest ``suffix`` files of ``folder``, but never the newest, until the limits of ``segments`` hold."""
+    found = [(p.stat().st_mtime, p.stat().st_size, p) for p in folder.glob(f"*{suffix}")]
+    found.sort()
+    total = sum(size for _, size, _ in found)
+    for written, size, path in found[:-1]:
+        old = segments.keep_hours and time.time() - written > segments.keep_hours * 3600
+        much = segments.keep_megabytes and total > segments.keep_megabytes * 1e6
+        if not (old or much):
+            continue
+        path.unlink(missing_ok=True)
+        total -= size
+
+
+def _hls(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwrite: bool) -> Output:
+    path = Path(spec)
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise SinkError(f"{path.parent}: no folder that can be written to; make it first")
+    _check_codec("hls", encoding, spec)
+    options = {"hls_time": str(_GOP_SECONDS), "hls_list_size": "6"}
+    options |= {"hls_flags": "delete_segments+independent_segments+temp_file"}
+    return Output(spec, lambda: (av.open(spec, "w", format="hls", options=options), spec), waits)
+
+
+def _push(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwrite: bool) -> Output:
+    name, scheme = redact(spec), spec.split("://", 1)[0].lower()
+    if scheme not in _PUSHES:
+        raise SinkError(f"{name}: cannot be pushed to; use one of {', '.join(sorted(_PUSHES))}")
+    form, url = _PUSHES[scheme], with_environment(spec)
+    _check_codec(form, encoding, name)
+    options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}
+    if scheme in ("rtsp", "rtmp", "rtmps"):
+        options["timeout" if scheme == "rtsp" else "rw_timeout"] = "5000000"  # µs
+    return Output(name, lambda: (av.open(url, "w", format=form, options=options), name), waits)
+
+
+def _check_codec(form: str, encoding: Encoding, name: str) -> None:
+    if encoding.codec not in _CODECS.get(form, {encoding.codec}):
+        known = ", ".join(sorted(_CODECS[form]))
+        raise SinkError(f"{name}: {form} cannot hold {encoding.codec}; set sink.codec to one of {known}")
