@@ -17,7 +17,7 @@ class Shards:
 
     def __init__(self, cache: Path, side: int) -> None:
         self.side = side
-        paths = sorted((cache / str(side)).glob("*.npz"))
+        paths = sorted(p for p in cache.glob(f"{side}*/*.npz") if p.parent.name.split("-")[0] == str(side))
         if not paths:
             raise InputError(f"{cache / str(side)}: no training pictures; run `python -m train.detector data`")
         self.shards = [read_shard(path) for path in paths]

@@ -16,7 +16,8 @@ from stream_enhance.errors import InputError
 from train import detector_clips as clips
 from train import detector_peers as peers
 from train import detector_report as report
-from train.detector_eval import SIDES, evaluate, load_set, save_summary, summary
+from train.boxes import labels
+from train.detector_eval import SIDES, detect, evaluate, load_set, save_summary, summary
 from train.detector_recipe import Recipe
 
 DATA = (
@@ -102,8 +103,6 @@ def measure_clips(recipe: Recipe, network: Path, videos: Path, out: Path) -> str
     Ours is shown at its own default threshold and at the one that gives the teacher's false alarms.
     """
     known = finders(recipe, network)
-    teacher, yunet = known["teacher"](), known["yunet"]()
-    opened = {"ours": known["ours"](), "teacher": teacher, "yunet": yunet}
     paths = [*sorted(videos.glob("cctv_*.mp4")), videos / "multi_hamilton_short.mp4"]
     tallies: dict[tuple[int, str], dict[str, list[clips.Tally]]] = {}
     for path in paths:
@@ -111,11 +110,13 @@ def measure_clips(recipe: Recipe, network: Path, videos: Path, out: Path) -> str
         kept = recipe.cache / "refs" / f"{path.stem}.pickle"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
+            teacher, yunet = known["teacher"](), known["yunet"]()
             kept.write_bytes(pickle.dumps([clips.refer(frame, teacher, yunet) for frame in frames]))
         references = pickle.loads(kept.read_bytes())
         for side in (320, 640):
-            for name, find in opened.items():
-                rows = [find(frame, side) for frame in frames]
+            for name in ("ours", "teacher", "yunet"):
+                samples = [(frame, labels()) for frame in frames]
+                rows = detect(out / "detections", name, path.stem, side, lambda kept=samples: kept, known[name])
                 tallies.setdefault((side, name), {})[path.stem] = clips.tally(rows, references)
                 if name == "ours":
                     show(out / f"{path.stem}_{side}.jpg", frames, rows, references)

@@ -135,10 +135,10 @@ def one_picture(sources: Sources, part: Part, rng: np.random.Generator) -> tuple
     """One training picture; whether it is made, that is, whether its faces are known to be all."""
     if rng.random() < part.made:
         crowd, face_px = (0, 12), part.face_px
-        if rng.random() < 0.12:
+        if rng.random() < part.crowded:
             crowd, face_px = (20, 45), (part.face_px[0], 3 * part.face_px[0])
-        return make(sources.places, sources.people, rng, part.side, face_px, crowd), True
-    count = int(rng.choice([1, 4], p=[0.5, 0.5]))
+        return make(sources.places, sources.people, rng, part.side, face_px, crowd, part.behind), True
+    count = int(rng.choice(part.tiles))
     chosen = [sources.real[i] for i in rng.choice(len(sources.real), count, p=sources.share)]
     picture, faces = mosaic(chosen, rng, part.side, part.face_px)
     shots = [np.roll(picture, int(rng.integers(-1, 2)), axis=1), picture]
@@ -168,12 +168,12 @@ def teach(network: torch.nn.Module, scenes: list[Scene], made: list[bool]) -> di
 
 def make_shard(recipe: Recipe, part: Part, number: int, sources: Sources, teacher: torch.nn.Module) -> None:
     """Write shard `number` of `part`, whole or not at all."""
-    folder = recipe.cache / f"{part.side}"
+    folder = recipe.cache / part.folder
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{number:03d}.npz"
     if target.exists():
         return
-    rng = np.random.default_rng([recipe.seed, part.side, number])
+    rng = np.random.default_rng([recipe.seed, part.side, number, *part.name.encode()])
     scenes, made, taught = [], [], []
     for start in range(0, part.per_shard, 8):
         batch = [one_picture(sources, part, rng) for _ in range(min(8, part.per_shard - start))]
@@ -209,7 +209,7 @@ def start_worker(recipe: Recipe) -> None:
 def work(task: tuple[Part, int]) -> str:
     """One shard in a worker process."""
     make_shard(_worker["recipe"], task[0], task[1], _worker["sources"], _worker["teacher"])  # type: ignore[arg-type]
-    return f"{task[0].side}/{task[1]:03d}"
+    return f"{task[0].folder}/{task[1]:03d}"
 
 
 def make_all(recipe: Recipe, workers: int) -> Iterator[str]:

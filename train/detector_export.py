@@ -36,7 +36,8 @@ def export(model: nn.Module, target: Path, card: Card, pictures: NDArray[np.uint
     with torch.inference_mode():
         wanted = fused(x.contiguous()).numpy()
     small = half_stored(exact)
-    graph = small if max(differences(wanted, run(small, x.numpy()))) <= SCORE else exact
+    lost = differences(wanted, run(small, x.numpy()))
+    graph = small if lost[0] <= PIXELS / 2 and lost[1] <= SCORE / 2 else exact
     pixels, score = differences(wanted, run(graph, x.numpy()))
     if not (pixels <= PIXELS and score <= SCORE):
         raise StreamEnhanceError(

@@ -19,6 +19,14 @@ class Part(BaseModel):
     per_shard: int = Field(gt=0, default=400)
     face_px: tuple[float, float]
     made: float = Field(ge=0, le=1)  # share of made scenes; the others are real pictures
+    name: str = ""  # tells parts of one size apart
+    crowded: float = Field(ge=0, le=1, default=0.12)  # share of made scenes with 20 to 45 small people
+    behind: float = Field(ge=0, le=1, default=0.16)  # share of made people who turn their backs
+    tiles: tuple[int, ...] = (1, 4)  # how many real pictures share one, drawn evenly
+
+    @property
+    def folder(self) -> str:
+        return f"{self.side}-{self.name}" if self.name else str(self.side)
 
 
 class Stage(BaseModel):

@@ -47,9 +47,11 @@ def make(
     side: int,
     face_px: tuple[float, float] = (7, 90),
     crowd: tuple[int, int] = (0, 12),
+    behind: float = 0.16,
     ranges: Ranges = RANGES,
 ) -> Scene:
-    """A made scene of side x side pixels with faces of `face_px` pixels (log-uniform), `crowd` people at most."""
+    """A made scene of side x side pixels with faces of `face_px` pixels (log-uniform) and `crowd` people, of whom the
+    share `behind` turns its back."""
     place = background(backgrounds[rng.integers(len(backgrounds))], rng, side)
     if rng.random() < 0.45:
         place = clutter(place, rng)
@@ -62,6 +64,7 @@ def make(
             side,
             float(np.exp(rng.uniform(*np.log([farthest, nearest])))),
             place,
+            behind,
         )
         for _ in range(rng.integers(crowd[0], crowd[1] + 1))
     ]
@@ -72,10 +75,10 @@ def make(
     return spoil([shot for shot, _ in shots], faces, rng, ranges)
 
 
-def put(who: Cutout, rng: np.random.Generator, side: int, face_px: float, place: Picture) -> Placed:
+def put(who: Cutout, rng: np.random.Generator, side: int, face_px: float, place: Picture, behind: float) -> Placed:
     """Somebody somewhere in the scene, turned, foreshortened as from a high camera and lit like the place."""
     who = mirrored(who) if rng.random() < 0.5 else who
-    who = from_behind(who, rng) if rng.random() < 0.16 else dressed(who, rng)
+    who = from_behind(who, rng) if rng.random() < behind else dressed(who, rng)
     who = with_body(who, rng) if rng.random() < 0.75 else who
     scale = face_px / FACE
     angle = np.radians(rng.normal(0, 7))
@@ -140,7 +143,7 @@ def visible(face: Labels, owner: NDArray[np.int16], number: int) -> Labels:
         row, column = min(int(point[1]), owner.shape[0] - 1), min(int(point[0]), owner.shape[1] - 1)
         if point[2] and owner[row, column] != number:
             point[2] = 0
-    return replace(face, points=points, ignore=np.array([seen < 0.6 or h < 6]))
+    return replace(face, points=points, ignore=np.array([seen < 0.6 or h < 4.5]))
 
 
 def spoil(shots: Sequence[Picture], faces: Labels, rng: np.random.Generator, ranges: Ranges = RANGES) -> Scene:
@@ -239,9 +242,9 @@ def clutter(place: Picture, rng: np.random.Generator) -> Picture:
 def mosaic(
     pictures: Sequence[tuple[Picture, Labels]], rng: np.random.Generator, side: int, face_px: tuple[float, float]
 ) -> tuple[Picture, Labels]:
-    """One to four real pictures on a side x side canvas, each shrunk until its median face has `face_px` pixels."""
+    """One or more real pictures on a side x side canvas, each shrunk until its median face has `face_px` pixels."""
     canvas = np.full((side, side, 3), int(rng.choice([0, 114])), np.uint8)
-    across = 1 if len(pictures) == 1 else 2
+    across = int(np.ceil(np.sqrt(len(pictures))))
     cell = side // across
     found = []
     for number, (picture, faces) in enumerate(pictures[: across * across]):
