@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -145,11 +144,11 @@ class Detector:
 
 def to_input(images: list[NDArray[np.uint8]], card: Card) -> NDArray[np.float32]:
     """(H, W, 3) uint8 RGB pictures of one size as the card's network wants them: float32 (n, 3, H, W)."""
-    batch = np.asarray(cv2.dnn.blobFromImages(images, 1 / card.scale), np.float32)
-    if any(card.mean) or card.std != (1.0, 1.0, 1.0):
-        shape = (1, 3, 1, 1)
-        batch -= np.array(card.mean, np.float32).reshape(shape)
-        batch /= np.array(card.std, np.float32).reshape(shape)
+    batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    std = np.array(card.std, np.float32).reshape(1, 3, 1, 1)
+    batch *= 1 / (np.float32(card.scale) * std)
+    if any(card.mean):
+        batch -= np.array(card.mean, np.float32).reshape(1, 3, 1, 1) / std
     return batch
 
 

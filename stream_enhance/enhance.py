@@ -67,11 +67,15 @@ class UNet:
 
     def __call__(self, patches: NDArray[np.uint8], scales: NDArray[np.float32]) -> NDArray[np.uint8]:
         card = self._session.card
-        result = self._session(to_input(list(patches), card))
-        mean, std = np.array(card.mean, np.float32), np.array(card.std, np.float32)
-        pixels = (result.transpose(0, 2, 3, 1) * std + mean) * np.float32(card.scale)
-        rounded: NDArray[np.uint8] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-        return rounded
+        result = self._session(to_input(list(patches), card))  # (n, 3, S, S)
+        black = -np.array(card.mean, np.float32) / np.array(card.std, np.float32)
+        np.maximum(result, black.reshape(1, 3, 1, 1), out=result)  # below, convertScaleAbs would fold it over
+        enhanced = np.empty_like(patches)
+        for row, planes_of_row in zip(enhanced, result, strict=True):
+            channels = zip(planes_of_row, card.std, card.mean, strict=True)
+            # scaled, rounded and saturated in one pass
+            cv2.merge([cv2.convertScaleAbs(c, alpha=card.scale * s, beta=card.scale * m) for c, s, m in channels], row)
+        return enhanced
 
 
 class Enhancer:
