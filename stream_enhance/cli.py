@@ -172,6 +172,16 @@ def doctor(as_json: bool) -> None:
     sys.exit(0 if found["ready"] else 1)
 
 
+@cli.command()
+@click.argument("cameras", type=click.Path(dir_okay=False))
+@click.option("--log-json", is_flag=True, help="Log lines as JSON.")
+def serve(cameras: str, log_json: bool) -> None:
+    """Run all cameras of a YAML file, and a page to watch them on."""
+    from .serve import serve as run_server
+
+    run_server(cameras)
+
+
 def _overrides(given: dict[str, Any]) -> list[str]:
     named = {"enhancer.kind": given["enhancer"], "overlay.mode": given["overlay"], "overlay.scale": given["scale"]}
     named["live.max_age"] = seconds_of(given["max_age"]) if given.get("max_age") else None
@@ -243,7 +253,8 @@ class _JsonLines(logging.Formatter):
 
 class _PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redact(f"{record.levelname.lower()}: {record.getMessage()}")
+        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return redact(f"{record.levelname.lower()}: {record.getMessage()}{trace}")
 
 
 def _set_up_logging(arguments: list[str]) -> None:
@@ -279,7 +290,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         log.error("%s", _one_line(error))
         if os.environ.get("STREAM_ENHANCE_TRACEBACK"):
-            log.error("", exc_info=error)
+            log.error("traceback:", exc_info=error)
         sys.exit(1)
     sys.exit(0)
 

@@ -37,7 +37,7 @@ Codec = Literal["h264", "hevc", "av1"]
 Hardware = Literal["auto", "none", "nvenc", "qsv"]
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
 _MP4 = {".mp4", ".m4v", ".mov"}
-_AT_RISK = "1000000"  # microseconds of video that a kill may cost
+_AT_RISK = 2  # seconds of video that a kill may cost
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m2ts": "mpegts"}
 
 
@@ -241,9 +241,9 @@ class VideoSink(Sink):
         options = {"flush_packets": "1"}  # what is muxed is in the file, not in this process
         if self._form in ("mp4", "mov"):
             options |= {"movflags": "+hybrid_fragmented+frag_keyframe", "video_track_timescale": self._timescale(first)}
-            options |= {"frag_duration": _AT_RISK, "min_frag_duration": _AT_RISK, "avoid_negative_ts": "disabled"}
+            options |= {"min_frag_duration": "1000000", "avoid_negative_ts": "disabled"}
         if self._form == "matroska":
-            options |= {"cluster_time_limit": str(int(_AT_RISK) // 1000), "avoid_negative_ts": "disabled"}
+            options |= {"cluster_time_limit": "1000", "avoid_negative_ts": "disabled"}
         container = av.open(self._url, "w", format=self._form, options=options)
         self._written = True
         try:
@@ -281,6 +281,8 @@ class VideoSink(Sink):
             setattr(context, tag, getattr(image, tag))
         if encoding.gop:
             context.gop_size = encoding.gop
+        elif self._form in ("mp4", "mov"):  # cut elsewhere than at key frames, FFmpeg's edit list may lose the last one
+            context.gop_size = min(max(12, round(_AT_RISK * rate)), 600)
         if encoding.live:
             context.max_b_frames = 0
         if frame.rotation:

@@ -239,6 +239,9 @@ class VideoSource:
                 return
             except av.error.EOFError:
                 return
+            except IndexError:  # at the end, PyAV's own flushing stumbles over a stream that a damaged file grew midway
+                yield from self._flushing()
+                return
             except av.FFmpegError as error:
                 self.corrupt += 1
                 failures += 1

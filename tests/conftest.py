@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ import pytest
 
 from stream_enhance import Config
 from stream_enhance.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,12 @@ Command = Callable[..., Told]
 def command(capsys: pytest.CaptureFixture[str], models: Models, tmp_path: Path) -> Command:
     """Calls the real command line with the tiny networks; `run` also gives its report."""
 
-    def call(*arguments: str | Path, with_models: bool = True) -> Told:
+    def call(*arguments: str | Path, detector: Path = models.detector, enhancer: Path = models.enhancer) -> Told:
         words = [str(word) for word in arguments]
         report = tmp_path / ".report.json"
         report.unlink(missing_ok=True)
-        if words[0] in ("run", "batch") and with_models:
-            words += [*models.options, "--set", "threads=1"]
+        if words[0] in ("run", "batch"):
+            words += [*Models(detector, enhancer).options, "--set", "threads=1"]
         if words[0] == "run":
             words += ["--report", str(report)]
         with pytest.raises(SystemExit) as leaving:
@@ -84,6 +89,54 @@ def command(capsys: pytest.CaptureFixture[str], models: Models, tmp_path: Path) 
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         code = leaving.value.code if isinstance(leaving.value.code, int) else 0
-        return Told(code, out, err, json.loads(report.read_text()) if report.exists() else {})
+        told: dict[str, Any] = json.loads(report.read_text()) if report.exists() else {}
+        if told:
+            assert told["frames_in"] == told["frames_out"] + told["frames_dropped"]
+        return Told(code, out, err, told)
 
     return call
+
+
+@pytest.fixture
+def started(models: Models) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the command in a process of its own, to be signalled; none outlives the test."""
+    processes = []
+
+    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "stream_enhance", *map(str, arguments), *models.options]
+        paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten thousand frames, a run of which can be interrupted."""
+    return media.make_long(tmp_path_factory.mktemp("long") / "long.mp4", 10_000)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system in memory with the given options; a test that needs one is skipped where it cannot."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("file systems cannot be mounted here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

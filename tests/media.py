@@ -100,6 +100,23 @@ def raw_h264(path: Path, sizes: Iterable[tuple[int, int]], frames: int = 6, pixe
     return path
 
 
+def make_long(path: Path, frames: int) -> Path:
+    """A video of fifty pictures again and again: its packets are copied, so that it is there at once."""
+    part = make_video(path.with_name(f"once{path.suffix}"), 50)
+    with av.open(str(part)) as source, av.open(str(path), "w") as container:
+        packets = [(bytes(p), p.pts, p.is_keyframe) for p in source.demux(video=0) if p.size]
+        stream = container.add_stream_from_template(source.streams.video[0])
+        step = packets[1][1] - packets[0][1]
+        for i in range(frames):
+            data, _, key = packets[i % len(packets)]
+            packet = av.Packet(data)
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, i * step, i * step, key
+            packet.time_base = source.streams.video[0].time_base
+            container.mux(packet)
+    part.unlink()
+    return path
+
+
 def flv_with_times(path: Path, milliseconds: Sequence[int]) -> Path:
     """A Flash video whose pictures carry just these times, however wrong: muxers would refuse to write them."""
     make_video(path, len(milliseconds), options={"tune": "zerolatency", "flvflags": "no_duration_filesize"})

@@ -187,6 +187,13 @@ def test_a_variable_rate_is_kept(tmp_path: Path) -> None:
     assert pts_of(tmp_path / "out.mp4") == [Fraction(t, 25) for t in times]
 
 
+@pytest.mark.parametrize("frames", [49, 50, 51, 52, 53, 101, 103])
+def test_the_last_pictures_survive_the_cutting_into_fragments(tmp_path: Path, frames: int) -> None:
+    path = make_video(tmp_path / "in.mp4", frames=frames)
+    copied(path, tmp_path / "out.mp4")
+    assert pts_of(tmp_path / "out.mp4") == pts_of(path)
+
+
 def test_what_is_there_is_not_replaced_unless_told(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     out.write_bytes(b"mine")

@@ -116,6 +116,9 @@ class OnnxSession:
         wanted = 3 if task == "face-detection" else 4
         if len(outputs[0].shape) != wanted:
             raise ModelError(f"{self.path}: gives {outputs[0].shape}, not {wanted} dimensions; export it again")
+        rows = outputs[0].shape[1]  # box, scores, points
+        if task == "face-detection" and isinstance(rows, int) and (rows < 5 or (self.card.points and rows != 20)):
+            raise ModelError(f"{self.path}: gives {rows} rows a cell, not 5 or more (20 with points); export again")
         self._input, self._output = inputs[0].name, outputs[0].name
         self.fixed_batch = shape[0] if isinstance(shape[0], int) else None
         self.fixed_size = (shape[2], shape[3]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
