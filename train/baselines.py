@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -100,6 +101,12 @@ class Unfold:
         return [np.ascontiguousarray(folded.reshape(n, 1, SCALE * height, SCALE * width))]
 
 
+@cache
+def teach_opencv() -> None:
+    """Let cv2.dnn know Unfold, once: it takes no layer twice."""
+    cv2.dnn_registerLayer("DepthToSpace", Unfold)  # type: ignore[attr-defined]
+
+
 def luma_network(path: Path) -> Method:
     """ESPCN or FSRCNN as OpenCV's samples ship them (.pb): four times the luma; the colours are enlarged by bicubic.
 
@@ -108,7 +115,7 @@ def luma_network(path: Path) -> Method:
     if not path.exists():
         raise InputError(f"{path}: no such model file")
     try:
-        cv2.dnn_registerLayer("DepthToSpace", Unfold)  # type: ignore[attr-defined]
+        teach_opencv()
         net = cv2.dnn.readNetFromTensorflow(str(path))
         net.setInput(np.zeros((1, 1, 8, 8), np.float32))
         net.forward()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stream_enhance.card import read_card
 from stream_enhance.errors import InputError, ModelError
 from train.losses import load_weights
 from train.models import build
@@ -42,11 +43,42 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def network_of(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained generator in eval mode (its averaged weights where there are some) and the checkpoint's recipe."""
+    """The trained generator in eval mode (its averaged weights where there are some) and the checkpoint's recipe.
+
+    An exported `unet_fast` (.onnx) will do as well: its weights say what it is.
+    """
+    if path.suffix == ".onnx":
+        return network_of_onnx(path)
     state = read(path)
     network = build(state["recipe"]["model"])
     fill(network, state["ema"] or state["generator"], path)
     return network.eval(), state["recipe"]
+
+
+def network_of_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """As `network_of`, from what `train.export` made of a `unet_fast`. Raises ModelError for any other network."""
+    import onnx
+    from onnx import numpy_helper
+
+    card = read_card(path)
+    weights = {}
+    for tensor in onnx.load(str(path)).graph.initializer:
+        name = tensor.name.removeprefix("network.").removesuffix(".half")
+        weights[name] = torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
+    stages = sorted(int(name.split(".")[1]) for name in weights if name.startswith("encode.") and ".0.first.w" in name)
+    if not stages or "head.weight" not in weights:
+        raise ModelError(f"{path}: not an exported unet_fast; give the training checkpoint instead")
+    model = {
+        "name": "unet_fast",
+        "channels": [weights[f"encode.{k}.0.first.weight"].shape[0] for k in stages],
+        "blocks": [sum(n.startswith(f"encode.{k}.") and n.endswith("first.weight") for n in weights) for k in stages],
+        "size": card.size,
+        "fold": round((weights["head.weight"].shape[0] / 3) ** 0.5),
+    }
+    network = build(model)
+    own = network.state_dict()
+    fill(network, {name: value for name, value in weights.items() if name in own}, path)
+    return network.eval(), {"name": card.name, "model": model, "data": {"size": card.size, "heatmaps": False}}
 
 
 def fill(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:

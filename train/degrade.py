@@ -96,14 +96,15 @@ def surveil(
     step = rng.uniform(0, ranges.drift_of_face) * height * np.array([np.cos(heading), np.sin(heading)])
     last = int(rng.integers(ranges.frames[0], ranges.frames[1] + 1))
     lens = draw_lens(height, np.degrees(heading), kinds, rng, ranges)
-    if lens.codec is None:
-        return Seen(lens(cut(clean, to_clean, side), rng), clean, to_clean, height, kinds, gamma)
     # the face stands at `to_clean` in the frame that is kept, and walks toward it before
-    frames = [lens(cut(clean, shifted(to_clean, (last - t) * step), side), rng) for t in range(last + 1)]
+    first = last if lens.codec is None else 0
+    frames = [lens(cut(clean, shifted(to_clean, (last - t) * step), side), rng) for t in range(first, last + 1)]
     if "interlace" in kinds:
         later = lens(cut(clean, shifted(to_clean, -0.5 * step), side), rng)
-        frames[last] = interlace(frames[last], later)
-    return Seen(through_codec(frames, lens.codec, lens.options)[last], clean, to_clean, height, kinds, gamma)
+        frames[-1] = interlace(frames[-1], later)
+    if lens.codec is not None:
+        frames = through_codec(frames, lens.codec, lens.options)
+    return Seen(frames[-1], clean, to_clean, height, kinds, gamma)
 
 
 def in_light(picture: Picture, gamma: float, mono: bool) -> Picture:

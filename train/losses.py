@@ -164,7 +164,7 @@ class Identity(nn.Module):
         at = torch.stack([x, y, torch.ones_like(x)], -1) @ warp.T  # (112, 112, 2) pixels of the patch
         self.register_buffer("grid", ((2 * at + 1) / size - 1)[None])
         scale = float(warp[0, 0])
-        self.soften = max(0.0, 0.5 * (scale**2 - 1) ** 0.5)  # sigma of the blur that shrinking by `scale` wants
+        self.soften = 0.5 * max(0.0, scale**2 - 1) ** 0.5  # sigma of the blur that shrinking by `scale` wants
 
     def train(self, mode: bool = True) -> "Identity":
         """Stays in eval mode, whatever the network around it does."""

@@ -42,7 +42,7 @@ class UNetFast(nn.Module):
     def __init__(
         self,
         channels: tuple[int, ...] = (32, 80, 144, 192),
-        blocks: tuple[int, ...] = (1, 1, 1, 2),
+        blocks: tuple[int, ...] = (1, 1, 1, 1),
         size: int = 256,
         fold: int = 4,
     ):
