@@ -179,7 +179,8 @@ def serve(cameras: str, log_json: bool) -> None:
     """Run all cameras of a YAML file, and a page to watch them on."""
     from .serve import serve as run_server
 
-    run_server(cameras)
+    with stop_signals():  # the server ends by them and sends them on; nothing else shall
+        run_server(cameras)
 
 
 def _overrides(given: dict[str, Any]) -> list[str]:
@@ -212,8 +213,8 @@ def seconds_of(text: str) -> float:
         seconds = float(number) * units[text[len(number) :] or "s"]
     except (ValueError, KeyError):
         raise InputError(f"{text}: not a time; write 300ms, 20s, 5m or 1h") from None
-    if seconds <= 0:
-        raise InputError(f"{text}: a time must be above zero")
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"{text}: a time must be above zero, and have an end")
     return seconds
 
 

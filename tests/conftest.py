@@ -76,9 +76,13 @@ Command = Callable[..., Told]
 def command(capsys: pytest.CaptureFixture[str], models: Models, tmp_path: Path) -> Command:
     """Calls the real command line with the tiny networks; `run` also gives its report."""
 
-    def call(*arguments: str | Path, detector: Path = models.detector, enhancer: Path = models.enhancer) -> Told:
+    def call(
+        *arguments: str | Path,
+        detector: Path = models.detector,
+        enhancer: Path = models.enhancer,
+        report: Path = tmp_path / ".report.json",
+    ) -> Told:
         words = [str(word) for word in arguments]
-        report = tmp_path / ".report.json"
         report.unlink(missing_ok=True)
         if words[0] in ("run", "batch"):
             words += [*Models(detector, enhancer).options, "--set", "threads=1"]

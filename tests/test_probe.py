@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from conftest import Command
+from media import SIZE, coloured, make_video, picture
+
+from stream_enhance.errors import SourceError
+from stream_enhance.probe import look_at, told
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_it_says_what_is_in_a_file(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mp4", 12, (320, 240), rotation=90, sound=True, space=1)
+    found = look_at(str(path))
+    assert found["duration_s"] == pytest.approx(0.48, abs=0.1)
+    assert found["bytes"] == path.stat().st_size
+    video, sound = found["streams"]
+    expected = {"codec": "h264", "width": 320, "height": 240, "rate": "25", "frames": 12, "pixel_format": "yuv420p"}
+    assert {key: video[key] for key in expected} == expected
+    assert (video["rotation"], video["matrix"], video["interlaced"]) == (90, "BT.709", False)
+    assert (sound["type"], sound["codec"], sound["sample_rate"], sound["channels"]) == ("audio", "aac", 16000, 1)
+    assert (found["output"], found["lost"]) == ("in.mp4", [])
+    for words in ("320x240", "turned by 90 degrees", "aac, 16000 Hz", "would lose no stream"):
+        assert words in told(found)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({"codec": "ffv1", "pixel_format": "yuv420p16le"}, "the pixel format yuv420p16le"),
+        ({"codec": "ffv1", "size": (161, 121)}, "the odd size 161x121"),
+        ({"codec": "ffv1", "pixel_format": "bgr0"}, "is given yuv420p"),
+        ({"codec": "libx264", "options": {"x264-params": "interlaced=1"}}, "interlacing"),
+    ],
+)
+def test_it_says_what_the_encoding_would_lose(tmp_path: Path, made: dict[str, Any], says: str) -> None:
+    path = make_video(tmp_path / "in.mkv", 4, **made)
+    found = look_at(str(path))
+    assert len(found["lost"]) == 1
+    assert says in found["lost"][0]
+    assert found["lost"][0] in told(found)
+
+
+def test_it_says_which_streams_would_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "in.ts"
+    with av.open(str(path), "w") as container:
+        streams: list[Any] = [container.add_stream("libx264", rate=25, options={"preset": "ultrafast"}) for _ in "ab"]
+        for stream, size in zip(streams, (SIZE, (64, 48)), strict=True):
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            container.mux(stream.encode(coloured(picture(0, *size), "yuv420p")))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    assert look_at(str(path))["lost"] == ["its video stream 1: only the largest picture is enhanced"]
+
+
+def test_sound_that_the_output_cannot_hold_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "in.mov"
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+        sound: Any = container.add_stream("pcm_mulaw", rate=8000, layout="mono")
+        container.mux([*video.encode(coloured(picture(0), "yuv420p")), *video.encode(None)])
+        container.mux(sound.encode(None))
+    assert look_at(str(path))["lost"] == []
+    path.rename(tmp_path / "in.m4v")  # which is written as MP4
+    assert look_at(str(tmp_path / "in.m4v"))["lost"] == ["its audio stream 1 (pcm_mulaw) cannot go into mp4"]
+
+
+def test_a_folder_of_images(tmp_path: Path) -> None:
+    make_video(tmp_path / "a.png", 1, codec="png", pixel_format="rgb24", form="image2")
+    assert look_at(str(tmp_path))["frames"] == 1
+    assert "1 images" in told(look_at(str(tmp_path)))
+
+
+def test_what_cannot_be_probed_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        look_at(str(tmp_path / "none.mp4"))
+    with pytest.raises(SourceError, match="a live camera cannot be probed") as raised:
+        look_at("rtsp://bob:hush@127.0.0.1:1/none")
+    assert "hush" not in str(raised.value)
+
+
+def test_the_command_prints_it_for_people_and_as_json(command: Command, clip: Path) -> None:
+    said = command("probe", clip)
+    assert said.code == 0
+    assert "h264, 160x120, yuv420p, 25 frames/s" in said.out
+    found = json.loads(command("probe", clip, "--json").out)
+    assert [stream["codec"] for stream in found["streams"]] == ["h264", "aac"]
+    said = command("probe", clip.parent / "none.mp4")
+    assert said.code == 2
+    assert "no such file" in said.err
