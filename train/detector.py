@@ -1,7 +1,8 @@
-"""Our own face detector: `python -m train.detector [data | train | export | eval]`; without a word it trains.
+"""Our own face detector: `python -m train.detector [backgrounds | data | train | export | eval]`; by itself it trains.
 
-`data` makes the training pictures, `train` trains by the recipe (`--resume` goes on, `--eval-only` measures the run's
-last checkpoint on the validation pictures), `export` writes the ONNX with its card, `eval` measures it beside others.
+`backgrounds` and `data` make the training pictures, `train` trains by the recipe (`--resume` goes on, `--eval-only`
+measures the run's last checkpoint on the validation pictures), `export` writes the ONNX with its card, `eval` measures
+it beside others.
 """
 
 import sys
@@ -28,6 +29,16 @@ class WithDefault(click.Group):
 @click.group(cls=WithDefault)
 def cli() -> None:
     """Train, export and measure the face detector."""
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+def backgrounds(folder: Path, target: Path) -> None:
+    """Turn the panoramas in FOLDER (@pmndrs/assets' hdri) into PNGs in TARGET."""
+    from train.detector_backgrounds import convert
+
+    click.echo(f"{convert(folder, target)} backgrounds in {target}")
 
 
 @cli.command()

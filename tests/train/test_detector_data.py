@@ -1,0 +1,116 @@
+"""Shards are pure functions of the recipe and their number; what is missing is said in one clear line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("ultralytics")
+
+from stream_enhance.errors import InputError  # noqa: E402
+from train import detector_data  # noqa: E402
+from train.boxes import labels  # noqa: E402
+from train.detector_people import cut_out  # noqa: E402
+from train.detector_recipe import Part, Recipe, load_recipe  # noqa: E402
+from train.detector_start import build  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+def recipe(cache: Path) -> Recipe:
+    shipped = load_recipe(ROOT / "configs" / "train_detector.yaml")
+    nowhere = {"detect": cache / "detect", "faces": cache / "faces", "backgrounds": cache / "backgrounds"}
+    return shipped.model_copy(update={"cache": cache, **nowhere})
+
+
+@pytest.fixture(scope="module")
+def sources() -> detector_data.Sources:
+    """One drawn person, one noisy place, one drawn photograph."""
+    rng = np.random.default_rng(0)
+    picture = np.full((300, 260, 3), (60, 120, 60), np.uint8)
+    cv2.ellipse(picture, (130, 320), (110, 100), 0, 0, 360, (40, 40, 90), -1)
+    cv2.ellipse(picture, (130, 140), (60, 80), 0, 0, 360, (200, 160, 140), -1)
+    points = np.array([[105, 125], [155, 125], [130, 150], [112, 180], [148, 180]], np.float64)
+    box = np.array([70.0, 60.0, 120.0, 160.0])
+    place = cv2.resize(rng.integers(0, 255, (16, 32, 3), dtype=np.uint8), (256, 128), interpolation=cv2.INTER_CUBIC)
+    photograph = (picture, labels([[70, 60, 190, 220]]))
+    return detector_data.Sources([cut_out(picture, box, points)], [place], [photograph], np.ones(1))
+
+
+def test_a_shard_is_the_same_every_time_and_fits_its_pictures(sources: detector_data.Sources, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    teacher = build("yolov8n-pose.yaml").eval()
+    with torch.no_grad():
+        teacher.model[-1].cv3[0][-1].bias += 8  # an untrained network that fires on every small cell
+    part = Part(side=96, shards=1, per_shard=10, face_px=(12, 40), made=0.6)
+    for name in ("a", "b"):
+        detector_data.make_shard(recipe(tmp_path / name), part, 0, sources, teacher)
+    first, second = (detector_data.read_shard(tmp_path / name / "96" / "000.npz") for name in ("a", "b"))
+    assert np.array_equal(first[0], second[0])
+    assert all(np.array_equal(first[1][key], second[1][key]) for key in first[1])
+    pictures, held = first
+    assert pictures.shape == (10, 96, 96, 3)
+    assert len(held["xyxy"]) == len(held["picture"]) == len(held["points"]) > 0
+    assert held["xyxy"].min() >= 0
+    assert held["xyxy"].max() <= 96
+    assert held["t_boxes"].shape == (len(held["t_cell"]), 64)
+    made = held["made"]
+    assert made.any()
+    assert (~made).any()
+    empty = made & ~np.isin(np.arange(10), held["picture"])
+    assert not np.isin(held["t_picture"], np.flatnonzero(empty)).any(), "no face, so nothing of what the teacher sees"
+
+
+def test_other_numbers_and_other_parts_make_other_pictures(sources: detector_data.Sources) -> None:
+    part = Part(side=96, shards=1, face_px=(12, 40), made=1.0)
+    scenes = [detector_data.one_picture(sources, part, np.random.default_rng([1, n]))[0].seen for n in (0, 1)]
+    assert not np.array_equal(*scenes)
+    tiny = part.model_copy(update={"name": "tiny"})
+    assert (part.folder, tiny.folder) == ("96", "96-tiny")
+
+
+def test_face_free_crops_touch_no_face(sources: detector_data.Sources) -> None:
+    picture = np.zeros((400, 400, 3), np.uint8)
+    picture[150:250, 150:250] = 255
+    crops = detector_data.empty_crops([(picture, labels([[150, 150, 250, 250]]))], np.random.default_rng(0), 20)
+    assert len(crops) == 20
+    assert all(crop.max() == 0 for crop in crops)
+
+
+def test_the_evaluations_people_are_nobody_elses() -> None:
+    names = {"csusa_portraits": "gov_a.jpg", "faker_synth": "male_10.jpg", "congress225": "A000022.jpg"}
+    rows = [{"set": name, "file": f"{name}/{file}"} for name, file in names.items()]
+    assert [detector_data.held_out(row) for row in rows] == [True, True, False]
+    assert not detector_data.held_out({"set": "faker_synth", "file": "faker_synth/male_11.jpg"})
+    assert not detector_data.held_out({"set": "csusa_portraits", "file": "csusa_portraits/house_b.jpg"})
+
+
+def test_missing_sources_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"index\.csv: no index of portraits"):
+        detector_data.read_people(recipe(tmp_path))
+    with pytest.raises(InputError, match="no backgrounds"):
+        detector_data.read_places(recipe(tmp_path))
+    with pytest.raises(InputError, match=r"train\.txt: no such list"):
+        detector_data.read_list(tmp_path / "detect" / "train.txt")
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--recipe", "none.yaml"], "none.yaml: no such recipe"),
+        (["export", "--run", "nowhere"], "no checkpoint"),
+        (["eval", "--only", "nobody"], "nobody: no such detector"),
+    ],
+)
+def test_the_command_ends_with_one_line_and_code_2(words: list[str], what: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "train.detector", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert what in lines[0]
+    assert "Traceback" not in done.stderr
