@@ -75,6 +75,7 @@ class LiveSource:
         self.started = time.monotonic()
         self.states: deque[tuple[float, State]] = deque(maxlen=1000)  # seconds since the start, newest last
         self.reconnects = self.no_signal_frames = 0
+        self.problem = ""  # why there is no picture just now
         self.corrupt = self._corrupt_before = 0
         self._last: tuple[av.VideoFrame, float, float] | None = None  # picture, monotonic and wall time it came
         self._grey: av.VideoFrame | None = None  # made of the last picture
@@ -166,6 +167,7 @@ class LiveSource:
         error = connection.error
         if error is not None and not isinstance(error, SourceError):
             raise error
+        self.problem = str(error or "")
         if isinstance(error, _Unauthorised):
             self._enter("unauthorised")
         elif connection.stalled:
@@ -186,7 +188,7 @@ class LiveSource:
         self._clock.restart()
         self._retries.live(captured_at)
         self._enter("live")
-        self._grey = None
+        self._grey, self.problem = None, ""
 
     def _describe(self, connection: _Connection) -> None:
         source = connection.source

@@ -6,6 +6,7 @@ to a sink and reports; ``frames`` gives finished pictures to the caller's own lo
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 
 from . import __version__
 from .backends import Session, open_session
+from .backends.batching import BatchingSession
 from .config import Config
 from .detect import Detector
 from .enhance import Enhancer, Network, UNet
-from .errors import ModelError, SinkError
+from .errors import ConfigError, ModelError, SinkError
 from .govern import Admission, Governor
 from .live import LiveOptions, LiveSource
 from .outputs import Segments, Tee, open_outputs
@@ -102,13 +104,16 @@ class Pipeline:
 
     Args:
         config: what to do; None for the defaults.
+        shared: for several runs at once: what they ask of a network at one moment runs as one batch.
 
     Raises:
         ModelError: a model file is missing or damaged, or the named provider cannot be had.
     """
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, shared: bool = False) -> None:
         self.config = config = config or Config()
+        self._shared = shared
+        self.sessions: dict[str, Session] = {}  # by task
         self._open = ExitStack()
         self.models: dict[str, dict[str, str]] = {}
         detector = config.detector.model or default_model(DETECTOR)
@@ -116,7 +121,8 @@ class Pipeline:
         self._network, self._size, self._align = self._enhancement()
 
     def _session(self, path: str | Path, task: str) -> Session:
-        session = self._open.enter_context(open_session(path, task, self.config.provider, self.config.threads))
+        session = open_session(path, task, self.config.provider, self.config.threads)
+        session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
         self.models[Path(path).name] = {"sha256": session.sha256, "provider": session.provider}
         return session
 
@@ -132,6 +138,26 @@ class Pipeline:
                 return Classical(**config.classical.model_dump()), 256, True
         session = self._session(config.model or default_model(UNET), "face-enhancement")
         return UNet(session), session.card.size, session.card.alignment == "five-points"
+
+    def variant(self, config: Config) -> Pipeline:
+        """These networks with other settings; not to be used after this is closed, and not to be closed itself.
+
+        Raises:
+            ConfigError: the settings ask for other networks.
+        """
+        same = ("provider", "threads"), ("model",), ("model", "kind", "classical")
+        for mine, other, keys in zip(
+            (self.config, self.config.detector, self.config.enhancer),
+            (config, config.detector, config.enhancer),
+            same,
+            strict=True,
+        ):
+            for key in keys:
+                if getattr(mine, key) != getattr(other, key):
+                    raise ConfigError(f"{key}: all cameras share it; set it for all of them")
+        variant = copy.copy(self)
+        variant.config = config
+        return variant
 
     @property
     def comment(self) -> str:
@@ -220,6 +246,11 @@ class Pipeline:
                 worker.thread.join(10)
             if not run.alive:
                 opened.close()
+
+    def outputs(self, specs: list[str], source: Source) -> Tee:
+        """A sink for all of ``specs``; see ``open_outputs``."""
+        segments = Segments(**self.config.segments.model_dump())
+        return open_outputs(specs, source, self._encoding(source), self.comment, segments)
 
     def _sink(self, specs: list[str], source: Source, overwrite: bool) -> Sink:
         """One output that is a file, or anything; or several, and those that outlive a fault."""

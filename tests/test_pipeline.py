@@ -107,7 +107,7 @@ def test_every_frame_that_came_in_went_out_or_is_counted_dropped(
     models: Models, clip: Path, tmp_path: Path, live: bool, how: str
 ) -> None:
     def watch(run: Run) -> None:
-        if run.done > 100:
+        if run.done > 20 and (not live or run.line.channels[0].dropped):
             {"stop": run.stop, "cancel": run.cancel, "duration": lambda: None}[how]()
 
     with Pipeline(models.config()) as pipeline:
@@ -117,7 +117,7 @@ def test_every_frame_that_came_in_went_out_or_is_counted_dropped(
     assert report.frames_out > 0
     if how == "stop" and not live:
         assert report.frames_dropped == 0
-    if live and how != "cancel":
+    if live and how == "stop":
         assert report.frames_dropped > 0, "a source this quick must lose frames, and only where they are counted"
 
 

@@ -1,0 +1,177 @@
+"""Who may use the page and the API.
+
+On loopback anyone on this machine may, as long as the browser asks for it by a loopback name (a page elsewhere that
+points its own name at 127.0.0.1 is turned away).  Anywhere else a token is needed: as ``Authorization: Bearer``, or
+once in the page's form, which gives a cookie for this browser.  Changes need a header that no foreign page can send.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import ConfigError
+
+COOKIE = "stream_enhance"
+CHANGING = "x-stream-enhance"  # header that a changing request must carry
+SHORTEST_TOKEN = 16
+_OPEN = {"/healthz", "/readyz", "/login", "/static/style.css"}
+_RATE = 20, 10.0  # changing requests, or wrong tokens, from one address in so many seconds
+_MOST_BODY = 64 * 1024
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def hashed(token: str) -> str:
+    """How a token is kept."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def loopback(host: str) -> bool:
+    """Whether ``host`` is this machine and no other can reach it."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_exposure(host: str, token_sha256: str) -> None:
+    """
+    Raises:
+        ConfigError: others can reach ``host`` and there is no token.
+    """
+    if not loopback(host) and not token_sha256:
+        raise ConfigError(
+            f"listen: others can reach {host}, so a token is needed; set token_sha256, or STREAM_ENHANCE_TOKEN in the "
+            "environment"
+        )
+
+
+class Guard:
+    """ASGI middleware: lets in who may, limits what they send, and adds the security headers.
+
+    Args:
+        app: what is guarded.
+        host: what the server listens on.
+        token_sha256: hex digest of the token, or "" where none is needed.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, token_sha256: str) -> None:
+        self._app, self._local, self._token = app, loopback(host) and not token_sha256, token_sha256
+        self._sessions: dict[str, float] = {}  # cookie's digest: when it ends
+        self._recent: defaultdict[str, deque[float]] = defaultdict(deque)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        answer = self._refusal(HTTPConnection(scope))
+        if answer is None and scope["type"] == "http" and scope["path"] == "/login" and scope["method"] == "POST":
+            answer = await self._login(scope, receive)
+        if answer is not None:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 4401})
+                return
+            answer.headers.update(HEADERS)
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, _limited(receive), _with_headers(send))
+
+    def _refusal(self, request: HTTPConnection) -> Response | None:
+        """Why this may not be done, or None where it may."""
+        path, headers = request.url.path, request.headers
+        host = urlsplit(f"//{headers.get('host', '')}")
+        if self._local and not loopback(host.hostname or ""):
+            return PlainTextResponse("ask for it by a loopback name\n", 421)
+        method = request.scope.get("method", "GET")
+        origin = headers.get("origin")
+        if origin and urlsplit(origin).netloc != host.netloc:
+            return PlainTextResponse("another site's page may not do this\n", 403)
+        if int(headers.get("content-length") or 0) > _MOST_BODY:
+            return PlainTextResponse("too large\n", 413)
+        if method not in ("GET", "HEAD", "OPTIONS"):
+            if path != "/login" and CHANGING not in headers:
+                return PlainTextResponse(f"send the header {CHANGING}: 1 with requests that change something\n", 403)
+            if self._too_often(request):
+                return PlainTextResponse("too many requests\n", 429, {"retry-after": str(int(_RATE[1]))})
+        if self._local or path in _OPEN or self._known(request):
+            return None
+        if "text/html" in headers.get("accept", "") and method == "GET":
+            return RedirectResponse("/login", 303)
+        return JSONResponse({"detail": "a token is needed"}, 401, {"www-authenticate": "Bearer"})
+
+    def _known(self, request: HTTPConnection) -> bool:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token:
+            return hmac.compare_digest(hashed(token.strip()), self._token)
+        cookie = request.cookies.get(COOKIE, "")
+        return self._sessions.get(hashed(cookie), 0.0) > time.monotonic()
+
+    def _too_often(self, request: HTTPConnection) -> bool:
+        count, seconds = _RATE
+        now = time.monotonic()
+        if len(self._recent) > 10_000:
+            self._recent.clear()
+        recent = self._recent[request.client.host if request.client else ""]
+        while recent and now - recent[0] > seconds:
+            recent.popleft()
+        recent.append(now)
+        return len(recent) > count
+
+    async def _login(self, scope: Scope, receive: Receive) -> Response:
+        form = await Request(scope, _limited(receive)).body()
+        token = parse_qs(form.decode("utf-8", "replace")).get("token", [""])[0]
+        if not self._token or not hmac.compare_digest(hashed(token), self._token):
+            return RedirectResponse("/login?wrong", 303)
+        cookie = secrets.token_urlsafe(32)
+        now = time.monotonic()
+        self._sessions = {key: end for key, end in self._sessions.items() if end > now}
+        self._sessions[hashed(cookie)] = now + 12 * 3600
+        answer = RedirectResponse("/", 303)
+        secure = scope.get("scheme") == "https"
+        answer.set_cookie(COOKIE, cookie, max_age=12 * 3600, httponly=True, samesite="strict", secure=secure)
+        return answer
+
+
+def _limited(receive: Receive) -> Receive:
+    """``receive`` that ends a body that is too large, said or not."""
+    total = 0
+
+    async def limited() -> Any:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > _MOST_BODY:
+            return {"type": "http.disconnect"}
+        return message
+
+    return limited
+
+
+def _with_headers(send: Send) -> Callable[[Any], Awaitable[None]]:
+    async def sent(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
+        await send(message)
+
+    return sent

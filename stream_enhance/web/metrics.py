@@ -1,0 +1,77 @@
+"""Figures for Prometheus, in its text format 0.0.4."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..backends.batching import BatchingSession
+from ..cameras import BUCKETS_MS, Camera, Cameras
+
+STATES = ("starting", "connecting", "live", "stalled", "lost", "unauthorised", "ended", "paused", "failed")
+
+
+def text(cameras: Cameras) -> str:
+    """Everything there is to tell."""
+    every = list(cameras)
+    lines: list[str] = []
+
+    def family(name: str, kind: str, help_text: str, samples: Iterator[str]) -> None:
+        lines.append(f"# HELP stream_enhance_{name} {help_text}")
+        lines.append(f"# TYPE stream_enhance_{name} {kind}")
+        lines.extend(f"stream_enhance_{sample}" for sample in samples)
+
+    counts = {camera.name: camera.counts() for camera in every}
+    family("frames_total", "counter", "Frames in, out, dropped for age, and NO SIGNAL pictures.", _frames(counts))
+    for key, text_of in (
+        ("reconnects", "Times a camera came back."),
+        ("faces", "Faces enhanced."),
+        ("tracks", "Faces followed."),
+    ):
+        family(f"{key}_total", "counter", text_of, (f'{key}_total{{camera="{n}"}} {c[key]}' for n, c in counts.items()))
+    family("restarts_total", "counter", "Times a line failed and began anew.", (
+        f'restarts_total{{camera="{c.name}"}} {c.restarts}' for c in every
+    ))  # fmt: skip
+    family("state", "gauge", "1 for the state that the camera is in.", (
+        f'state{{camera="{c.name}",state="{s}"}} {int(c.state == s)}' for c in every for s in STATES
+    ))  # fmt: skip
+    family("quality_step", "gauge", "Steps of quality given up to keep up.", (
+        f'quality_step{{camera="{c.name}"}} {c.status()["quality_step"]}' for c in every
+    ))  # fmt: skip
+    family("viewers", "gauge", "Browsers that watch.", (
+        f'viewers{{camera="{c.name}"}} {c.view.viewers}' for c in every
+    ))  # fmt: skip
+    family("age_seconds", "histogram", "Age of a frame when it left the line.", _ages(every))
+    family("batches_total", "counter", "Batches run by rows.", _batches(cameras))
+    family("resident_memory_bytes", "gauge", "Memory of this process.", iter([f"resident_memory_bytes {resident()}"]))
+    return "\n".join(lines) + "\n"
+
+
+def resident() -> int:
+    """Bytes of memory that this process has; 0 where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+def _frames(counts: dict[str, dict[str, int]]) -> Iterator[str]:
+    for name, count in counts.items():
+        for what in ("in", "out", "dropped", "no_signal"):
+            yield f'frames_total{{camera="{name}",what="{what}"}} {count[what]}'
+
+
+def _ages(cameras: list[Camera]) -> Iterator[str]:
+    for camera in cameras:
+        total = 0
+        for limit, count in zip((*(b / 1000 for b in BUCKETS_MS), "+Inf"), list(camera.ages), strict=True):
+            total += count
+            yield f'age_seconds_bucket{{camera="{camera.name}",le="{limit}"}} {total}'
+        yield f'age_seconds_sum{{camera="{camera.name}"}} {camera.age_sum:.3f}'
+        yield f'age_seconds_count{{camera="{camera.name}"}} {total}'
+
+
+def _batches(cameras: Cameras) -> Iterator[str]:
+    for task, session in cameras.pipeline.sessions.items():
+        if isinstance(session, BatchingSession):
+            for rows, count in sorted(session.sizes.copy().items()):
+                yield f'batches_total{{network="{task}",rows="{rows}"}} {count}'

@@ -1,0 +1,198 @@
+"""``serve`` with real cameras and a real browser."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+from browser import Browser, needs_browser
+from cameras import Camera, free_port, needs_camera, wait_until
+from conftest import Models
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+pytest.importorskip("websockets")
+pytestmark = [pytest.mark.timeout(180), needs_camera]
+
+
+class Server:
+    """``stream-enhance serve`` in a process of its own."""
+
+    def __init__(self, models: Models, folder: Path, cameras: dict[str, Any], **settings: Any) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.path = folder / "cameras.yaml"
+        self._log = folder / "log.txt"
+        detector = {"model": str(models.detector)}
+        self._common = {
+            "listen": f"127.0.0.1:{self.port}",
+            "gallery": str(folder / "shots"),
+            "settings": {
+                "detector": detector, "enhancer": {"model": str(models.enhancer)}, "threads": 1,
+                "live": {"stall": 2, "max_age": 3}, **settings,
+            },
+        }  # fmt: skip
+        self.write(cameras)
+
+    def write(self, cameras: dict[str, Any]) -> None:
+        self.path.write_text(json.dumps({**self._common, "cameras": cameras}))  # JSON is YAML
+
+    def get(self, path: str) -> Any:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=20) as answer:
+                body = answer.read().decode()
+        except urllib.error.HTTPError as error:
+            body = error.read().decode()
+        return json.loads(body) if body[:1] in "[{" else body
+
+    def post(self, path: str) -> Any:
+        request = urllib.request.Request(self.url + path, method="POST", headers={"X-Stream-Enhance": "1"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def camera(self, name: str) -> dict[str, Any]:
+        return self.get(f"/api/cameras/{name}")  # type: ignore[no-any-return]
+
+    def wait_live(self, name: str) -> None:
+        wait_until(lambda: self.camera(name).get("state") == "live" and self.camera(name)["frames"]["out"] > 0, 60)
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "stream_enhance", "serve", str(self.path)]
+        self.process = subprocess.Popen(command, stderr=self._log.open("w"))
+
+        def up() -> bool:
+            assert self.process.poll() is None, self._log.read_text()
+            try:
+                return bool(self.get("/healthz") == "ok\n")
+            except OSError:
+                return False
+
+        wait_until(up, 60)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.terminate()
+        assert self.process.wait(30) == 0, self._log.read_text()
+        assert "Traceback" not in self._log.read_text()
+
+
+@needs_browser
+def test_the_page_shows_live_pictures_in_a_browser(models: Models, tmp_path: Path) -> None:
+    with Camera() as camera, Server(models, tmp_path, {"door": {"url": camera.url}}) as server:
+        with Browser() as browser:
+            browser.open(server.url)
+            browser.wait("document.querySelector('video')?.currentTime > 0.5")
+            browser.wait("document.querySelector('.state').textContent == 'live'")
+            assert browser.eval("document.querySelector('video').videoWidth") == 1280
+            for key, show in (("1", "original"), ("2", "both"), ("3", "enhanced")):
+                browser.press(key)
+                assert browser.eval("document.body.className") == f"show-{show}"
+            before = browser.eval("document.querySelector('video').currentTime")
+            browser.wait(f"document.querySelector('video').currentTime > {before} + 0.5")
+            assert server.camera("door")["viewers"] == 1
+            browser.eval("document.querySelector('.pause').click()")
+            browser.wait("document.querySelector('.state').textContent == 'paused'")
+            browser.eval("document.querySelector('.pause').click()")
+            browser.wait("document.querySelector('.state').textContent == 'live'")
+            assert browser.errors == []
+        wait_until(lambda: server.camera("door")["viewers"] == 0)
+
+
+@needs_browser
+def test_the_page_falls_back_to_jpegs_without_mediasource(models: Models, tmp_path: Path) -> None:
+    cameras = Camera()
+    with (
+        cameras,
+        Server(models, tmp_path, {"door": {"url": cameras.url}}) as server,
+        Browser(390, 844, True) as browser,
+    ):
+        browser.call("Page.addScriptToEvaluateOnNewDocument", source="delete window.MediaSource")
+        browser.open(server.url)
+        browser.wait("document.querySelector('.screen > img')?.naturalWidth == 1280")
+        assert browser.eval("document.documentElement.scrollWidth") <= 390, "fits a phone"
+
+
+def test_one_dead_camera_disturbs_nobody_and_cameras_come_and_go(models: Models, tmp_path: Path) -> None:
+    with Camera(paths="cam,second") as camera:
+        good, second = {"url": camera.url}, {"url": camera.url.replace("/cam", "/second")}
+        bad = {"url": f"rtsp://user:geheim@127.0.0.1:{free_port()}/x"}
+        with Server(models, tmp_path, {"good": good, "bad": bad}) as server:
+            server.wait_live("good")
+            assert server.camera("bad")["state"] == "connecting"
+            assert "nothing answers" in server.camera("bad")["error"]
+            assert server.get("/readyz") == {"not_live": {"bad": "connecting"}}
+            began = server.camera("good")["frames"]["in"]
+            server.write({"good": good, "second": second})
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_live("second")
+            wait_until(lambda: {c["name"] for c in server.get("/api/cameras")} == {"good", "second"})
+            assert server.camera("good")["frames"]["in"] >= began, "it was not begun anew"
+            server.path.write_text("cameras: [")
+            server.process.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            assert len(server.get("/api/cameras")) == 2, "a file that cannot be read changes nothing"
+            server.post("/api/cameras/second/pause")
+            assert server.camera("second")["state"] == "paused"
+            figures = server.get("/metrics")
+            assert 'stream_enhance_state{camera="good",state="live"} 1' in figures
+            assert 'stream_enhance_age_seconds_count{camera="good"}' in figures
+            for text in (figures, server.get("/openapi.json"), server.get("/api/cameras")):
+                assert "geheim" not in str(text)
+
+
+def test_best_shots_are_listed_and_told(models: Models, tmp_path: Path) -> None:
+    with Camera() as camera, Server(models, tmp_path, {"door": {"url": camera.url}}) as server:
+        wait_until(lambda: server.get("/api/shots") != [], 60)
+        shot = server.get("/api/shots?camera=door")[0]
+        assert shot["camera"] == "door"
+        for kind in ("before", "after"):
+            with urllib.request.urlopen(server.url + shot[kind]) as answer:
+                assert answer.read(4) == b"\x89PNG"
+        with urllib.request.urlopen(server.url + "/api/events", timeout=20) as events:
+            assert events.readline() == b"event: cameras\n"
+
+
+def test_a_viewer_that_stops_reading_slows_nobody_down(models: Models, tmp_path: Path) -> None:
+    from websockets.sync.client import connect
+
+    with Camera() as camera, Server(models, tmp_path, {"door": {"url": camera.url}}) as server:
+        server.wait_live("door")
+        address = f"ws://127.0.0.1:{server.port}/api/cameras/door/video"
+        with connect(address, max_queue=1) as stuck, connect(address, max_size=None) as reading:
+            assert str(reading.recv(timeout=30)).startswith("avc1.")
+            stuck.recv(timeout=30)
+            head = reading.recv(timeout=30)
+            assert isinstance(head, bytes)
+            assert head[4:8] == b"ftyp"
+            for _ in range(60):
+                piece = reading.recv(timeout=30)
+                assert isinstance(piece, bytes)
+                assert piece[4:8] == b"moof"
+            out = server.camera("door")["frames"]["out"]
+            wait_until(lambda: server.camera("door")["frames"]["out"] > out + 10)
+
+
+def test_recordings_are_playable_after_a_graceful_stop(models: Models, tmp_path: Path) -> None:
+    import av
+
+    config = {"door": {"url": "", "outputs": [str(tmp_path / "rec-%H%M%S.mp4")]}}
+    with Camera() as camera:
+        config["door"]["url"] = camera.url
+        with Server(models, tmp_path, config) as server:
+            server.wait_live("door")
+            wait_until(lambda: server.camera("door")["frames"]["out"] > 20)
+    recordings = list(tmp_path.glob("rec-*.mp4"))
+    assert recordings
+    with av.open(str(recordings[0])) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 10
