@@ -63,8 +63,8 @@ def videos_in(folder: Path, outputs: Path | None = None) -> list[Path]:
 
 
 def output_name(source: Path) -> Path:
-    """Where the enhanced ``source`` goes: its own kind of file, or Matroska, which holds nearly every stream."""
-    return source if source.suffix.lower() in FORMATS else source.with_name(f"{source.name}.mkv")
+    """Where the enhanced ``source`` goes: its own kind of file, or MP4, which holds nearly every sound."""
+    return source if source.suffix.lower() in FORMATS else source.with_name(f"{source.name}.mp4")
 
 
 def enhance_folder(

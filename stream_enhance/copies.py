@@ -7,6 +7,7 @@ file cannot hold is left out with a warning; so is a packet that the muxer refus
 from __future__ import annotations
 
 import logging
+from io import BytesIO
 from typing import Any
 
 import av
@@ -17,7 +18,7 @@ from .source import Source
 log = logging.getLogger(__name__)
 
 _TRANSPORT = {"aac", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "opus", "dvb_subtitle", "dvb_teletext"}
-_TAKEN = {"mpegts": _TRANSPORT | {"hdmv_pgs_subtitle"}}  # muxers that FFmpeg has no list of codecs for
+_TRANSPORT |= {"hdmv_pgs_subtitle"}
 
 
 class Copies:
@@ -35,7 +36,7 @@ class Copies:
         self._last_dts: dict[int, int] = {}
         self._refused = 0
         for stream in source.side_streams:
-            if reason := why_not(container, stream):
+            if reason := why_not(container.format.name, stream):
                 log.warning("%s: %s", name, reason)
                 continue
             copy: Any = container.add_stream_from_template(stream)
@@ -68,13 +69,25 @@ class Copies:
             log.warning("%s: %d damaged packets of the other streams were left out", self._name, self._refused)
 
 
-def why_not(container: av.container.OutputContainer, stream: Any) -> str:
-    """Why ``stream`` cannot be copied into ``container``, or an empty string where it can."""
+def why_not(form: str, stream: Any) -> str:
+    """Why ``stream`` cannot be copied into a container of the kind ``form``, or an empty string where it can."""
     context = stream.codec_context
     what = f"its {stream.type} stream {stream.index} ({context.name if context else 'unknown codec'})"
     if stream.type == "audio" and context and not context.sample_rate:
         return f"{what} is damaged and was left out"
-    taken = _TAKEN.get(container.format.name) or container.supported_codecs
-    if stream.type == "data" or context is None or context.codec.canonical_name not in taken:
-        return f"{what} cannot go into {container.format.name}"
+    if stream.type == "data" or context is None or not _takes(form, stream):
+        return f"{what} cannot go into {form}"
     return ""
+
+
+def _takes(form: str, stream: Any) -> bool:
+    """Tried, as FFmpeg's lists of what a muxer takes are not the whole truth; this one takes all, to no use."""
+    if form == "mpegts":
+        return stream.codec_context.codec.canonical_name in _TRANSPORT
+    try:
+        with av.open(BytesIO(), "w", format=form) as trial:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -117,8 +116,7 @@ def _lost_pictures(source: VideoSource, first: av.VideoFrame) -> list[str]:
 
 def _lost_streams(source: VideoSource, form: str) -> list[str]:
     """Streams other than video that the output cannot hold."""
-    with av.open(os.devnull, "w", format=form) as output:
-        return [why for s in source.container.streams if s.type != "video" and (why := why_not(output, s))]
+    return [why for s in source.container.streams if s.type != "video" and (why := why_not(form, s))]
 
 
 def _name(kind: Any, value: int) -> str:

@@ -43,7 +43,7 @@ def test_every_video_below_a_folder_keeps_its_place(command: Command, footage: P
     told = command("batch", footage, "-o", tmp_path / "out")
     assert told.code == 0
     assert len(luma_of(tmp_path / "out" / "yard.mp4")) == 6
-    assert len(luma_of(tmp_path / "out" / "gate" / "night.avi.mkv")) == 8
+    assert len(luma_of(tmp_path / "out" / "gate" / "night.avi.mp4")) == 8
     assert states(told.out) == {"gate/night.avi": "done", "yard.mp4": "done"}
     assert told.out.splitlines()[-1] == "2 done"
 
@@ -152,11 +152,11 @@ def test_two_videos_that_would_become_one_are_told(command: Command, tmp_path: P
     folder = tmp_path / "in"
     folder.mkdir()
     make_video(folder / "a.avi", 2, codec="mpeg4")
-    make_video(folder / "a.avi.mkv", 3)
+    make_video(folder / "a.avi.mp4", 3)
     told = command("batch", folder, "-o", tmp_path / "out")
     assert told.code == 1
     assert "rename one of them" in told.err
-    assert states(told.out) == {"a.avi": "done", "a.avi.mkv": "failed"}
+    assert states(told.out) == {"a.avi": "done", "a.avi.mp4": "failed"}
 
 
 def test_a_manifest_that_is_none_is_told(command: Command, footage: Path, tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def test_hidden_files_are_left_out(footage: Path) -> None:
         videos_in(footage / "nowhere")
 
 
-def test_a_kind_of_file_that_cannot_be_written_becomes_matroska() -> None:
+def test_a_kind_of_file_that_cannot_be_written_becomes_mp4() -> None:
     assert output_name(Path("a/b.mp4")) == Path("a/b.mp4")
     assert output_name(Path("a/b.MOV")) == Path("a/b.MOV")
-    assert output_name(Path("a/b.avi")) == Path("a/b.avi.mkv")
+    assert output_name(Path("a/b.avi")) == Path("a/b.avi.mp4")
 
 
 def test_it_can_be_stopped_between_files(models: Models, footage: Path, tmp_path: Path) -> None:

@@ -57,17 +57,23 @@ def test_it_says_which_streams_would_be_left_out(tmp_path: Path) -> None:
     assert look_at(str(path))["lost"] == ["its video stream 1: only the largest picture is enhanced"]
 
 
-def test_sound_that_the_output_cannot_hold_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "in.mov"
-    with av.open(str(path), "w") as container:
+def test_subtitles_that_the_output_cannot_hold_are_named(tmp_path: Path) -> None:
+    words = tmp_path / "words.srt"
+    words.write_text("1\n00:00:00,000 --> 00:00:00,200\nhello\n")
+    path = tmp_path / "in.mkv"
+    with av.open(str(words)) as subtitles, av.open(str(path), "w") as container:
         video: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
-        sound: Any = container.add_stream("pcm_mulaw", rate=8000, layout="mono")
+        copy = container.add_stream_from_template(subtitles.streams[0])
         container.mux([*video.encode(coloured(picture(0), "yuv420p")), *video.encode(None)])
-        container.mux(sound.encode(None))
+        for packet in subtitles.demux():
+            if packet.dts is not None:
+                packet.stream = copy
+                container.mux(packet)
     assert look_at(str(path))["lost"] == []
-    path.rename(tmp_path / "in.m4v")  # which is written as MP4
-    assert look_at(str(tmp_path / "in.m4v"))["lost"] == ["its audio stream 1 (pcm_mulaw) cannot go into mp4"]
+    path.rename(tmp_path / "in.webm")  # which becomes an MP4
+    found = look_at(str(tmp_path / "in.webm"))
+    assert (found["output"], found["lost"]) == ("in.webm.mp4", ["its subtitle stream 1 (srt) cannot go into mp4"])
 
 
 def test_a_folder_of_images(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from media import SIZE, coloured, picture
+
+from stream_enhance.copies import Copies, why_not
+from stream_enhance.source import open_source
+
+pytestmark = pytest.mark.timeout(60)
+
+FORMS = ["mp4", "mov", "matroska", "mpegts"]
+
+
+def with_sound(path: Path, codec: str, rate: int) -> Path:
+    """A video with half a second of silence beside it."""
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+        sound: Any = container.add_stream(codec, rate=rate, layout="mono")
+        for i in range(12):
+            container.mux(video.encode(coloured(picture(i), "yuv420p")))
+        container.mux(video.encode(None))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, rate // 2), np.int16), format="s16", layout="mono")
+        silence.sample_rate, silence.pts = rate, 0
+        container.mux([*sound.encode(silence), *sound.encode(None)])
+    return path
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("codec", "rate"), [("pcm_mulaw", 8000), ("pcm_s16le", 16000), ("mp3", 16000), ("ac3", 48000), ("aac", 16000)]
+)
+def test_a_stream_that_is_said_to_fit_is_copied_whole(tmp_path: Path, codec: str, rate: int, form: str) -> None:
+    source = open_source(str(with_sound(tmp_path / "in.avi", codec, rate)))
+    if why_not(form, source.side_streams[0]):
+        assert (codec, form) in {("pcm_mulaw", "matroska"), ("pcm_mulaw", "mpegts"), ("pcm_s16le", "mpegts")}
+        source.close()
+        return
+    out = BytesIO()
+    with av.open(out, "w", format=form) as container:
+        copies = Copies(container, source, "out")
+        list(source.frames())
+        given = [bytes(packet) for packet in source.packets]
+        copies.write()
+    assert given
+    assert not source.packets
+    source.close()
+    out.seek(0)
+    with av.open(out) as container:
+        got = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    joined = b"".join(given)
+    assert b"".join(got).endswith(joined) if form != "mpegts" else sum(map(len, got)) >= len(joined)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_subtitles_fit_matroska_only_as_they_are(tmp_path: Path, form: str) -> None:
+    words = tmp_path / "words.srt"
+    words.write_text("1\n00:00:00,000 --> 00:00:00,200\nhello\n")
+    with av.open(str(words)) as container:
+        why = why_not(form, container.streams[0])
+    assert why == ("" if form == "matroska" else f"its subtitle stream 0 (srt) cannot go into {form}")
+
+
+def test_a_packet_that_the_muxer_refuses_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = open_source(str(with_sound(tmp_path / "in.ts", "aac", 16000)))
+    with av.open(str(tmp_path / "out.mp4"), "w") as container:
+        copies = Copies(container, source, "out.mp4")
+        list(source.frames())
+        broken = source.packets[2]
+        damaged = av.Packet(b"\x00" * broken.size)
+        damaged.stream, damaged.pts, damaged.dts, damaged.time_base = (
+            broken.stream,
+            broken.pts,
+            broken.dts,
+            broken.time_base,
+        )
+        source.packets[2] = damaged
+        count = len(source.packets)
+        copies.write()
+        copies.tell()
+    source.close()
+    assert "out.mp4: 1 damaged packets of the other streams were left out" in caplog.text
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert sum(packet.size > 0 for packet in container.demux(audio=0)) == count - 1
