@@ -63,7 +63,7 @@ def videos_in(folder: Path, outputs: Path | None = None) -> list[Path]:
 
 
 def output_name(source: Path) -> Path:
-    """Where the enhanced ``source`` goes: its own kind of file, or MP4, which holds nearly every sound."""
+    """Where the enhanced ``source`` goes: its own kind of file, or MP4, which every player takes."""
     return source if source.suffix.lower() in FORMATS else source.with_name(f"{source.name}.mp4")
 
 
