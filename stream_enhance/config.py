@@ -50,6 +50,7 @@ class DetectorConfig(_Section):
 class TrackerConfig(_Section):
     keep: float = Field(0.25, ge=0, le=60)  # seconds a face is shown without a detection
     remember: float = Field(1.0, ge=0, le=600)  # seconds until a lost face's id is given up
+    certain: float = Field(0.6, ge=0, le=1)  # score from which a new face is shown at once; others when seen twice
 
 
 class ClassicalConfig(_Section):
@@ -70,6 +71,7 @@ class EnhancerConfig(_Section):
     cache_change: float = Field(10.0, ge=0)  # grey levels; 0: every face is computed on every frame
     cache_seconds: float = Field(0.5, ge=0, le=60)
     max_faces: int = Field(0, ge=0)  # enhanced per frame at most; 0: all
+    likeness: float = Field(0.7, ge=-1, le=1)  # least correlation with what the camera saw; -1: use every result
     classical: ClassicalConfig = ClassicalConfig()
 
 

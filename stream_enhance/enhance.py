@@ -33,7 +33,7 @@ class Cached:
 
     thumb: NDArray[np.uint8]  # (_THUMB, _THUMB) grey
     seconds: float  # stream time when it was enhanced
-    patch: NDArray[np.uint8] | None = None  # None until its batch has run
+    patch: NDArray[np.uint8] | None = None  # None until its batch has run, and where its result was not used
 
 
 @dataclass(slots=True)
@@ -45,6 +45,7 @@ class Counts:
     too_small: int = 0
     sharp_enough: int = 0
     over_budget: int = 0
+    unlike: int = 0  # the network's result no longer looked like what the camera saw
 
 
 @dataclass(slots=True)
@@ -93,6 +94,8 @@ class Enhancer:
         change: mean grey levels by which some part of a face must change for it to be computed again; 0: no cache.
         keep: seconds that a cached face may be used.
         max_faces: at most so many faces of a frame are enhanced, new tracks and large faces first; 0: all.
+        likeness: least correlation of a result with what the camera saw, both at low resolution; below it the
+            network has invented something, most often a face where there is none, and its result is not used.
     """
 
     def __init__(
@@ -107,7 +110,9 @@ class Enhancer:
         change: float = 10.0,
         keep: float = 0.5,
         max_faces: int = 0,
+        likeness: float = 0.7,
     ) -> None:
+        self._likeness = likeness
         self._network, self.size, self._align, self._batch = network, size, align, batch
         self._min_face, self._max_face, self._sharp = min_face, max_face, sharp
         self.change, self.keep, self.max_faces = change, keep, max_faces
@@ -173,7 +178,6 @@ class Enhancer:
         if self.change and last and 0 <= seconds - last.seconds <= self.keep:
             shift = _shift(last.thumb, thumb)
             if _difference(last.thumb, thumb, shift) < self.change:
-                self.counts.from_cache += 1
                 return last, shift * np.float32(self.size / _THUMB)
         self._cache[track] = Cached(thumb, seconds)
         return self._cache[track], None
@@ -187,22 +191,27 @@ class Enhancer:
             scales = np.array([crop.scale_of(job.to_frame[i]) for job, i in part], np.float32)
             assert self._network is not None
             for (job, i), patch in zip(part, self._network(patches, scales), strict=True):
-                job.results[i].patch = patch
-            self.counts.enhanced += len(part)
+                if _likeness(job.originals[i], patch) >= self._likeness:
+                    job.results[i].patch = patch
 
     def _finished(self, job: _Job) -> Enhanced:
         now = job.scene.frame.seconds
         if len(self._cache) > 64:
             self._cache = {track: c for track, c in self._cache.items() if now - c.seconds <= 2 * self.keep}
+        used = [i for i, result in enumerate(job.results) if result.patch is not None]
+        cached = np.array([job.cached[i] for i in used], np.bool_)
+        self.counts.from_cache += int(cached.sum())
+        self.counts.enhanced += int((~cached).sum())
+        self.counts.unlike += len(job.results) - len(used)
         empty = np.zeros((0, self.size, self.size, 3), np.uint8)
-        patches = [r.patch for r in job.results if r.patch is not None]
+        patches = [patch for result in job.results if (patch := result.patch) is not None]
         return Enhanced(
             job.scene,
-            job.faces,
-            np.stack(job.originals) if patches else empty,
-            np.stack(patches) if patches else empty,
-            job.to_frame,
-            np.array(job.cached, np.bool_),
+            job.faces[used],
+            np.stack([job.originals[i] for i in used]) if used else empty,
+            np.stack(patches) if used else empty,
+            job.to_frame[used],
+            cached,
         )
 
 
@@ -236,3 +245,19 @@ def _difference(before: NDArray[np.uint8], after: NDArray[np.uint8], shift: NDAr
     moved = cv2.warpAffine(before, move, (_THUMB, _THUMB), borderMode=cv2.BORDER_REPLICATE)
     face = cv2.absdiff(after, moved)[6:30, 4:28]
     return float(face.reshape(4, 6, 4, 6).mean((1, 3)).max())
+
+
+def _likeness(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
+    """Correlation of two patches' middles in the band of eyes, nose and mouth, at 16 x 16 pixels; 1: alike.
+
+    That coarse, noise, blur and coding hardly matter, and brightness does not.  A patch that is all but flat before
+    and after counts as alike.
+    """
+    bands = []
+    for patch in (before, after):
+        small = cv2.cvtColor(cv2.resize(patch, (16, 16), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        grey = small.astype(np.float32)
+        bands.append((grey - cv2.GaussianBlur(grey, (0, 0), 2.0))[2:14, 2:14])
+    x, y = bands
+    floor = np.float32(0.25 * x.size)  # half a grey level of contrast
+    return float(((x * y).sum() + floor) / np.sqrt(((x * x).sum() + floor) * ((y * y).sum() + floor)))

@@ -285,6 +285,7 @@ class Pipeline:
             change=config.cache_change,
             keep=config.cache_seconds,
             max_faces=config.max_faces,
+            likeness=config.likeness,
         )
 
     def overlay(self) -> Overlay:
@@ -415,6 +416,7 @@ class Run:
                 "too_small": counts.too_small,
                 "sharp_enough": counts.sharp_enough,
                 "over_budget": counts.over_budget,
+                "unlike": counts.unlike,
             },
             tracks=self.detect.tracks,
             seconds=round(self.seconds, 3),

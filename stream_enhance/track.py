@@ -26,12 +26,13 @@ _REACH = 1.0  # centre distance, in mean face sides, at which affinity from dist
 
 @dataclass(slots=True)
 class _Track:
-    number: int
+    number: int  # 0 until it is certain
     state: NDArray[np.float32]  # (2, 2 + k): x and y of centre, of width and height, and of k points
     speed: NDArray[np.float32]  # same, pixels a second
     points: bool
     score: float
     seen: float  # seconds, last detection
+    certain: bool  # detected twice, or once with no doubt
     at: float  # seconds, the state's time
 
     def to(self, seconds: float) -> None:
@@ -47,10 +48,11 @@ class Tracker:
         sure: score from which a detection may begin a track.
         keep: seconds that a track is shown without a detection.
         remember: seconds after which a track that was not seen is forgotten.
+        certain: score from which a new track is shown at once; others when they are detected a second time.
     """
 
-    def __init__(self, sure: float = 0.3, keep: float = 0.25, remember: float = 1.0) -> None:
-        self._sure, self._keep, self._remember = sure, keep, remember
+    def __init__(self, sure: float = 0.3, keep: float = 0.25, remember: float = 1.0, certain: float = 0.6) -> None:
+        self._sure, self._keep, self._remember, self._certain = sure, keep, remember, certain
         self._tracks: list[_Track] = []
         self.begun = 0
 
@@ -76,12 +78,18 @@ class Tracker:
             if index >= 0:
                 self._corrected(self._tracks[index], states[row], float(found.score[row]), seconds)
             elif sure[row]:
-                self.begun += 1
-                speed = np.zeros_like(states[row])
-                has_points = found.points is not None
-                score = float(found.score[row])
-                self._tracks.append(_Track(self.begun, states[row], speed, has_points, score, seconds, seconds))
+                self._begin(states[row], found.points is not None, float(found.score[row]), seconds)
         return self._shown(seconds)
+
+    def _begin(self, state: NDArray[np.float32], points: bool, score: float, seconds: float) -> None:
+        track = _Track(0, state, np.zeros_like(state), points, score, seconds, False, seconds)
+        self._tracks.append(track)
+        if score >= self._certain:
+            self._number(track)
+
+    def _number(self, track: _Track) -> None:
+        self.begun += 1
+        track.number, track.certain = self.begun, True
 
     def predict(self, seconds: float) -> Faces:
         """Where the faces are at ``seconds``, with no detection made."""
@@ -90,7 +98,7 @@ class Tracker:
         return self._shown(seconds)
 
     def _shown(self, seconds: float) -> Faces:
-        shown = [t for t in self._tracks if seconds - t.seen <= self._keep]
+        shown = [t for t in self._tracks if t.certain and seconds - t.seen <= self._keep]
         if not shown:
             return Faces.none()
         states = np.stack([t.state for t in shown])  # (n, 2, 2 + k)
@@ -128,6 +136,8 @@ class Tracker:
         if track.points:  # points ride with the box: their own speeds would tear the face apart
             track.speed[:, 2:] = track.speed[:, :1]
         track.score, track.seen = score, seconds
+        if not track.certain:
+            self._number(track)
 
 
 def _states(faces: Faces) -> NDArray[np.float32]:

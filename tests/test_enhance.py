@@ -122,6 +122,27 @@ def test_a_face_half_outside_and_one_wholly_outside() -> None:
     assert done.faces.tolist() == [0]
 
 
+def test_a_result_that_is_not_what_the_camera_saw_is_not_used() -> None:
+    def invents(patches: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        face = np.zeros((256, 256, 3), np.uint8)
+        cv2.ellipse(face, (128, 140), (70, 95), 0, 0, 360, (200, 160, 140), -1)
+        return np.repeat(face[None], len(patches), 0)
+
+    enhancer = Enhancer(invents)
+    done = list(enhancer(scene(i, BOX) for i in range(3)))
+    assert [len(d.patches) for d in done] == [0, 0, 0]
+    assert (enhancer.counts.unlike, enhancer.counts.enhanced, enhancer.counts.from_cache) == (3, 0, 0)
+
+
+def test_brightening_and_denoising_are_alike_enough() -> None:
+    def restores(patches: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        return np.stack([cv2.GaussianBlur(cv2.convertScaleAbs(p, alpha=1.5, beta=20), (0, 0), 6) for p in patches])
+
+    enhancer = Enhancer(restores)
+    (done,) = enhancer([scene(0, BOX)])
+    assert len(done.patches) == 1
+
+
 def test_no_network_changes_nothing() -> None:
     (done,) = Enhancer(None)([scene(0, BOX)])
     assert len(done.patches) == 0

@@ -56,6 +56,16 @@ def test_between_detections_boxes_move_with_the_face(every: int) -> None:
     assert worst < 1.5
 
 
+def test_a_doubtful_face_is_shown_when_it_is_seen_again() -> None:
+    tracker = Tracker(sure=0.3, certain=0.6)
+    assert len(tracker.update(faces(box(10), score=0.4), 0.0)) == 0
+    assert tracker.begun == 0
+    assert tracker.update(faces(box(11), score=0.4), 0.04).track.tolist() == [1]
+    tracker.update(faces(box(11), box(200), score=0.4), 0.08)  # flickers once, elsewhere
+    assert tracker.update(faces(box(11), score=0.4), 0.12).track.tolist() == [1]
+    assert tracker.begun == 1
+
+
 def test_unsure_detections_continue_a_track_but_begin_none() -> None:
     tracker = Tracker(sure=0.5)
     assert len(tracker.update(faces(box(10), score=0.3), 0.0)) == 0
