@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # The tests of train/ need torch (several GB); `make test EXTRAS=dev` leaves them out.
-EXTRAS ?= dev,train,web
+EXTRAS ?= dev,train
 
 .PHONY: demo test lint clean
 demo: $(VENV)/.runtime
