@@ -68,6 +68,12 @@ class Told:
     err: str
     report: dict[str, Any]
 
+    @property
+    def error(self) -> str:
+        """The one error line; there must be just one."""
+        (line,) = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        return line
+
 
 Command = Callable[..., Told]
 
