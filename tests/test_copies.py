@@ -16,8 +16,8 @@ FORMS = ["mp4", "mov", "matroska", "mpegts"]
 WILL_NOT_FIT = {("pcm_mulaw", form) for form in ("mp4", "matroska", "mpegts")} | {("pcm_s16le", "mpegts")}
 
 
-def with_sound(path: Path, codec: str, rate: int) -> Path:
-    """A video with half a second of silence beside it."""
+def with_sound(path: Path, codec: str, rate: int, samples: np.ndarray | None = None) -> Path:
+    """A video with half a second of silence, or with ``samples``, beside it."""
     with av.open(str(path), "w") as container:
         video: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
@@ -25,7 +25,8 @@ def with_sound(path: Path, codec: str, rate: int) -> Path:
         for i in range(12):
             container.mux(video.encode(coloured(picture(i), "yuv420p")))
         container.mux(video.encode(None))
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, rate // 2), np.int16), format="s16", layout="mono")
+        samples = np.zeros(rate // 2, np.int16) if samples is None else samples
+        silence = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         silence.sample_rate, silence.pts = rate, 0
         container.mux([*sound.encode(silence), *sound.encode(None)])
     return path
@@ -57,6 +58,30 @@ def test_a_stream_that_is_said_to_fit_is_copied_whole(tmp_path: Path, codec: str
     assert b"".join(got).endswith(joined) if form != "mpegts" else sum(map(len, got)) >= len(joined)
 
 
+@pytest.mark.parametrize("form", ["mp4", "matroska", "mpegts"])
+def test_sound_that_does_not_fit_is_encoded_and_still_heard_in_time(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "in.avi"
+    tone = (np.sin(np.arange(4000) * 440 * 2 * np.pi / 8000) * 12000).astype(np.int16)
+    with_sound(path, "pcm_mulaw", 8000, tone)
+    source = open_source(str(path))
+    out = BytesIO()
+    with av.open(out, "w", format=form) as container:
+        copies = Copies(container, source, "out")
+        list(source.frames())
+        copies.write()
+        copies.end()
+    source.close()
+    out.seek(0)
+    with av.open(out) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+        frames = list(container.decode(audio=0))
+    heard = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    assert 0.4 < len(heard) / frames[0].sample_rate < 0.9
+    assert abs(float(np.sqrt((heard**2).mean())) - 12000 / 32768 / np.sqrt(2)) < 0.1
+    if form != "mpegts":
+        assert abs(float(frames[0].time)) < 0.2
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_subtitles_fit_matroska_only_as_they_are(tmp_path: Path, form: str) -> None:
     words = tmp_path / "words.srt"
@@ -82,7 +107,7 @@ def test_a_packet_that_the_muxer_refuses_is_left_out_and_told(tmp_path: Path, ca
         source.packets[2] = damaged
         count = len(source.packets)
         copies.write()
-        copies.tell()
+        copies.end()
     source.close()
     assert "out.mp4: 1 damaged packets of the other streams were left out" in caplog.text
     with av.open(str(tmp_path / "out.mp4")) as container:
