@@ -213,7 +213,7 @@ class VideoSink(Sink):
             if container is not None:
                 self._mux(container, self._stream.encode(None))
                 self._copies.write()
-                self._copies.tell()
+                self._copies.end()
         except av.FFmpegError as error:
             if container is not None:
                 with suppress(av.FFmpegError):  # the first error is the one to tell
@@ -242,6 +242,8 @@ class VideoSink(Sink):
         if self._form in ("mp4", "mov"):
             options |= {"movflags": "+hybrid_fragmented+frag_keyframe", "video_track_timescale": self._timescale(first)}
             options |= {"min_frag_duration": "1000000", "avoid_negative_ts": "disabled"}
+        if self._form == "mpegts":  # so that a player need not wait for the next picture to know that this one is whole
+            options |= {"omit_video_pes_length": "0"}
         if self._form == "matroska":
             options |= {"cluster_time_limit": "1000", "avoid_negative_ts": "disabled"}
         container = av.open(self._url, "w", format=self._form, options=options)
@@ -283,6 +285,8 @@ class VideoSink(Sink):
             context.gop_size = encoding.gop
         elif self._form in ("mp4", "mov"):  # cut elsewhere than at key frames, FFmpeg's edit list may lose the last one
             context.gop_size = min(max(12, round(_AT_RISK * rate)), 600)
+        elif encoding.live:
+            context.gop_size = max(1, round(2 * rate))  # who joins has a picture within two seconds
         if encoding.live:
             context.max_b_frames = 0
         if frame.rotation:
