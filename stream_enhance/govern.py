@@ -26,10 +26,10 @@ class Admission:
     Args:
         max_age: seconds a frame may be old when it leaves the sink.
         cancelled: whether the line is being torn down.
-        waited: told for each frame let in how many seconds it had waited.
+        waited: told for each frame let in how many seconds it had waited, and how many were dropped before it.
     """
 
-    def __init__(self, max_age: float, cancelled: Callable[[], bool], waited: Callable[[float], None]) -> None:
+    def __init__(self, max_age: float, cancelled: Callable[[], bool], waited: Callable[[float, int], None]) -> None:
         self.max_age, self.limit = max_age, 3
         self.transit = 0.0  # seconds from here through the sink, the slower ones
         self._cancelled, self._waited = cancelled, waited
@@ -41,6 +41,7 @@ class Admission:
         if not isinstance(frames, Channel):
             yield from frames
             return
+        dropped = 0
         while True:
             self._wait_for_room()
             frames.drop_while(self._too_old)
@@ -48,7 +49,8 @@ class Admission:
             if not taken:
                 return
             now = time.monotonic()
-            self._waited(now - taken[0].captured_at)
+            self._waited(now - taken[0].captured_at, frames.dropped - dropped)
+            dropped = frames.dropped
             with self._changed:
                 self._entered.append(now)
             yield taken[0]
@@ -129,13 +131,15 @@ class Governor:
         self._pressure, self._react, self._recover, self._hold = 0.1 * max_age, react, recover, recover
         self.step = 0
         self.steps: deque[tuple[float, int]] = deque(maxlen=1000)  # time.monotonic() of each change, and the new step
+        self._wait = 0.0  # seconds, smoothed
         self._calm_since = self._pressed_since = self._changed_at = time.monotonic()
         self._went_up = False
 
-    def waited(self, seconds: float) -> None:
-        """A frame had to wait this long."""
+    def waited(self, seconds: float, dropped: int = 0) -> None:
+        """A frame had to wait this long, and so many before it were dropped."""
         now = time.monotonic()
-        if seconds < self._pressure:
+        self._wait = 0.8 * self._wait + 0.2 * seconds
+        if self._wait < self._pressure and not dropped:
             self._pressed_since = now
             calm = now - max(self._calm_since, self._changed_at)
             if self.step and calm > self._hold:

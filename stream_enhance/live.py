@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import av
 import av.container
+from av.codec.context import Flags
 from av.codec.hwaccel import HWAccel
 
 from .errors import SourceError
@@ -90,6 +91,11 @@ class LiveSource:
     @property
     def state(self) -> State:
         return self.states[-1][1]
+
+    @property
+    def last_picture_at(self) -> float:
+        """``time.monotonic()`` when the last picture came; 0 where none did."""
+        return self._last[1] if self._last else 0.0
 
     def ready(self) -> None:
         """Wait for the first connection to be made.
@@ -300,6 +306,7 @@ class _Camera:
             raise SourceError(f"{name}: sends no video that can be decoded; check the URL")
         self.stream = container.streams.video[0]
         self.stream.thread_type = "SLICE"  # frame threads hold frames back
+        self.stream.codec_context.flags |= Flags.low_delay
         self.rate = self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate
         self.pixel_aspect = self.stream.sample_aspect_ratio
         self.metadata = dict(container.metadata)
@@ -348,9 +355,12 @@ def _open(url: str, name: str, options: LiveOptions, form: str | None) -> _Camer
 
 
 def _ffmpeg_options(url: str, options: LiveOptions) -> dict[str, str]:
-    """A first picture soon, and none held back."""
+    """A first picture soon, and none held back.
+
+    Not FFmpeg's ``nobuffer``: it throws away what was read for the analysis, the first key frame among it.
+    """
     scheme = url.split("://", 1)[0].lower() if "://" in url else ""
-    given = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "500000", "probesize": "500000"}
+    given = {"analyzeduration": "500000", "probesize": "500000"}
     match scheme:
         case "rtsp" | "rtsps":
             given |= {"analyzeduration": "0", "probesize": "4096", "fpsprobesize": "0"}

@@ -320,6 +320,8 @@ def _push(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwr
     form, url = _PUSHES[scheme], with_environment(spec)
     _check_codec(form, encoding, name)
     options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}
+    if form == "mpegts":
+        options["omit_video_pes_length"] = "0"
     if scheme in ("rtsp", "rtmp", "rtmps"):
         options["timeout" if scheme == "rtsp" else "rw_timeout"] = "5000000"  # µs
     return Output(name, lambda: (av.open(url, "w", format=form, options=options), name), waits)

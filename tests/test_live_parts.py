@@ -119,7 +119,7 @@ def test_quality_goes_first_and_comes_back() -> None:
     assert next(step for _, step in governor.steps) == 1
     for _ in range(len(STEPS)):
         time.sleep(0.25)
-        for _ in range(2):
+        for _ in range(20):
             governor.waited(0.0)
         time.sleep(0.7 if governor.step else 0)
         governor.waited(0.0)

@@ -1,0 +1,155 @@
+"""How old a picture is when it comes out: from the camera's sensor to a player that reads our output.
+
+    python -m benchmarks.bench_live CLIP [--seconds 60] [--size 640x360] [--fps 25]
+
+A camera (GStreamer's RTSP server on loopback, x264 ultrafast with zerolatency) plays CLIP in a loop and draws its clock
+into each picture.  ``to_muxed`` reads it back from each picture the moment that our muxer has written it: it holds the
+camera's encoder, the network, decoding, the whole line and our encoder.  ``to_player``: ``stream-enhance run`` sends
+MPEG-TS to a pipe, a reader decodes that; FFmpeg's demuxer gives a picture when the next begins, so this holds one or
+two picture times more.  A third run asks too much of the line: detection at 960 on every frame, no cache.  Needs what
+tests/live needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from benchmarks.conditions import conditions, save
+from stream_enhance.cli import seconds_of
+from stream_enhance.config import load
+from stream_enhance.overlay import Rendered
+from stream_enhance.pipeline import Pipeline, Run, open_with
+from stream_enhance.sink import Encoding, VideoSink
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
+from cameras import Camera, missing
+
+BITS, BLOCK = 24, 16  # as tests/live/camera.py draws them
+OVERLOAD = ["--set", "detector.size=960", "--set", "detector.every=1", "--set", "enhancer.cache_change=0"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--size", default="640x360")
+    parser.add_argument("--fps", type=int, default=25)
+    parser.add_argument("--max-age", default="300ms")
+    parser.add_argument("--set", action="append", default=[])
+    given = parser.parse_args()
+    if reason := missing():
+        sys.exit(reason)
+    print(json.dumps(conditions()))
+    width, height = (int(side) for side in given.size.split("x"))
+    chosen = [word for each in given.set for word in ("--set", each)]
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "clip.i420"
+        decoded(given.clip, width, height, raw)
+        with Camera(raw=raw, width=width, height=height, fps=given.fps) as camera:
+            results = {
+                "to_muxed": muxed(camera.url, given, Path(folder)),
+                "to_player": measured(camera.url, given, Path(folder), chosen),
+                "to_player, overloaded": measured(camera.url, given, Path(folder), [*chosen, *OVERLOAD]),
+            }
+    for name, result in results.items():
+        print(f"{name}: {json.dumps(result)}")
+    save("live", results)
+
+
+def decoded(clip: str, width: int, height: int, to: Path) -> None:
+    """At most 250 pictures of ``clip`` as raw I420."""
+    with av.open(clip) as container, to.open("wb") as raw:
+        for i, frame in enumerate(container.decode(video=0)):
+            if i == 250:
+                break
+            raw.write(frame.reformat(width, height, "yuv420p").to_ndarray().tobytes())
+
+
+def measured(url: str, given: Any, folder: Path, chosen: list[str]) -> dict[str, Any]:
+    """One run, its output read back picture by picture."""
+    report = folder / "report.json"
+    words = ["run", url, "-o", "-", "--quiet", "--duration", f"{given.seconds}s", "--max-age", given.max_age]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stream_enhance", *words, "--report", str(report), *chosen],
+        stdout=subprocess.PIPE,
+        bufsize=0,
+    )
+    assert process.stdout is not None
+    options = {"probesize": "32768", "analyzeduration": "0", "flags": "low_delay"}
+    container = av.open(process.stdout, format="mpegts", options=options)  # type: ignore[call-overload]
+    container.streams.video[0].thread_type = "SLICE"
+    times, ages = [], []
+    for frame in container.decode(video=0):
+        times.append(time.monotonic() - started)
+        ages.append(age(frame))
+    process.wait()
+    told = json.loads(report.read_text())
+    return {
+        **figures(times, ages),
+        "pictures_read": len(ages),
+        "first_picture_s": {"process start to reader": round(times[0], 2), "report": told["first_frame_s"]},
+        "line_age_ms": told["age_ms"],
+        "frames": {key: told[f"frames_{key}"] for key in ("in", "out", "dropped", "no_signal")},
+        "balanced": told["frames_in"] == told["frames_out"] + told["frames_dropped"],
+        "fps": told["fps"],
+        "quality": told["quality"],
+        "faces_enhanced": told["faces_enhanced"],
+    }
+
+
+def muxed(url: str, given: Any, folder: Path) -> dict[str, Any]:
+    """One run in this process, each picture's age taken as soon as it has been muxed."""
+    config = load(None, [f"live.max_age={seconds_of(given.max_age)}", *given.set])
+    times: list[float] = []
+    ages: list[float] = []
+
+    class Measured(VideoSink):
+        def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+            for item in super().__call__(items):
+                if not item.enhanced.scene.frame.no_signal:
+                    times.append(time.monotonic())
+                    ages.append(age(item.image))
+                yield item
+
+    source = open_with(config, url)
+    with Pipeline(config) as pipeline:
+        encoding = Encoding(**config.sink.model_dump(), live=True)
+        sink = Measured(str(folder / "out.ts"), source, encoding, "", "mpegts")
+        run = Run(pipeline, source, sink, None)
+        run.go(given.seconds)
+        told = run.report().as_dict()
+        source.close()
+    return {**figures(times, ages), "line_age_ms": told["age_ms"], "fps": told["fps"], "quality": told["quality"]}
+
+
+def figures(times: list[float], ages: list[float]) -> dict[str, Any]:
+    """Without the first three seconds."""
+    warm = np.array(times) > times[0] + 3
+    minutes, ms = np.array(times)[warm] / 60, np.array(ages)[warm]
+    return {
+        "glass_ms": {f"p{p}": round(float(np.percentile(ms, p)), 1) for p in (50, 95, 99)},
+        "slope_ms_per_minute": round(float(np.polyfit(minutes, ms, 1)[0]), 2),
+    }
+
+
+def age(frame: av.VideoFrame) -> float:
+    """Milliseconds since the clock in the picture."""
+    luma = frame.to_ndarray()[BLOCK // 2, BLOCK // 2 : BITS * BLOCK : BLOCK]
+    shown = sum(1 << bit for bit in range(BITS) if luma[bit] > 120)
+    return float((int(time.time() * 1000) - shown) % (1 << BITS))
+
+
+if __name__ == "__main__":
+    main()
