@@ -16,7 +16,8 @@ class TaughtPoseLoss(v8PoseLoss):
     """v8PoseLoss that takes `t_index` (batch, cell), `t_score`, `t_boxes` (m, 64), `t_kpts` (m, 15) and
     `ignore_boxes` (k, 5: picture, xyxy pixels) in its batch."""
 
-    def __init__(self, model: torch.nn.Module, soft: float, teacher_scores: float) -> None:
+    def __init__(self, model: torch.nn.Module, soft: float, teacher_scores: float, point_sigma: float = 0.2) -> None:
+        model.kpt_oks_sigmas = [point_sigma] * 5  # v8PoseLoss reads it
         super().__init__(model)
         self.soft, self.teacher_scores = soft, teacher_scores
         self.plain_bce, self.bce = self.bce, self.merged_bce

@@ -65,6 +65,7 @@ class Recipe(BaseModel):
     average: float = Field(gt=0, lt=1)  # decay of the weights' running mean
     soft: float = Field(ge=0)  # weight of the teacher's boxes and points at cells that it fires on
     teacher_scores: float = Field(ge=0, le=1)  # how much of the teacher's score counts as the target
+    point_sigma: float = Field(gt=0, default=0.2)  # of a face's size; less wants points more exact
     gains: dict[Literal["box", "cls", "dfl", "pose", "kobj"], float]
     threads: int = Field(gt=0)
     save_every: int = Field(gt=0)  # steps

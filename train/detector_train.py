@@ -104,7 +104,7 @@ def learn(
     device: torch.device,
 ) -> None:
     """Do `steps`, with a checkpoint and a row of `metrics.csv` every so often."""
-    criterion = TaughtPoseLoss(model, recipe.soft, recipe.teacher_scores)
+    criterion = TaughtPoseLoss(model, recipe.soft, recipe.teacher_scores, recipe.point_sigma)
     feed: Iterator[dict[str, torch.Tensor]] = iter(())
     stage: Stage | None = None
     seen: dict[str, float] = {}

@@ -198,14 +198,24 @@ def test_a_run_trains_checkpoints_and_resumes(folder: Path, tmp_path: Path) -> N
         detector_train.train(recipe(folder, learning_rate=0.1), tmp_path / "run", resume=True)
 
 
-def test_a_resumed_run_ends_where_an_unbroken_one_does(folder: Path, tmp_path: Path) -> None:
-    settings = recipe(folder, stages=[{"side": SIDE, "pictures": 16, "batch": 8}])
-    whole = torch.load(detector_train.train(settings, tmp_path / "whole"), weights_only=True)
-    assert whole["step"] == 2
-    assert len(detector_train.schedule(settings)) == 2
-    rates = [step.rate for step in detector_train.schedule(recipe(folder))]
-    assert rates == sorted(rates, reverse=True)
-    assert rates[-1] == pytest.approx(0.00001)
+def test_the_schedule_warms_up_then_falls_over_all_stages(folder: Path) -> None:
+    steps = detector_train.schedule(recipe(folder, warmup=2))
+    assert [step.stage.batch for step in steps] == [8, 8, 4, 4]
+    rates = [step.rate for step in steps]
+    assert rates[0] < rates[1] > rates[2] > rates[3]
+    assert rates[3] == pytest.approx(0.00001)
+
+
+def test_a_run_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
+    settings = recipe(folder, save_every=1)
+    last = detector_train.train(settings, tmp_path / "run")
+    state = torch.load(last, weights_only=True)
+    torch.save(state | {"step": 3}, last)  # as if it had been stopped before the last step
+    detector_train.train(settings, tmp_path / "run", resume=True)
+    again = torch.load(last, weights_only=True)
+    assert again["step"] == 4
+    assert not torch.equal(again["model"]["model.22.cv4.0.2.bias"], state["model"]["model.22.cv4.0.2.bias"])
+    assert (tmp_path / "run" / "metrics.csv").read_text().count("\n") == 6, "a heading, four steps and one more"
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(folder: Path, tmp_path: Path) -> None:
