@@ -37,6 +37,7 @@ _FIRST_RETRY = 0.1  # seconds
 _WELL_AFTER = 5.0  # seconds live, after which a loss counts as the first again
 _UNAUTHORISED_RETRY = (5.0, 60.0)  # seconds; cameras lock out who tries a wrong password too often
 _DRIFT = 1.0  # seconds: a camera clock further from ours than this has jumped
+_LEAST_STEP = 90  # ticks: a millisecond, the finest that Matroska and FLV know
 _GRACE = 1.0  # seconds without a picture before NO SIGNAL is shown
 
 
@@ -165,7 +166,7 @@ class LiveSource:
         if self._connection is None:
             if now >= self._retry_at:
                 self._connection, self._seen = self._connect(), now
-        elif self._connection.settled.is_set() and now - self._seen > self.options.stall + 0.5:
+        elif now - max(self._seen, self._connection.opened_at or now) > self.options.stall + 0.5:
             self._enter("stalled")  # half a second after the connection should have noticed itself
             self._drop_connection(self._connection)
 
@@ -247,6 +248,7 @@ class _Connection:
         self._opened, self._put, self._stall = opened, put, stall
         self._abandoned = threading.Event()
         self.settled = threading.Event()  # connected, or failed to
+        self.opened_at = 0.0  # time.monotonic() when connected
         self.source: _Camera | None = None
         self.error: BaseException | None = None
         self.finished = False  # a stream with an end has come to it
@@ -262,6 +264,7 @@ class _Connection:
     def _run(self) -> None:
         try:
             self.source = self._opened()
+            self.opened_at = time.monotonic()
             self.settled.set()
             try:
                 self._read(self.source)
@@ -403,7 +406,7 @@ class _WallClock:
     """
 
     def __init__(self, started: float) -> None:
-        self._started, self._last = started, -1
+        self._started, self._last = started, -_LEAST_STEP
         self._offset: float | None = None  # seconds from the camera's clock to the run's
 
     def restart(self) -> None:
@@ -417,5 +420,5 @@ class _WallClock:
             if self._offset is None or abs(seconds + self._offset - elapsed) > _DRIFT:
                 self._offset = elapsed - seconds
             when = seconds + self._offset
-        self._last = max(self._last + 1, round(when / TIME_BASE))
+        self._last = max(self._last + _LEAST_STEP, round(when / TIME_BASE))
         return self._last

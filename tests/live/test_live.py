@@ -22,7 +22,7 @@ class Going:
     """A run of ``url`` in a thread; ends by ``stop``."""
 
     def __init__(self, models: Models, url: str, out: Path | str, **live: object) -> None:
-        config = models.config(live={"stall": 1.5, **live}, sink={"preset": "ultrafast"})
+        config = models.config(live={"stall": 3, **live}, sink={"preset": "ultrafast"})
         self.source = open_with(config, url)
         assert isinstance(self.source, LiveSource)
         self.report: Report | None = None
