@@ -1,0 +1,93 @@
+"""Several cameras in one process: what befalls one leaves the others alone."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cameras import Camera, needs_camera, wait_until
+from conftest import Models
+
+pytest.importorskip("fastapi")
+
+from stream_enhance.cameras import CameraConfig, Cameras
+
+pytestmark = [pytest.mark.timeout(120), needs_camera]
+
+
+class Poisoned:
+    """A session that is given what its network cannot take."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def __call__(self, batch: Any) -> Any:
+        return self._session(np.zeros((1, 1), np.float32))
+
+
+def settings(models: Models) -> dict[str, Any]:
+    return {
+        "detector": {"model": str(models.detector), "every": 1},
+        "enhancer": {"model": str(models.enhancer)},
+        "threads": 1,
+        "live": {"max_age": 3, "stall": 5},
+    }
+
+
+def out(cameras: Cameras, name: str) -> int:
+    camera = cameras.get(name)
+    assert camera is not None
+    return camera.counts()["out"]
+
+
+def test_a_poisoned_frame_restarts_its_own_camera_only(models: Models, tmp_path: Path) -> None:
+    with Camera(paths="cam,second") as server:
+        cameras = Cameras(settings(models), tmp_path)
+        cameras.put("good", CameraConfig(url=server.url))
+        cameras.put("poisoned", CameraConfig(url=server.url.replace("/cam", "/second")))
+        wait_until(lambda: out(cameras, "good") > 5 and out(cameras, "poisoned") > 5)
+        bad, good = cameras.get("poisoned"), cameras.get("good")
+        assert bad is not None
+        assert good is not None
+        run = bad._run
+        assert run is not None
+        run.detect._session = Poisoned(run.detect._session)
+        wait_until(lambda: bad.restarts == 1)
+        assert bad.error
+        before = out(cameras, "poisoned")
+        wait_until(lambda: bad.state == "live" and out(cameras, "poisoned") > before + 5)
+        assert bad.error == ""
+        assert good.restarts == 0
+        cameras.close()
+    for camera in (good, bad):
+        counts = camera.counts()
+        assert counts["in"] == counts["out"] + counts["dropped"]
+
+
+def test_adding_and_removing_leaves_no_thread_behind(models: Models, tmp_path: Path) -> None:
+    before = threading.active_count()
+    with Camera() as server:
+        cameras = Cameras(settings(models), tmp_path)
+        for _ in range(3):
+            cameras.put("door", CameraConfig(url=server.url))
+            wait_until(lambda: out(cameras, "door") > 3)
+            assert cameras.remove("door")
+        cameras.close()
+        wait_until(lambda: threading.active_count() <= before)
+
+
+def test_cameras_share_the_networks_and_sum_up(models: Models, tmp_path: Path) -> None:
+    with Camera(paths="a,b,c,d", fps=5, width=320, height=240) as server:
+        cameras = Cameras(settings(models), tmp_path)
+        for name in "abcd":
+            cameras.put(name, CameraConfig(url=server.url.replace("/cam", f"/{name}")))
+        wait_until(lambda: all(out(cameras, name) > 10 for name in "abcd"), 60)
+        sizes = cameras.pipeline.sessions["face-detection"].sizes  # type: ignore[attr-defined]
+        assert sum(rows * count for rows, count in sizes.items()) >= 40
+        cameras.close()

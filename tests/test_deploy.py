@@ -1,0 +1,45 @@
+"""The files for operators agree with the program."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Models
+
+pytest.importorskip("fastapi")
+
+from stream_enhance.cameras import Cameras
+from stream_enhance.serve import read
+from stream_enhance.web import metrics
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def test_the_example_of_cameras_can_be_used() -> None:
+    from stream_enhance.config import Config, merged, validated
+
+    config, cameras = read(str(CONFIGS / "cameras.yaml"))
+    assert set(cameras) == {"door", "yard"}
+    for camera in cameras.values():
+        assert validated(Config, merged(config.settings, camera.settings), "example").live.max_age == 0.5
+
+
+def test_the_dashboard_asks_only_for_figures_that_there_are(models: Models) -> None:
+    settings = {"detector": {"model": str(models.detector)}, "enhancer": {"model": str(models.enhancer)}, "threads": 1}
+    cameras = Cameras(settings, None)
+    told = set(re.findall(r"# TYPE (\w+)", metrics.text(cameras)))
+    cameras.close()
+    panels = json.loads((CONFIGS / "grafana.json").read_text())["panels"]
+    asked = {n for p in panels for t in p["targets"] for n in re.findall(r"stream_enhance_\w+", t["expr"])}
+    assert {name.removesuffix("_bucket") for name in asked} <= told
+    assert len(panels) == len({p["id"] for p in panels})
+
+
+def test_the_container_copies_what_is_there_and_the_unit_starts_what_there_is() -> None:
+    copied = re.findall(r"^COPY (.+) \S+$", (CONFIGS / "Containerfile").read_text(), re.M)
+    for name in " ".join(copied).split():
+        assert (CONFIGS.parent / name).exists(), name
+    assert "stream-enhance serve" in (CONFIGS / "stream-enhance.service").read_text()
