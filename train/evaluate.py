@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ SIZES = (16, 24, 32, 48, 64, 96)  # pixels: heights of the face in the frame
 KIND_SIZE = 32  # the size at which single defects are looked at
 HARM = 0.02  # a face is harmed where its identity cosine falls by more than this below the bicubic input's
 NUMBERS = ("psnr", "ssim", "lpips", "identity", "quality")
+COLUMNS = ("method", "file", "group", "face_px", "kind", *NUMBERS)
 Row = dict[str, Any]  # method, file, group, face_px, kind, and NUMBERS (None where not measured)
 
 
@@ -119,16 +120,8 @@ def interval(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> t
     return float(low), float(high)
 
 
-def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """The rows as CSV; empty where not measured."""
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, ["method", "file", "group", "face_px", "kind", *NUMBERS])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def read_rows(path: Path) -> list[Row]:
-    """What `write_rows` wrote. Raises InputError where there is no such file."""
+    """What `written` wrote. Raises InputError where there is no such file."""
     try:
         with open(path, newline="") as file:
             rows: list[Row] = list(csv.DictReader(file))
@@ -141,8 +134,8 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def choose(given: argparse.Namespace) -> list[Portrait]:
-    """The faces that the command line names: usable, held out where asked, no more than `--limit`."""
-    portraits = usable(read_faces(given.faces, given.sets), SMALLEST)
+    """The faces that the command line names: held out where asked, no more than `--limit`, and of these the usable."""
+    portraits = read_faces(given.faces, given.sets)
     if given.people:
         portraits = named(portraits, given.people, given.faces)
     if given.held_out:
@@ -150,14 +143,16 @@ def choose(given: argparse.Namespace) -> list[Portrait]:
     if given.limit and given.limit < len(portraits):
         picks = np.random.default_rng(0).permutation(len(portraits))[: given.limit]
         portraits = [portraits[int(k)] for k in np.sort(picks)]
-    return portraits
+    return usable(portraits, SMALLEST)
 
 
 def run(given: argparse.Namespace) -> list[Row]:
     """Measure what the command line asks for; the rows."""
-    metrics = open_metrics(given.vgg, given.lpips_heads, given.dlib, given.quality)
+    metrics = open_metrics(given.vgg, given.lpips_heads, given.dlib, given.quality, given.without)
     for name, why in metrics.missing.items():
         log.warning("%s is left out (null in the results): %s", name, why)
+    if given.threads and "torch" in sys.modules:  # LPIPS has brought it
+        sys.modules["torch"].set_num_threads(given.threads)
     portraits = choose(given)
     with ExitStack() as held:
         methods: dict[str, Method] = {"bicubic": bicubic}
@@ -171,12 +166,19 @@ def run(given: argparse.Namespace) -> list[Row]:
             size = session.card.size
         log.info("%d faces, sizes %s: %s", len(portraits), given.sizes, ", ".join(methods))
         cases = samples(portraits, given.sizes, KINDS if given.kinds else (), size)
-        rows = []
-        for row in measure(cases, methods, metrics):
-            rows.append(row)
-            if len(rows) % (50 * len(methods)) == 0:
-                log.info("%d samples done", len(rows) // len(methods))
+        measured = measure(cases, methods, metrics)
+        rows = list(measured if given.rows is None else written(measured, given.rows))
     return rows
+
+
+def written(rows: Iterable[Row], path: Path) -> Iterator[Row]:
+    """`rows` as they come, each put into the CSV first: what was measured before a stop is kept."""
+    with open(path, "w", newline="", buffering=1) as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row)
+            yield row
 
 
 def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -203,6 +205,7 @@ def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lpips-heads", type=Path, help="LPIPS's heads instead of the lpips package's")
     parser.add_argument("--dlib", type=Path, help="folder of dlib's models instead of face-recognition-models'")
     parser.add_argument("--quality", type=Path, help="LightQNet, ONNX, for the score without a reference")
+    parser.add_argument("--without", nargs="+", default=[], choices=["lpips", "identity"], help="save their time")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one a core")
     return parser.parse_args(arguments)
 
@@ -211,15 +214,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0, or 2 where what was given cannot be used, or 1 where the run failed."""
     given = arguments_of(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    cv2.setNumThreads(max(given.threads, 0) or -1)
+    cv2.setNumThreads(given.threads or -1)
     try:
-        if given.threads and "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(given.threads)
         rows = run(given)
         name = "model" if any(row["method"] == "model" for row in rows) else rows[-1]["method"]
         text = json.dumps(summary(rows, name), indent=1)
-        if given.rows:
-            write_rows(rows, given.rows)
         if given.json:
             given.json.write_text(text)
         else:

@@ -5,6 +5,7 @@ PSNR and SSIM need nothing; LPIPS needs torch and VGG16, identity needs dlib. Wh
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -169,18 +170,24 @@ class Quality:
 
 
 def open_metrics(
-    vgg: Path | None = None, heads: Path | None = None, dlib: Path | None = None, quality: Path | None = None
+    vgg: Path | None = None,
+    heads: Path | None = None,
+    dlib: Path | None = None,
+    quality: Path | None = None,
+    without: Sequence[str] = (),
 ) -> Metrics:
-    """Everything that can be measured on this machine."""
-    metrics = Metrics()
-    try:
-        metrics.lpips = Lpips(vgg, heads)
-    except InputError as error:
-        metrics.missing["lpips"] = str(error)
-    try:
-        metrics.identity = DlibIdentity(dlib)
-    except InputError as error:
-        metrics.missing["identity"] = str(error)
+    """Everything that can be measured on this machine, but for what the names in `without` leave out."""
+    metrics = Metrics(missing=dict.fromkeys(without, "not asked for"))
+    if "lpips" not in without:
+        try:
+            metrics.lpips = Lpips(vgg, heads)
+        except InputError as error:
+            metrics.missing["lpips"] = str(error)
+    if "identity" not in without:
+        try:
+            metrics.identity = DlibIdentity(dlib)
+        except InputError as error:
+            metrics.missing["identity"] = str(error)
     if quality is not None:
         metrics.quality = Quality(quality)
     return metrics

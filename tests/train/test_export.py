@@ -1,0 +1,88 @@
+"""What is exported is what was trained, carries its card, and runs in the runtime."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from stream_enhance.backends import open_session  # noqa: E402
+from stream_enhance.card import Card, read_card, weights_sha256  # noqa: E402
+from stream_enhance.errors import ModelError  # noqa: E402
+from train import checkpoints, export, models  # noqa: E402
+
+MODEL = {"name": "unet_fast", "channels": [8, 16], "blocks": [1, 2], "size": 64}
+CARD = Card(
+    name="test", task="face-enhancement", size=64, license="x", data="x", recipe="x", commit="x", weights_sha256=""
+)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    net = models.build(MODEL)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.05)
+    return net.eval()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_file_gives_what_torch_gives_at_any_batch(tmp_path, precision):
+    net, path = network(), tmp_path / "net.onnx"
+    assert export.export(net, path, CARD, precision) >= export.LEAST_DB[precision]
+    x = np.random.default_rng(0).random((5, 3, 64, 64), np.float32)
+    with open_session(path, "face-enhancement", "cpu", 1) as session:
+        ours = session(x)
+    with torch.no_grad():
+        assert np.allclose(
+            ours, net(torch.from_numpy(x)).clamp(0, 1).numpy(), atol=2e-3 if precision == "fp16" else 1e-5
+        )
+    assert ours.min() >= 0
+    assert ours.max() <= 1
+
+
+def test_half_is_half_as_large_and_the_card_has_the_hash(tmp_path):
+    for precision in ("fp32", "fp16"):
+        export.export(network(), tmp_path / f"{precision}.onnx", CARD, precision)
+    whole, half = ((tmp_path / f"{p}.onnx").stat().st_size for p in ("fp32", "fp16"))
+    assert half < 0.65 * whole
+    card = read_card(tmp_path / "fp16.onnx")
+    assert card.weights_sha256 == weights_sha256(onnx.load(str(tmp_path / "fp16.onnx")))
+
+
+def test_an_export_that_differs_fails_and_leaves_no_file(tmp_path):
+    class Restless(torch.nn.Module):
+        def forward(self, x):
+            return x * torch.rand(1).item()  # the trace keeps the first value
+
+    with pytest.raises(export.ExportDiffers, match="dB from torch"):
+        export.export(Restless(), tmp_path / "net.onnx", CARD)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_takes_a_checkpoint_and_refuses_what_is_none(tmp_path, capsys):
+    state = {
+        "recipe": {"name": "r", "model": MODEL, "data": {"size": 64, "heatmaps": False}},
+        "generator": network(1).state_dict(),
+        "ema": network(2).state_dict(),
+    }
+    checkpoints.save(state, tmp_path / "last.pt")
+    (tmp_path / "scores.json").write_text(json.dumps({"24": {"psnr": 1}}))
+    out = tmp_path / "net.onnx"
+    assert export.main([str(tmp_path / "last.pt"), str(out), "--metrics", str(tmp_path / "scores.json")]) == 0
+    assert read_card(out).metrics == {"24": {"psnr": 1}}
+    assert read_card(out).points == 5
+    back, recipe = checkpoints.network_of(out)  # the averaged weights, read back from the file
+    assert recipe["model"]["blocks"] == [1, 2]
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(back(x), network(2)(x), atol=2e-3)
+    assert export.main([str(tmp_path / "scores.json"), str(out)]) == 2
+    assert "scores.json" in capsys.readouterr().err
+
+
+def test_an_onnx_file_of_another_network_is_refused(tmp_path):
+    export.export(torch.nn.Conv2d(3, 3, 1), tmp_path / "other.onnx", CARD)
+    with pytest.raises(ModelError, match="not an exported unet_fast"):
+        checkpoints.network_of(tmp_path / "other.onnx")
