@@ -287,15 +287,14 @@ class _Connection:
         for packet in source.container.demux(source.stream):
             if self._abandoned.is_set():
                 return
+            if time.monotonic() - seen > self._stall:  # nothing came, or nothing to be seen in it
+                self.stalled = True  # even if a picture comes now: a read that timed out gives what it had first
+                return
             images = source.decoded(packet)
             self.corrupt = source.corrupt
-            now = time.monotonic()
             for image in images:
-                seen = now
-                self._put((self, image, now))
-            if now - seen > self._stall:  # packets come, but nothing to be seen in them
-                self.stalled = True
-                return
+                seen = time.monotonic()
+                self._put((self, image, seen))
         self.finished = bool(source.container.duration)
 
 

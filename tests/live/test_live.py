@@ -10,6 +10,7 @@ import av
 import pytest
 from cameras import Camera, free_port, needs_camera, wait_until
 from conftest import Command, Models
+from proxy import Proxy
 
 from stream_enhance import Pipeline
 from stream_enhance.live import LiveOptions, LiveSource
@@ -210,3 +211,22 @@ def test_a_recording_over_udp_transport(tmp_path: Path) -> None:
         assert not list(frames)
         source.close()
     assert rising([f.pts for f in got])
+
+
+@needs_camera
+def test_a_network_that_falls_silent_without_closing_is_noticed_too() -> None:
+    with Camera() as camera, Proxy(camera.port) as proxy:
+        source = LiveSource(f"rtsp://127.0.0.1:{proxy.port}/cam", "camera", LiveOptions(stall=2, timeout=2))
+        thread = threading.Thread(target=lambda: [None for _ in source.frames()], daemon=True)
+        thread.start()
+        wait_until(lambda: source.state == "live")
+        proxy.frozen.set()
+        wait_until(lambda: source.state != "live")
+        assert source.state == "stalled"
+        wait_until(lambda: source.no_signal_frames > 1)
+        proxy.frozen.clear()
+        wait_until(lambda: source.state == "live")
+        source.stop()
+        thread.join(10)
+        source.close()
+    assert not thread.is_alive()

@@ -1,0 +1,108 @@
+"""Four cameras for a long time with a fault every 20 s: nothing may grow.
+
+    python -m benchmarks.bench_soak [--minutes 30]
+
+The cameras are one RTSP server on loopback, 640x360 at 5 frames a second, seen through a proxy; in turn it is killed
+and started again, frozen for 6 s, its connections are reset, and one camera's line is begun anew.  Given are frames a
+second of each camera between faults, and the slopes of resident memory, threads and open files after a warm-up of a
+fifth of the time.  Needs what tests/live needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.conditions import conditions, save
+from stream_enhance.cameras import CameraConfig, Cameras
+from stream_enhance.config import load
+from stream_enhance.web.metrics import resident
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
+from cameras import Camera, missing
+from proxy import Proxy
+
+NAMES = "abcd"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--set", action="append", default=[])
+    given = parser.parse_args()
+    if reason := missing():
+        sys.exit(reason)
+    print(json.dumps(conditions()))
+    settings = load(None, given.set).model_dump(exclude_unset=True)
+    samples: list[tuple[float, int, int, int]] = []
+    rates: list[list[float]] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Camera(paths=",".join(NAMES), fps=5) as camera,
+        Proxy(camera.port) as proxy,
+    ):
+        cameras = Cameras(settings, Path(folder) / "shots")
+        configs = {name: CameraConfig(url=f"rtsp://127.0.0.1:{proxy.port}/{name}") for name in NAMES}
+        for name, config in configs.items():
+            cameras.put(name, config)
+        began, faults = time.monotonic(), 0
+        while time.monotonic() - began < 60 * given.minutes:
+            rates.append(watched(cameras, samples, began))
+            one = NAMES[faults // 4 % 4]
+            match faults % 4:
+                case 0:
+                    camera.kill()
+                    camera.start()
+                case 1:
+                    camera.freeze()
+                    time.sleep(6)
+                    camera.thaw()
+                case 2:
+                    proxy.cut()
+                case _:
+                    cameras.put(one, configs[one])
+            faults += 1
+        counts = {c.name: {**c.counts(), "state": c.state, "restarts": c.restarts} for c in cameras}
+        cameras.close()
+    print(json.dumps(counts))
+    result = {"minutes": given.minutes, "faults": faults, "rates_before_each_fault": rates[1:], **slopes(samples)}
+    print(json.dumps(result))
+    save("soak", {**result, "samples": samples, "counts": counts})
+
+
+def watched(cameras: Cameras, samples: list[tuple[float, int, int, int]], began: float) -> list[float]:
+    """Twenty seconds; frames a second of each camera in the last ten."""
+    for second in range(20):
+        if second == 10:
+            before = [c.counts()["out"] - c.counts()["no_signal"] for c in cameras]
+        time.sleep(1)
+        files = len(os.listdir("/proc/self/fd"))
+        samples.append((time.monotonic() - began, resident(), threading.active_count(), files))
+    after = [c.counts()["out"] - c.counts()["no_signal"] for c in cameras]
+    return [round((b - a) / 10, 1) for a, b in zip(before, after, strict=True)]
+
+
+def slopes(samples: list[tuple[float, int, int, int]]) -> dict[str, float]:
+    """After the first fifth of the time, by least squares."""
+    table = np.array(samples)
+    table = table[table[:, 0] > 0.2 * table[-1, 0]]
+    minutes = table[:, 0] / 60
+    return {
+        "megabytes_per_10_min": round(float(np.polyfit(minutes, table[:, 1] / 1e6, 1)[0]) * 10, 2),
+        "threads_per_10_min": round(float(np.polyfit(minutes, table[:, 2], 1)[0]) * 10, 2),
+        "files_per_10_min": round(float(np.polyfit(minutes, table[:, 3], 1)[0]) * 10, 2),
+        "peak_megabytes": round(float(table[:, 1].max()) / 1e6, 1),
+        "threads_at_end": float(table[-1, 2]),
+    }
+
+
+if __name__ == "__main__":
+    main()
