@@ -1,11 +1,11 @@
 """Four cameras for a long time with a fault every 20 s: nothing may grow.
 
-    python -m benchmarks.bench_soak [--minutes 30]
+    python -m benchmarks.bench_soak CLIP [--minutes 30]
 
-The cameras are one RTSP server on loopback, 640x360 at 5 frames a second, seen through a proxy; in turn it is killed
-and started again, frozen for 6 s, its connections are reset, and one camera's line is begun anew.  Given are frames a
-second of each camera between faults, and the slopes of resident memory, threads and open files after a warm-up of a
-fifth of the time.  Needs what tests/live needs.
+The cameras are one RTSP server on loopback that plays CLIP in a loop, 640x360 at 5 frames a second, seen through a
+proxy; in turn it is killed and started again, frozen for 6 s, its connections are reset, and one camera's line is begun
+anew.  Given are frames a second of each camera between faults, and the slopes of resident memory, threads and open
+files after a warm-up of a fifth of the time.  Needs what tests/live needs.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from benchmarks.bench_live import decoded
 from benchmarks.conditions import conditions, save
 from stream_enhance.cameras import CameraConfig, Cameras
 from stream_enhance.config import load
@@ -35,6 +37,7 @@ NAMES = "abcd"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--set", action="append", default=[])
     given = parser.parse_args()
@@ -44,38 +47,51 @@ def main() -> None:
     settings = load(None, given.set).model_dump(exclude_unset=True)
     samples: list[tuple[float, int, int, int]] = []
     rates: list[list[float]] = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Camera(paths=",".join(NAMES), fps=5) as camera,
-        Proxy(camera.port) as proxy,
-    ):
-        cameras = Cameras(settings, Path(folder) / "shots")
-        configs = {name: CameraConfig(url=f"rtsp://127.0.0.1:{proxy.port}/{name}") for name in NAMES}
-        for name, config in configs.items():
-            cameras.put(name, config)
-        began, faults = time.monotonic(), 0
-        while time.monotonic() - began < 60 * given.minutes:
-            rates.append(watched(cameras, samples, began))
-            one = NAMES[faults // 4 % 4]
-            match faults % 4:
-                case 0:
-                    camera.kill()
-                    camera.start()
-                case 1:
-                    camera.freeze()
-                    time.sleep(6)
-                    camera.thaw()
-                case 2:
-                    proxy.cut()
-                case _:
-                    cameras.put(one, configs[one])
-            faults += 1
-        counts = {c.name: {**c.counts(), "state": c.state, "restarts": c.restarts} for c in cameras}
-        cameras.close()
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "clip.i420"
+        decoded(given.clip, 640, 360, raw)
+        with Camera(paths=",".join(NAMES), fps=5, raw=raw) as camera, Proxy(camera.port) as proxy:
+            counts, faults = soak(given, settings, Path(folder), camera, proxy, samples, rates)
     print(json.dumps(counts))
     result = {"minutes": given.minutes, "faults": faults, "rates_before_each_fault": rates[1:], **slopes(samples)}
     print(json.dumps(result))
     save("soak", {**result, "samples": samples, "counts": counts})
+
+
+def soak(
+    given: argparse.Namespace,
+    settings: dict[str, Any],
+    folder: Path,
+    camera: Camera,
+    proxy: Proxy,
+    samples: list[tuple[float, int, int, int]],
+    rates: list[list[float]],
+) -> tuple[dict[str, Any], int]:
+    """All of it; what each camera counted, and how many faults there were."""
+    cameras = Cameras(settings, folder / "shots")
+    configs = {name: CameraConfig(url=f"rtsp://127.0.0.1:{proxy.port}/{name}") for name in NAMES}
+    for name, config in configs.items():
+        cameras.put(name, config)
+    began, faults = time.monotonic(), 0
+    while time.monotonic() - began < 60 * given.minutes:
+        rates.append(watched(cameras, samples, began))
+        one = NAMES[faults // 4 % 4]
+        match faults % 4:
+            case 0:
+                camera.kill()
+                camera.start()
+            case 1:
+                camera.freeze()
+                time.sleep(6)
+                camera.thaw()
+            case 2:
+                proxy.cut()
+            case _:
+                cameras.put(one, configs[one])
+        faults += 1
+    counts = {c.name: {**c.counts(), "state": c.state, "restarts": c.restarts} for c in cameras}
+    cameras.close()
+    return counts, faults
 
 
 def watched(cameras: Cameras, samples: list[tuple[float, int, int, int]], began: float) -> list[float]:

@@ -41,8 +41,7 @@ class Proxy:
         for one in (end for pair in pairs for end in pair):
             with contextlib.suppress(OSError):
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                one.shutdown(socket.SHUT_RDWR)  # its threads wake up and close it
 
     def _accept(self) -> None:
         while True:
@@ -56,8 +55,17 @@ class Proxy:
                 client.close()
                 continue
             self._pairs.append((client, server))
-            for a, b, slow in ((client, server, False), (server, client, True)):
-                threading.Thread(target=self._pass, args=(a, b, slow), daemon=True).start()
+            threading.Thread(target=self._join, args=(client, server), daemon=True).start()
+
+    def _join(self, client: socket.socket, server: socket.socket) -> None:
+        """Both ways, until both have ended."""
+        other = threading.Thread(target=self._pass, args=(client, server, False), daemon=True)
+        other.start()
+        self._pass(server, client, True)
+        other.join()
+        client.close()
+        server.close()
+        self._pairs = [pair for pair in self._pairs if pair != (client, server)]
 
     def _pass(self, source: socket.socket, target: socket.socket, slow: bool) -> None:
         with contextlib.suppress(OSError):

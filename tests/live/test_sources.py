@@ -1,0 +1,126 @@
+"""Cameras that do not speak RTSP: MPEG-TS over UDP, MJPEG and HLS over HTTP; all on loopback."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from cameras import free_port, wait_until
+
+from stream_enhance.live import LiveOptions, LiveSource
+from stream_enhance.source import VideoSource, open_source
+
+pytestmark = pytest.mark.timeout(90)
+
+
+class Sender:
+    """Encodes pictures in real time into ``url``, inside its ``with``."""
+
+    def __init__(self, url: str, form: str, **options: str) -> None:
+        self._url, self._form, self._options = url, form, options
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+
+    def _send(self) -> None:
+        with av.open(self._url, "w", format=self._form, options=self._options) as container:
+            stream: Any = container.add_stream("libx264", rate=25, options={"tune": "zerolatency", "g": "12"})
+            stream.width, stream.height = 320, 240
+            for i in range(10_000):
+                if self._stop.is_set():
+                    break
+                image = av.VideoFrame.from_ndarray(np.full((240, 320, 3), i % 250, np.uint8), "rgb24")
+                image.pts, image.time_base = i, Fraction(1, 25)
+                container.mux(stream.encode(image))
+                time.sleep(0.04)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+
+def first_frames(url: str, count: int = 10, **options: Any) -> list[tuple[int, int, int]]:
+    """Timestamp and size of the first pictures."""
+    source = open_source(url, live=LiveOptions(wait=True, **options))
+    assert isinstance(source, LiveSource)
+    frames = source.frames()
+    got = [next(frames) for _ in range(count)]
+    source.stop()
+    assert not list(frames)
+    source.close()
+    assert source.rate
+    return [(f.pts, f.image.width, f.image.height) for f in got]
+
+
+def check(frames: list[tuple[int, int, int]]) -> None:
+    assert {(w, h) for _, w, h in frames} == {(320, 240)}
+    assert sorted({pts for pts, _, _ in frames}) == [pts for pts, _, _ in frames]
+
+
+def test_mpegts_over_udp() -> None:
+    url = f"udp://127.0.0.1:{free_port()}"
+    with Sender(f"{url}?pkt_size=1316", "mpegts"):
+        check(first_frames(url))
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A web server that shows a folder, and MJPEG at /mjpeg."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/mjpeg":
+                super().do_GET()
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            try:
+                for i in range(1000):
+                    jpeg = cv2.imencode(".jpg", np.full((240, 320, 3), i % 250, np.uint8))[1].tobytes()
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    self.wfile.write(head.encode() + jpeg + b"\r\n")
+                    time.sleep(0.04)
+            except OSError:
+                return
+
+        def log_message(self, *_: object) -> None:
+            """Nothing to say."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", tmp_path
+    server.shutdown()
+    server.server_close()
+
+
+def test_mjpeg_over_http(web: tuple[str, Path]) -> None:
+    check(first_frames(f"{web[0]}/mjpeg"))
+
+
+def test_hls_over_http(web: tuple[str, Path]) -> None:
+    url, folder = web
+    with Sender(str(folder / "live.m3u8"), "hls", hls_time="1", hls_list_size="4"):
+        wait_until(lambda: (folder / "live.m3u8").exists() and len(list(folder.glob("*.ts"))) > 2)
+        check(first_frames(f"{url}/live.m3u8", 30))
+
+
+def test_a_recording_on_a_web_server_is_a_recording_and_ends(web: tuple[str, Path], clip: Path) -> None:
+    url, folder = web
+    (folder / "clip.mp4").write_bytes(clip.read_bytes())
+    source = open_source(f"{url}/clip.mp4")
+    assert isinstance(source, VideoSource)
+    assert len(list(source.frames())) == 12
+    source.close()
