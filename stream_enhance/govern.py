@@ -105,10 +105,10 @@ class Step:
 STEPS = (  # in this order; frames are dropped only where the last is not enough
     Step(),
     Step(every=2),
-    Step(every=4),
-    Step(every=4, keep=4),
-    Step(every=4, keep=4, faces=4),
-    Step(every=6, keep=4, faces=1),
+    Step(every=3),
+    Step(every=3, keep=4),
+    Step(every=3, keep=4, faces=4),
+    Step(every=4, keep=4, faces=1),  # any longer between detections and faces run away from their boxes
 )
 
 
