@@ -47,6 +47,7 @@ class Recipe(BaseModel):
 
     network: str  # ultralytics' yaml
     start: Path | None  # an ONNX export of a folded YOLOv8 of this size, or null: from scratch
+    origin: str = ""  # what the card says of the weights that the first run started from
     start_classes: tuple[int, ...] = ()  # which of its classes are faces
     teacher: Path
     yunet: Path
