@@ -47,7 +47,7 @@ def main() -> None:
     settings = load(None, given.set).model_dump(exclude_unset=True)
     samples: list[tuple[float, int, int, int]] = []
     rates: list[list[float]] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a gallery may be finishing still
         raw = Path(folder) / "clip.i420"
         decoded(given.clip, 640, 360, raw)
         with Camera(paths=",".join(NAMES), fps=5, raw=raw) as camera, Proxy(camera.port) as proxy:

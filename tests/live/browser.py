@@ -51,7 +51,8 @@ class Browser:
         port = told.read_text().split("\n")[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
             page = next(target for target in json.load(answer) if target["type"] == "page")
-        self._socket = connect(page["webSocketDebuggerUrl"], max_size=None)
+        self._connection = connect(page["webSocketDebuggerUrl"], max_size=None)
+        self._socket = self._connection.__enter__()
         self.errors: list[str] = []
         self.call("Runtime.enable")
         self.call("Log.enable")
@@ -66,7 +67,7 @@ class Browser:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._socket.close()
+        self._connection.__exit__(None, None, None)
         self._process.kill()
         self._process.wait()
         self._folder.cleanup()
