@@ -39,9 +39,9 @@ class LiveConfig(_Section):
 
 class DetectorConfig(_Section):
     model: str | None = None  # ONNX file; None: the one that comes with the package
-    size: int = Field(0, ge=0, le=8192)  # pixels of the long side; 0: as the model's card says
+    size: int = Field(480, ge=0, le=8192)  # pixels of the long side; 0: as the model's card says
     every: int = Field(2, ge=1, le=100)  # detect on every n-th frame, follow tracks between
-    score: float = Field(0.35, gt=0, lt=1)
+    score: float = Field(0.4, gt=0, lt=1)
     iou: float = Field(0.5, gt=0, lt=1)
     tiles: int = Field(1, ge=1, le=8)  # n x n overlapping tiles besides the whole frame
     max_faces: int = Field(300, ge=1, le=10_000)

@@ -30,12 +30,13 @@ class Models:
     @property
     def options(self) -> list[str]:
         """For the command."""
-        return ["--set", f"detector.model={self.detector}", "--set", f"enhancer.model={self.enhancer}"]
+        models = [f"detector.model={self.detector}", f"enhancer.model={self.enhancer}", "detector.size=0"]
+        return [word for setting in models for word in ("--set", setting)]
 
     def config(self, **sections: dict[str, Any]) -> Config:
         """Settings with these models; ``sections`` change single keys."""
         data: dict[str, Any] = {
-            "detector": {"model": str(self.detector)},
+            "detector": {"model": str(self.detector), "size": 0},
             "enhancer": {"model": str(self.enhancer)},
             "threads": 1,
         }

@@ -86,7 +86,7 @@ def test_nothing_can_be_changed_after() -> None:
         Config().detector.every = 3  # type: ignore[misc]
 
 
-RUN_SETTINGS = sorted(p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith("train_"))
+RUN_SETTINGS = sorted(p for p in (ROOT / "configs").glob("*.yaml") if p.name.startswith("file_"))
 
 
 @pytest.mark.parametrize("path", RUN_SETTINGS, ids=lambda p: p.name)
