@@ -34,7 +34,7 @@ class Outcome:
     hit: NDArray[np.bool_]  # (levels, d): hits a face that nobody better hit
     void: NDArray[np.bool_]  # (d,): on a face that does not count
     faces: NDArray[np.float32]  # (f,) heights of the faces that count
-    face_score: NDArray[np.float32]  # (f,) of the detection that found it at 0.5, or -1
+    face_score: NDArray[np.float32]  # (f,) of the detection that found it at 0.5, or -inf
     point_error: NDArray[np.float32]  # (f,) mean distance / eye distance where found and known, else nan
 
 
@@ -62,7 +62,7 @@ def judge(rows: NDArray[np.float32], truth: Labels) -> Outcome:
     unsure = truth.take(truth.ignore)
     inner = overlap(rows[:, :4], unsure.xyxy) / np.maximum((rows[:, 2:4] - rows[:, :2]).prod(1, keepdims=True), 1e-6)
     void = (inner.max(1, initial=0) > 0.5) & (mate < 0)
-    face_score, error = np.full(len(faces), -1, np.float32), np.full(len(faces), np.nan, np.float32)
+    face_score, error = np.full(len(faces), -np.inf, np.float32), np.full(len(faces), np.nan, np.float32)
     for i in np.flatnonzero(mate >= 0):
         face_score[mate[i]] = rows[i, 4]
         known = faces.points[mate[i]]
@@ -118,7 +118,7 @@ def figures(
     alarm = ~held.hit[0] & ~held.void
     alarms = np.cumsum(d * alarm)
     over = np.flatnonzero(alarms > RATE * times.sum())
-    bar = float(held.score[over[0]]) if len(over) else -1.0  # the best score that must no longer count
+    bar = float(held.score[over[0]]) if len(over) else -np.inf  # the best score that must no longer count
     result = {}
     for name, (low, high) in BUCKETS.items():
         face = (held.faces >= low) & (held.faces < high)

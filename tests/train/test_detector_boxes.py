@@ -114,6 +114,12 @@ def test_recall_is_taken_at_one_false_alarm_in_ten_pictures() -> None:
     assert metrics.figures(metrics.pool(outcomes))["all"]["recall"] == pytest.approx(9 / 20)
 
 
+def test_scores_below_zero_count_like_any_other() -> None:
+    truth = boxes.labels([[0, 0, 20, 20], [50, 50, 70, 70]])
+    held = metrics.pool([metrics.judge(rows((0, 0, 20, 20, -1.5), (90, 90, 99, 99, -3)), truth)])
+    assert metrics.figures(held)["all"]["recall"] == pytest.approx(0.5), "the face that nobody found stays unfound"
+
+
 def test_the_points_error_is_in_eye_distances() -> None:
     points = np.array([[[10, 10, 1], [20, 10, 1], [15, 15, 1], [11, 20, 1], [19, 20, 1]]], np.float32)
     row = np.concatenate([[5, 5, 25, 25, 0.9], (points[0, :, :2] + [1, 0]).ravel()])[None].astype(np.float32)
