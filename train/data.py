@@ -25,6 +25,7 @@ from train.degrade import DEFAULT, KINDS, Picture, Ranges, Seen, in_light, surve
 log = logging.getLogger("train.data")
 POINTS = ("reye", "leye", "nose", "rmouth", "lmouth")
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+LARGE = 48  # pixels: faces of this height and more show detail that an enhancer can spoil
 SMALLEST = 64  # pixels: a face lower than this cannot be a target
 NO_BOX = np.zeros((1, 4), np.float32)
 MIRRORED = [1, 0, 2, 4, 3]  # the five points after left and right changed places
@@ -240,7 +241,8 @@ def augmented(pair: Pair, rng: np.random.Generator, on: bool = True) -> Pair:
 class ShardPairs:
     """Pairs from the shards that `python -m train.data` wrote; the cut, mirror and light are drawn anew each time."""
 
-    def __init__(self, folder: Path, size: int = 256, augment: bool = True):
+    def __init__(self, folder: Path, size: int = 256, augment: bool = True, keep_small: float = 1):
+        """`keep_small`: the share of faces under LARGE pixels that is kept, so that large ones weigh more."""
         shards = sorted(folder.glob("shard_*.npz"))
         if not shards or not (folder / "pictures.json").exists():
             raise InputError(
@@ -253,6 +255,9 @@ class ShardPairs:
         self.frames = [np.load(shard.with_suffix(".npy"), mmap_mode="r") for shard in shards]
         self.shard = np.concatenate([np.full(len(t["side"]), k) for k, t in enumerate(tables)])
         self.table = {key: np.concatenate([t[key] for t in tables]) for key in tables[0].files}
+        kept = (self.table["face_px"] >= LARGE) | (np.random.default_rng(0).random(len(self.shard)) < keep_small)
+        self.shard = self.shard[kept]
+        self.table = {key: column[kept] for key, column in self.table.items()}
 
     def __len__(self) -> int:
         return len(self.shard)

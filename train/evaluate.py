@@ -167,8 +167,7 @@ def run(given: argparse.Namespace) -> list[Row]:
         log.info("%d faces, sizes %s: %s", len(portraits), given.sizes, ", ".join(methods))
         cases = samples(portraits, given.sizes, KINDS if given.kinds else (), size)
         measured = measure(cases, methods, metrics)
-        rows = list(measured if given.rows is None else written(measured, given.rows))
-    return rows
+        return list(measured if given.rows is None else written(measured, given.rows))
 
 
 def written(rows: Iterable[Row], path: Path) -> Iterator[Row]:

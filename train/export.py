@@ -69,6 +69,21 @@ def export(network: nn.Module, out: Path, card: Card, precision: str = "fp32", c
     return apart
 
 
+def blend(network: nn.Module, other: nn.Module, share: float) -> None:
+    """Move the weights of `network` by `share` of the way to those of `other`, which was trained on from it.
+
+    Between a regression and what perceptual losses made of it, this gives every trade of the two (Wang et al.,
+    "Deep Network Interpolation for Continuous Imagery Effect Transition", CVPR 2019). Raises ModelError.
+    """
+    theirs = other.state_dict()
+    if {k: v.shape for k, v in network.state_dict().items()} != {k: v.shape for k, v in theirs.items()}:
+        raise ModelError("the two checkpoints are of different architectures and cannot be blended")
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.dtype.is_floating_point:
+                value.lerp_(theirs[name], share)
+
+
 def store_half(model: onnx.ModelProto) -> None:
     """Keep every float32 weight as float16 with a Cast behind it: runtimes fold it at load, so nothing gets slower."""
     kept, casts = [], []
@@ -123,6 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--blend", nargs=2, metavar=("CHECKPOINT", "SHARE"), help="so far on the way to another checkpoint's weights"
+    )
     parser.add_argument("--precision", choices=sorted(LEAST_DB), default="fp16", help="how weights are stored")
     parser.add_argument("--license", default="AGPL-3.0-or-later")
     parser.add_argument("--data", default="not stated", help="what it was trained on")
@@ -132,6 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO)
     try:
         network, recipe = network_of(given.checkpoint)
+        if given.blend:
+            other, recipe = network_of(Path(given.blend[0]))
+            blend(network, other, share_of(given.blend[1]))
         if recipe["data"]["heatmaps"]:
             raise InputError(f"{given.checkpoint}: takes heatmaps, which the runtime does not make; train without them")
         card = Card(
@@ -157,6 +178,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.2f} MB, {apart:.1f} dB from torch")
     return 0
+
+
+def share_of(text: str) -> float:
+    """The number in `text`. Raises InputError where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--blend: {text!r} is not a share, a number from 0 to 1") from None
 
 
 def onnx_metrics(path: Path | None) -> dict[str, object]:

@@ -94,7 +94,8 @@ def open_data(data: Data) -> tuple[Any, Any]:
     if data.shards is not None:
         if data.val_shards is None:
             raise ConfigError("data.val_shards: shards need a second folder to validate on (--half val)")
-        return ShardPairs(data.shards, data.size, data.augment), ShardPairs(data.val_shards, data.size, False)
+        seen = ShardPairs(data.shards, data.size, data.augment, data.keep_small)
+        return seen, ShardPairs(data.val_shards, data.size, False)
     if data.scface is not None:
         from train.scface import ScfacePairs, read_scface
 

@@ -82,6 +82,15 @@ def test_the_command_takes_a_checkpoint_and_refuses_what_is_none(tmp_path, capsy
     assert "scores.json" in capsys.readouterr().err
 
 
+def test_a_blend_lies_between_the_two():
+    ours, other = network(1), network(2)
+    middle = (ours.stem.weight + other.stem.weight) / 2
+    export.blend(ours, other, 0.5)
+    assert torch.allclose(ours.stem.weight, middle)
+    with pytest.raises(ModelError, match="different architectures"):
+        export.blend(ours, torch.nn.Conv2d(3, 3, 1), 0.5)
+
+
 def test_an_onnx_file_of_another_network_is_refused(tmp_path):
     export.export(torch.nn.Conv2d(3, 3, 1), tmp_path / "other.onnx", CARD)
     with pytest.raises(ModelError, match="not an exported unet_fast"):
