@@ -22,7 +22,7 @@ from typing import Any
 import av
 
 from benchmarks.conditions import conditions, interleaved, median, save
-from stream_enhance.config import Config, load
+from stream_enhance.config import Config, load, read_yaml
 from stream_enhance.pipeline import DETECTOR, UNET, Pipeline, default_model
 from stream_enhance.source import open_source
 
@@ -94,11 +94,9 @@ def script(clip: str, frames: int, config: Config) -> dict[str, Any]:
     import torch
     from ultralytics import YOLO
 
-    from train.from_onnx import OnnxNetwork
-
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    detector = YOLO(str(config.detector.model or default_model(DETECTOR)), task="pose")
-    unet = OnnxNetwork(Path(config.enhancer.model or default_model(UNET))).eval()
+    detector = YOLO(ultralytics_copy(Path(config.detector.model or default_model(DETECTOR))), task="pose")
+    unet = torch_unet(Path(config.enhancer.model or default_model(UNET)))
     capture = cv2.VideoCapture(clip)
     width, height = int(capture.get(3)), int(capture.get(4))
     faces = done = 0
@@ -125,6 +123,35 @@ def script(clip: str, frames: int, config: Config) -> dict[str, Any]:
         writer.release()
         seconds = time.perf_counter() - started
     return {"fps": (done - 1) / seconds, "frames": done, "faces": faces}
+
+
+def ultralytics_copy(path: Path) -> str:
+    """Our detector with the metadata that ultralytics wants of an ONNX file."""
+    import onnx
+
+    model = onnx.load(str(path))
+    wanted = {"task": "pose", "stride": "32", "batch": "1", "imgsz": "[640, 640]", "names": "{0: 'face'}"}
+    for key, value in {**wanted, "kpt_shape": "[5, 3]", "dynamic": "True"}.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    copy = f"{tempfile.mkdtemp()}/detector.onnx"
+    onnx.save(model, copy)
+    return copy
+
+
+def torch_unet(path: Path) -> Any:
+    """The network in our ONNX file as the torch module it was exported from, with the same weights."""
+    import onnx
+    import torch
+    from onnx import numpy_helper
+
+    from train.models import build
+
+    weights = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(path)).graph.initializer}
+    weights = {name.removeprefix("network.").removesuffix(".half"): value for name, value in weights.items()}
+    network = build(read_yaml("configs/train_unet.yaml")["model"])
+    network.load_state_dict({name: torch.from_numpy(weights[name].astype("float32")) for name in network.state_dict()})
+    return network.eval()
 
 
 def transcode(clip: str, frames: int, config: Config) -> dict[str, Any]:
