@@ -19,7 +19,7 @@ def faces(path: Path, picture: np.ndarray, scale: float) -> np.ndarray:
     side = round(512 * scale)
     small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
     view = View(small, (scale, scale), 0.0, 0.0)
-    with open_session(path, "face-detection", "cpu", threads=2) as session:
+    with open_session(path, "face-detection", "cpu", threads=1) as session:
         return suppress(decode(session(to_input([small], session.card))[0], view, 0.5), 0.5)
 
 
