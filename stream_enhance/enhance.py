@@ -24,6 +24,7 @@ from .types import Enhanced, Faces, Scene
 # (n, S, S, 3) uint8 RGB patches and (n,) frame pixels a patch pixel, to enhanced patches
 Network = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
 _THUMB = 32  # pixels; a face's likeness is judged at this size
+_TRUSTED = 0.95  # likeness from which a result is used whole
 _REACH = 3  # thumb pixels a cached face may be shifted by
 
 
@@ -94,8 +95,9 @@ class Enhancer:
         change: mean grey levels by which some part of a face must change for it to be computed again; 0: no cache.
         keep: seconds that a cached face may be used.
         max_faces: at most so many faces of a frame are enhanced, new tracks and large faces first; 0: all.
-        likeness: least correlation of a result with what the camera saw, both at low resolution; below it the
-            network has invented something, most often a face where there is none, and its result is not used.
+        likeness: correlation of a result with what the camera saw, both at low resolution, up to which the network
+            has invented something (a face where there is none, an eye behind glasses) and its result is not used;
+            from there on it is mixed in, and from ``_TRUSTED`` on it is used whole.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class Enhancer:
         change: float = 10.0,
         keep: float = 0.5,
         max_faces: int = 0,
-        likeness: float = 0.7,
+        likeness: float = 0.8,
     ) -> None:
         self._likeness = likeness
         self._network, self.size, self._align, self._batch = network, size, align, batch
@@ -191,8 +193,12 @@ class Enhancer:
             scales = np.array([crop.scale_of(job.to_frame[i]) for job, i in part], np.float32)
             assert self._network is not None
             for (job, i), patch in zip(part, self._network(patches, scales), strict=True):
-                if _likeness(job.originals[i], patch) >= self._likeness:
+                trust = (_likeness(job.originals[i], patch) - self._likeness) / (_TRUSTED - self._likeness)
+                if trust >= 1:
                     job.results[i].patch = patch
+                elif trust > 0:
+                    mixed = cv2.addWeighted(patch, trust, job.originals[i], 1 - trust, 0)
+                    job.results[i].patch = mixed.astype(np.uint8, copy=False)
 
     def _finished(self, job: _Job) -> Enhanced:
         now = job.scene.frame.seconds
@@ -248,16 +254,16 @@ def _difference(before: NDArray[np.uint8], after: NDArray[np.uint8], shift: NDAr
 
 
 def _likeness(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
-    """Correlation of two patches' middles in the band of eyes, nose and mouth, at 16 x 16 pixels; 1: alike.
+    """Correlation of two patches' middles in the band of eyes, nose and mouth, at 24 x 24 pixels; 1: alike.
 
     That coarse, noise, blur and coding hardly matter, and brightness does not.  A patch that is all but flat before
     and after counts as alike.
     """
     bands = []
     for patch in (before, after):
-        small = cv2.cvtColor(cv2.resize(patch, (16, 16), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        small = cv2.cvtColor(cv2.resize(patch, (24, 24), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
         grey = small.astype(np.float32)
-        bands.append((grey - cv2.GaussianBlur(grey, (0, 0), 2.0))[2:14, 2:14])
+        bands.append((grey - cv2.GaussianBlur(grey, (0, 0), 2.0))[3:21, 3:21])
     x, y = bands
     floor = np.float32(0.25 * x.size)  # half a grey level of contrast
     return float(((x * y).sum() + floor) / np.sqrt(((x * x).sum() + floor) * ((y * y).sum() + floor)))

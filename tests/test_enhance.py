@@ -134,6 +134,19 @@ def test_a_result_that_is_not_what_the_camera_saw_is_not_used() -> None:
     assert (enhancer.counts.unlike, enhancer.counts.enhanced, enhancer.counts.from_cache) == (3, 0, 0)
 
 
+def test_a_doubtful_result_is_mixed_with_what_was_seen() -> None:
+    def drifts(patches: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        out = patches.copy()
+        out[:, 90:120, 60:200] = 40  # a bar across the eyes that was not there
+        return out
+
+    (done,) = Enhancer(drifts, likeness=-1)([scene(0, BOX)])
+    whole = np.abs(done.patches[0, 105, 130].astype(int) - done.originals[0, 105, 130]).sum()
+    (mixed,) = Enhancer(drifts, likeness=0.0)([scene(0, BOX)])
+    part = np.abs(mixed.patches[0, 105, 130].astype(int) - mixed.originals[0, 105, 130]).sum()
+    assert 0 < part < whole
+
+
 def test_brightening_and_denoising_are_alike_enough() -> None:
     def restores(patches: np.ndarray, scales: np.ndarray) -> np.ndarray:
         return np.stack([cv2.GaussianBlur(cv2.convertScaleAbs(p, alpha=1.5, beta=20), (0, 0), 6) for p in patches])
