@@ -71,9 +71,7 @@ class EnhancerConfig(_Section):
     cache_change: float = Field(10.0, ge=0)  # grey levels; 0: every face is computed on every frame
     cache_seconds: float = Field(0.5, ge=0, le=60)
     max_faces: int = Field(0, ge=0)  # enhanced per frame at most; 0: all
-    likeness: float = Field(
-        0.7, ge=-1, lt=0.95
-    )  # correlation with what the camera saw up to which a result is not used
+    likeness: float = Field(0.8, ge=-1, lt=0.95)  # agreement with the camera up to which a result is not used
     classical: ClassicalConfig = ClassicalConfig()
 
 
