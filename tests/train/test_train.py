@@ -14,7 +14,8 @@ pytest.importorskip("tensorboard")
 
 from stream_enhance.errors import ConfigError, InputError, ModelError  # noqa: E402
 from train import checkpoints, recipe  # noqa: E402
-from train.train import NotFinite, fit, level, main  # noqa: E402
+from train.train import fit, main  # noqa: E402
+from train.trainer import NotFinite, level  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 TINY = {"name": "unet_fast", "channels": [8, 16], "blocks": [1, 1], "size": 64}
