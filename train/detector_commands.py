@@ -37,6 +37,7 @@ def write_onnx(recipe: Recipe, run: Path, target: Path, name: str, size: int, re
     from train.detector_export import export
     from train.detector_look import trained
 
+    network = trained(recipe, run)  # first: without it nothing else matters
     metrics: dict[str, Any] = json.loads(results.read_text()) if results else {}
     card = Card(
         name=name,
@@ -54,7 +55,7 @@ def write_onnx(recipe: Recipe, run: Path, target: Path, name: str, size: int, re
     )
     samples = [picture for picture, _ in load_set(recipe, "made")[:4]]
     pictures = np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in samples])
-    return export(trained(recipe, run), target, card, pictures)
+    return export(network, target, card, pictures)
 
 
 def commit() -> str:
