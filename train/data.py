@@ -242,7 +242,7 @@ class ShardPairs:
     """Pairs from the shards that `python -m train.data` wrote; the cut, mirror and light are drawn anew each time."""
 
     def __init__(self, folder: Path, size: int = 256, augment: bool = True, keep_small: float = 1):
-        """`keep_small`: the share kept of faces under LARGE pixels with more than two defects; others weigh more."""
+        """`keep_small`: the share kept of faces under LARGE pixels, so that large ones weigh more."""
         shards = sorted(folder.glob("shard_*.npz"))
         if not shards or not (folder / "pictures.json").exists():
             raise InputError(
@@ -255,9 +255,8 @@ class ShardPairs:
         self.frames = [np.load(shard.with_suffix(".npy"), mmap_mode="r") for shard in shards]
         self.shard = np.concatenate([np.full(len(t["side"]), k) for k, t in enumerate(tables)])
         self.table = {key: np.concatenate([t[key] for t in tables]) for key in tables[0].files}
-        mild = np.bitwise_count(self.table["kinds"]) <= 2
         drawn = np.random.default_rng(0).random(len(self.shard)) < keep_small
-        kept = (self.table["face_px"] >= LARGE) | mild | drawn
+        kept = (self.table["face_px"] >= LARGE) | drawn
         self.shard = self.shard[kept]
         self.table = {key: column[kept] for key, column in self.table.items()}
 

@@ -25,7 +25,7 @@ class Data(Part):
     scface_infrared: bool = False
     sets: list[str] | None = None  # of faces/index.csv
     people: Path | None = None  # JSON {file: person}
-    keep_small: float = Field(default=1, gt=0, le=1)  # of `shards`: the share of poor faces under 48 px to train on
+    keep_small: float = Field(default=1, gt=0, le=1)  # of `shards`: the share of faces under 48 px to train on
     val_shards: Path | None = None  # for `shards`: what validation looks at
     held_out: float = Field(default=0.1, gt=0, lt=1)
     size: int = 256
