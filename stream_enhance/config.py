@@ -66,8 +66,8 @@ class EnhancerConfig(_Section):
     strength: float = Field(1.0, ge=0, le=1)
     batch: int = Field(8, ge=1, le=256)
     min_face: float = Field(12, ge=0)  # pixels high; lower faces are left alone
-    max_face: float = Field(160, gt=0)  # pixels high; higher faces are left alone if they are sharp
-    sharp: float = Field(120.0, ge=0)  # variance of the Laplacian from which a large face is sharp
+    max_face: float = Field(110, gt=0)  # pixels high; higher faces are left alone if they are sharp
+    sharp: float = Field(60.0, ge=0)  # variance of the Laplacian from which a large face is sharp
     cache_change: float = Field(10.0, ge=0)  # grey levels; 0: every face is computed on every frame
     cache_seconds: float = Field(0.5, ge=0, le=60)
     max_faces: int = Field(0, ge=0)  # enhanced per frame at most; 0: all
