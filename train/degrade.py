@@ -184,6 +184,10 @@ def draw_codec(
         share = 6 * (1.9 * height) ** 2 / (1280 * 720)
         rate = float(np.exp(rng.uniform(*np.log(ranges.kbps))))
         options["b"] = str(int(max(1000 * rate * share, 12000)))
+    if (
+        "h264" in kinds
+    ):  # x264's macroblock tree gives other bits from run to run with AVX-512; cameras have none anyway
+        options["x264-params"] = "mbtree=0"
     if "h265" in kinds:
         options["x265-params"] = "log-level=none:pools=none:frame-threads=1"
     return ("libx264" if "h264" in kinds else "libx265"), options

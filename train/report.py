@@ -46,6 +46,15 @@ def methods_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["method"] for row in rows))
 
 
+def common(rows: Sequence[Row]) -> list[Row]:
+    """The rows of those pictures that every method was measured on: only these can be compared."""
+    seen: dict[tuple[str, int, str], set[str]] = {}
+    for row in rows:
+        seen.setdefault((row["file"], row["face_px"], row["kind"]), set()).add(row["method"])
+    every = set(methods_of(rows))
+    return [row for row in rows if seen[row["file"], row["face_px"], row["kind"]] == every]
+
+
 def table(rows: Sequence[Row], key: str) -> list[list[str]]:
     """One number by method and face size, with a line of heads."""
     sizes = sorted({row["face_px"] for row in rows if row["kind"] == "mixed"})
@@ -178,9 +187,14 @@ def worst(rows: Sequence[Row], method: str, count: int) -> list[tuple[str, int, 
     return sorted(gains, key=lambda gain: gain[2])[:count]
 
 
-def pictures(rows: Sequence[Row], method: str, faces: Path, model: Path, count: int = 24) -> str:
-    """The worst cases as input | output | truth, worst first. `faces` is the folder that the rows were measured on."""
-    measured = list(dict.fromkeys(row["file"] for row in rows))
+def pictures(
+    rows: Sequence[Row], measured: Sequence[str], method: str, faces: Path, model: Path, count: int = 24
+) -> str:
+    """The worst cases as input | output | truth, worst first.
+
+    `measured` are all files of the evaluation in its order, on which what the camera does to each depends, and `faces`
+    is the folder that they are in.
+    """
     by_name = {f"{p.group}/{p.path.name}": p for p in read_faces(faces)}
     missing = [name for name in measured if name not in by_name]
     if missing:
@@ -237,7 +251,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows += [row for row in read_rows(path) if row["method"] not in have]
         if given.method not in methods_of(rows):
             raise InputError(f"--method {given.method}: not among {', '.join(methods_of(rows))}")
-        shown = pictures(rows, given.method, given.faces, given.model) if given.faces and given.model else ""
+        measured = list(dict.fromkeys(row["file"] for row in rows))
+        compared = common(rows)
+        if not compared:
+            raise InputError("no picture was measured by all methods; evaluate them on the same faces, sizes and limit")
+        if len(compared) < len(rows):
+            print(f"{len(rows) - len(compared)} rows left out: not every method was measured on their pictures")
+        rows, shown = compared, ""
+        if given.faces and given.model:
+            shown = pictures(rows, measured, given.method, given.faces, given.model)
         given.out.write_text(page(rows, given.method, shown))
         if given.markdown:
             found = tables_of(rows, given.method)

@@ -137,6 +137,14 @@ def test_the_report_is_one_page_with_tables_plots_and_the_worst_first(faces, tmp
     assert "| noise |" in (tmp_path / "r.md").read_text()
 
 
+def test_only_pictures_that_all_methods_were_measured_on_are_compared(tmp_path, capsys):
+    rows = [row("bicubic", 24, 0.8, "a/1.png"), row("model", 24, 0.9, "a/1.png"), row("bicubic", 24, 0.1, "a/2.png")]
+    assert report.common(rows) == rows[:2]
+    list(evaluate.written([rows[0], row("model", 24, 0.9, "a/3.png")], tmp_path / "rows.csv"))
+    assert report.main([str(tmp_path / "rows.csv"), "--out", str(tmp_path / "r.html")]) == 2
+    assert "no picture was measured by all methods" in capsys.readouterr().err
+
+
 def test_groups_of_people_come_from_utkfaces_names():
     rows = []
     for name in ("u/25_1_2_2017.jpg", "u/61_0_1_2017.jpg"):
