@@ -67,7 +67,7 @@ def rising(pts: list[int]) -> bool:
 def test_a_live_run_ends_after_its_duration_and_says_how_it_went(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     with Camera() as camera:
-        told = command("run", camera.url, "-o", out, "--duration", "4s", "--max-age", "2s", "--log-json")
+        told = command("run", camera.url, "-o", out, "--duration", "8s", "--max-age", "2s", "--log-json")
     assert told.code == 0, told.err
     report = told.report
     assert report["frames_in"] == report["frames_out"] + report["frames_dropped"]
