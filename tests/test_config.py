@@ -91,7 +91,7 @@ RUN_SETTINGS = sorted(p for p in (ROOT / "configs").glob("*.yaml") if p.name.sta
 
 @pytest.mark.parametrize("path", RUN_SETTINGS, ids=lambda p: p.name)
 def test_the_settings_that_come_with_it_load(path: Path) -> None:
-    load(path)
+    assert isinstance(load(path), Config)
 
 
 def test_the_commented_settings_are_the_defaults() -> None:
