@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 import pytest
-from cameras import Camera, free_port, needs_camera, wait_until
+from cameras import Camera, free_port, needs_camera, patient, wait_until
 from conftest import Command, Models
 from proxy import Proxy
 
@@ -16,14 +16,14 @@ from stream_enhance import Pipeline
 from stream_enhance.live import LiveOptions, LiveSource
 from stream_enhance.pipeline import Report, open_with
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 class Going:
     """A run of ``url`` in a thread; ends by ``stop``."""
 
     def __init__(self, models: Models, url: str, out: Path | str, **live: object) -> None:
-        config = models.config(live={"stall": 3, **live}, sink={"preset": "ultrafast"})
+        config = models.config(live={"stall": 10, **live}, sink={"preset": "ultrafast"})
         self.source = open_with(config, url)
         assert isinstance(self.source, LiveSource)
         self.report: Report | None = None
@@ -47,7 +47,7 @@ class Going:
 
     def stop(self) -> Report:
         self._stop.set()
-        self._thread.join(20)
+        self._thread.join(60)
         assert self.report is not None
         assert self.report.frames_in == self.report.frames_out + self.report.frames_dropped
         return self.report
@@ -67,13 +67,9 @@ def rising(pts: list[int]) -> bool:
 def test_a_live_run_ends_after_its_duration_and_says_how_it_went(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     with Camera() as camera:
-        with av.open(camera.url, options={"rtsp_transport": "tcp"}, timeout=60) as first:
-            next(first.decode(video=0))  # GStreamer's first start from a cold disk can take longer than the run
-        told = command("run", camera.url, "-o", out, "--duration", "8s", "--max-age", "2s", "--log-json")
-    assert told.code == 0, told.err
-    report = told.report
+        words = ["run", camera.url, "-o", out, "--max-age", "2s", "--log-json", "--overwrite"]
+        report = patient(lambda duration: command(*words, "--duration", duration), 2).report
     assert report["frames_in"] == report["frames_out"] + report["frames_dropped"]
-    assert report["frames_out"] > 0
     assert [state for _, state in report["states"]] == ["connecting", "live"]
     assert set(report["age_ms"]) == {"p50", "p95", "p99"}
     assert report["reconnects"] == 0
@@ -109,7 +105,7 @@ def test_a_camera_that_restarts_with_another_size_and_codec_goes_on_in_the_same_
 @needs_camera
 def test_a_frozen_camera_is_noticed_and_taken_up_again(models: Models, tmp_path: Path) -> None:
     with Camera() as camera:
-        going = Going(models, camera.url, tmp_path / "out.mp4")
+        going = Going(models, camera.url, tmp_path / "out.mp4", stall=3)
         going.wait("live")
         camera.freeze()
         going.wait("stalled")
@@ -139,10 +135,9 @@ def test_credentials_come_from_the_environment_and_are_never_shown(
     monkeypatch.setenv("CAM_BAD", "Falschwort8")
     with Camera(user="wart", password="Zauberwort7") as camera:
         url = camera.url.replace("//", "//wart:{CAM_PASS}@")
-        good = command("run", url, "-o", tmp_path / "good.mp4", "--duration", "3s")
+        words = ["run", url, "-o", tmp_path / "good.mp4", "--overwrite"]
+        good = patient(lambda duration: command(*words, "--duration", duration), 1)
         bad = command("run", url.replace("PASS", "BAD"), "-o", tmp_path / "bad.mp4")
-    assert good.code == 0, good.err
-    assert good.report["frames_out"] > 0
     assert bad.code == 2
     assert "password" in bad.err
     for told in (good, bad):
@@ -177,7 +172,7 @@ def test_what_cannot_be_reached_is_one_clear_line(command: Command, tmp_path: Pa
     assert not list(tmp_path.glob("out*"))
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(90)
 def test_a_duration_ends_a_run_to_which_no_frame_ever_comes(command: Command, tmp_path: Path) -> None:
     url = f"rtsp://127.0.0.1:{free_port()}/cam"
     told = command("run", url, "-o", tmp_path / "out.mp4", "--duration", "1s", "--wait")
@@ -186,7 +181,7 @@ def test_a_duration_ends_a_run_to_which_no_frame_ever_comes(command: Command, tm
 
 
 @needs_camera
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_no_thread_is_left_after_losses(models: Models, tmp_path: Path) -> None:
     before = threading.active_count()
     with Camera() as camera:
@@ -202,7 +197,7 @@ def test_no_thread_is_left_after_losses(models: Models, tmp_path: Path) -> None:
 
 
 @needs_camera
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_a_recording_over_udp_transport(tmp_path: Path) -> None:
     with Camera() as camera:
         source = LiveSource(camera.url, "camera", LiveOptions(transport="udp"))
