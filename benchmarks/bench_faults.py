@@ -26,7 +26,8 @@ import av
 from benchmarks.conditions import conditions, save
 from stream_enhance.config import load
 from stream_enhance.live import LiveSource
-from stream_enhance.pipeline import Pipeline, Report, open_with
+from stream_enhance.pipeline import Pipeline, open_with
+from stream_enhance.run import Report
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
 import itertools

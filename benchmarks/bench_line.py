@@ -172,7 +172,8 @@ def transcode(clip: str, frames: int, config: Config) -> dict[str, Any]:
 
 def stages(clip: str, frames: int, config: Config) -> dict[str, Any]:
     """Core-seconds of each stage alone, and the frames a second they allow on all cores together."""
-    from stream_enhance.sink import Encoding, open_sink
+    from stream_enhance.encoders import Encoding
+    from stream_enhance.sink import open_sink
 
     cores = len(os.sched_getaffinity(0))
     source = open_source(clip)

@@ -28,9 +28,11 @@ import numpy as np
 from benchmarks.conditions import conditions, save
 from stream_enhance.cli import seconds_of
 from stream_enhance.config import load
+from stream_enhance.encoders import Encoding
 from stream_enhance.overlay import Rendered
-from stream_enhance.pipeline import Pipeline, Run, open_with
-from stream_enhance.sink import Encoding, VideoSink
+from stream_enhance.pipeline import Pipeline, open_with
+from stream_enhance.run import Run
+from stream_enhance.sink import VideoSink
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
 from cameras import Camera, missing

@@ -19,7 +19,8 @@ from typing import Any, Literal
 from . import __version__
 from .card import file_sha256
 from .errors import InputError, SinkError, SourceError
-from .pipeline import Pipeline, Report, Run
+from .pipeline import Pipeline
+from .run import Report, Run
 from .sink import FORMATS
 from .source import VIDEOS
 

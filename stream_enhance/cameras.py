@@ -28,7 +28,8 @@ from .gallery import Gallery
 from .live import LiveSource
 from .outputs import Tee
 from .overlay import Rendered
-from .pipeline import Pipeline, Run, open_with
+from .pipeline import Pipeline, open_with
+from .run import Run
 from .sink import Sink
 from .source import SCHEMES
 from .types import Enhanced

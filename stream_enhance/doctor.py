@@ -66,7 +66,7 @@ def _libraries(found: dict[str, Any]) -> bool:
 def _codecs(found: dict[str, Any]) -> None:
     import av
 
-    from .sink import opens
+    from .encoders import opens
 
     for codec, software in (("h264", "libx264"), ("hevc", "libx265"), ("av1", "libsvtav1")):
         found["encoders"] |= {name: opens(name) for name in (software, f"{codec}_nvenc", f"{codec}_qsv")}

@@ -20,10 +20,11 @@ from typing import Any
 import av
 import av.container
 
+from .encoders import Encoding
 from .errors import SinkError, redact
 from .overlay import Rendered
 from .runtime import Cancelled, Channel
-from .sink import FORMATS, Encoding, VideoSink, file_to_write
+from .sink import FORMATS, VideoSink, file_to_write
 from .source import Source, with_environment
 
 log = logging.getLogger(__name__)

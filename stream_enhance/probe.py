@@ -11,10 +11,12 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from .batch import output_name
 from .copies import why_not
+from .encoders import Encoding, choose_encoder, pixel_format
 from .errors import SourceError
+from .images import ImageFolder
 from .planes import LAYOUTS
-from .sink import FORMATS, Encoding, choose_encoder, pixel_format
-from .source import ImageFolder, VideoSource, open_source
+from .sink import FORMATS
+from .source import VideoSource, open_source
 
 _MATRICES = {1: "BT.709", 2: "unspecified", 5: "BT.601 (PAL)", 6: "BT.601 (NTSC)", 9: "BT.2020", 0: "RGB"}
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pipeline import Report, Run
+    from .run import Report, Run
 
 log = logging.getLogger(__name__)
 _EVERY = 5.0  # seconds between lines where there is no terminal

@@ -10,109 +10,30 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import sys
 from collections.abc import Generator, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import av
 import av.container
 import numpy as np
-from av.codec.codec import find_best_pix_fmt_of_list
 
 from . import planes
 from .copies import Copies
+from .encoders import Encoding, choose_encoder, pixel_format
 from .errors import SinkError, redact
+from .images import ImageFolderSink
 from .overlay import Rendered
 from .planes import LAYOUTS, Layout
-from .source import IMAGES, SCHEMES, Source
-from .types import Frame
+from .source import SCHEMES, Source
 
 log = logging.getLogger(__name__)
 
-Codec = Literal["h264", "hevc", "av1"]
-Hardware = Literal["auto", "none", "nvenc", "qsv"]
-_SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
 _MP4 = {".mp4", ".m4v", ".mov"}
 _AT_RISK = 2  # seconds of video that a kill may cost
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m2ts": "mpegts"}
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How pictures are encoded."""
-
-    codec: Codec = "h264"
-    hardware: Hardware = "auto"
-    crf: int = 20  # quality: 0 best, 51 worst; mapped to the encoder's own scale
-    preset: str = "veryfast"
-    threads: int = 0  # 0: the encoder's choice
-    pixel_format: str = ""  # "": the source's, where the encoder takes it
-    live: bool = False  # no frames held back
-    gop: int = 0  # frames between key frames; 0: the encoder's choice
-
-
-def encoder_names(codec: Codec, hardware: Hardware) -> list[str]:
-    """Encoders to try for ``codec``, in order."""
-    software = _SOFTWARE[codec]
-    match hardware:
-        case "none":
-            return [software]
-        case "nvenc" | "qsv":
-            return [f"{codec}_{hardware}"]
-        case _:
-            found = []
-            if Path("/dev/nvidiactl").exists() or sys.platform == "win32":
-                found.append(f"{codec}_nvenc")
-            if Path("/dev/dri/renderD128").exists() or sys.platform == "win32":
-                found.append(f"{codec}_qsv")
-            return [*found, software]
-
-
-def opens(name: str) -> bool:
-    """Whether the encoder ``name`` is there and starts on this machine."""
-    try:
-        os.environ.setdefault("SVT_LOG", "1")  # errors only; it prints pages otherwise
-        context = av.CodecContext.create(name, "w")
-        if name == "libx265":
-            context.options = {"x265-params": "log-level=error"}
-        context.width, context.height, context.pix_fmt = 320, 240, "yuv420p"  # type: ignore[attr-defined]
-        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)  # type: ignore[attr-defined]
-        context.open()
-    except (av.FFmpegError, ValueError):
-        return False
-    return True
-
-
-def choose_encoder(codec: Codec, hardware: Hardware) -> str:
-    """The encoder that will be used.
-
-    Raises:
-        SinkError: the named hardware's encoder does not start here.
-    """
-    os.environ.setdefault("SVT_LOG", "1")  # errors only; it prints pages otherwise
-    names = encoder_names(codec, hardware)
-    for name in names[:-1]:
-        if opens(name):
-            return name
-    if hardware in ("nvenc", "qsv") and not opens(names[-1]):
-        raise SinkError(f"encoder {names[-1]} does not start on this machine; use sink.hardware=none")
-    return names[-1]
-
-
-def pixel_format(codec: Any, source: str, wanted: str = "") -> str:
-    """The format that the encoder ``codec`` is given for pictures in ``source``: the same where it takes it."""
-    wanted = wanted or source
-    offered = [f.name for f in codec.video_formats or []]
-    if wanted in offered and LAYOUTS.get(wanted) and LAYOUTS[wanted].kind not in ("rgb", "gbr"):
-        return wanted
-    if LAYOUTS[source].kind in ("rgb", "gbr") and "yuv420p" in offered:
-        return "yuv420p"  # every player shows it
-    best = find_best_pix_fmt_of_list([f for f in offered if f in LAYOUTS], wanted)[0]
-    return best.name if best else "yuv420p"
 
 
 def open_sink(spec: str, source: Source, encoding: Encoding, comment: str, overwrite: bool = False) -> Sink:
@@ -170,19 +91,18 @@ def _push(spec: str, source: Source, encoding: Encoding, comment: str) -> VideoS
     return VideoSink(spec, source, encoding, comment, form=forms[scheme], name=redact(spec))
 
 
-class Sink:
+class Sink(Protocol):
     """A stage that writes pictures and yields them on; ``finish`` after the line has ended."""
 
     name: str
 
-    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
-        raise NotImplementedError
+    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]: ...
 
     def finish(self) -> None:
         """Make what was written the finished output."""
 
 
-class VideoSink(Sink):
+class VideoSink:
     """One encode, one container."""
 
     def __init__(
@@ -338,46 +258,3 @@ def _padded(image: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
         small, plane = planes.samples(image, i), planes.samples(large, i)
         plane[:] = np.pad(small, [(0, plane.shape[axis] - small.shape[axis]) for axis in (0, 1)], mode="edge")
     return large
-
-
-class ImageFolderSink(Sink):
-    """Each picture as an image file, named after the one it came from, or by its number as PNG.
-
-    Raises:
-        SinkError: a file is there already, or cannot be written.
-    """
-
-    def __init__(self, folder: Path, overwrite: bool) -> None:
-        self.name, self._folder, self._overwrite = str(folder), folder, overwrite
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SinkError(f"{folder}: cannot be made ({error.strerror}); name another folder") from None
-
-    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
-        for item in items:
-            frame: Frame = item.enhanced.scene.frame
-            path = self._folder / (frame.name or f"{frame.index:06d}.png")
-            if path.suffix.lower() not in IMAGES:
-                path = path.with_suffix(".png")
-            if path.exists() and not self._overwrite:
-                raise SinkError(f"{path}: is there already; use --overwrite to replace it")
-            part = path.with_name(f".part.{path.name}")
-            try:
-                save_image(item.image, part)
-                os.replace(part, path)
-            except OSError as error:
-                part.unlink(missing_ok=True)
-                raise SinkError(f"{path}: cannot be written ({error.strerror})") from None
-            yield item
-
-
-def save_image(image: av.VideoFrame, path: Path) -> None:
-    """Write ``image`` as the kind of file that ``path``'s suffix names, at high quality; raises OSError."""
-    import cv2
-
-    pixels = image.to_ndarray(format="bgr24")
-    ok, data = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
-    if not ok:
-        raise OSError(errno.EINVAL, f"not an image kind that can be written: {path.suffix}")
-    path.write_bytes(data.tobytes())

@@ -75,6 +75,7 @@ def open_source(spec: str, rate: float = 25.0, live: LiveOptions | None = None) 
         SourceError: nothing there, nothing in it, or nothing that can be decoded.  A camera is connected to in the
             background: its ``ready`` raises.
     """
+    from .images import ImageFolder
     from .live import LiveSource
 
     if spec == "-":
@@ -329,49 +330,3 @@ class _Clock:
             shift = round(self._offset * self._time_base / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + shift
             packet.dts = None if packet.dts is None else packet.dts + shift
-
-
-class ImageFolder:
-    """The images of a folder in name order, as a video of ``rate`` frames a second.
-
-    Raises:
-        SourceError: no images in it.
-    """
-
-    live = False
-
-    def __init__(self, folder: Path, rate: float) -> None:
-        self.name = str(folder)
-        self._files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES)
-        if not self._files:
-            raise SourceError(f"{folder}: holds no images; for a folder of videos use `stream-enhance batch`")
-        self.rate: Fraction | None = Fraction(rate).limit_denominator(1001)
-        self.pixel_aspect: Fraction | None = None
-        self.side_streams: list[Any] = []
-        self.packets: deque[Any] = deque()
-        self.metadata: dict[str, str] = {}
-        self.frame_count = len(self._files)
-        self.corrupt = 0
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def frames(self) -> Generator[Frame, None, None]:
-        assert self.rate is not None
-        time_base = 1 / self.rate
-        index = 0
-        for path in self._files:
-            try:
-                one = VideoSource(f"file:{path}", name=str(path))
-                frame = next(one.frames())
-                one.close()
-            except (SourceError, StopIteration):
-                self.corrupt += 1
-                log.warning("%s: not a readable image, passed over", path)
-                continue
-            frame.image.pts, frame.image.time_base = index, time_base
-            now = time.monotonic()
-            yield Frame(frame.image, index, index, time_base, now, time.time(), frame.rotation, path.name)
-            index += 1
-        if index == 0:
-            raise SourceError(f"{self.name}: not one image in it could be read")

@@ -6,8 +6,8 @@ from conftest import Command, Models
 
 from stream_enhance import doctor, pipeline
 from stream_enhance.backends.onnx import available
+from stream_enhance.encoders import opens
 from stream_enhance.errors import ModelError
-from stream_enhance.sink import opens
 
 pytestmark = pytest.mark.timeout(60)
 

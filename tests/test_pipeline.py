@@ -12,7 +12,7 @@ from media import FACE, luma_of, make_video, pictures_of, psnr, pts_of
 
 from stream_enhance import Config, Pipeline
 from stream_enhance.errors import ModelError
-from stream_enhance.pipeline import Report, Run
+from stream_enhance.run import Report, Run
 from stream_enhance.source import open_source
 
 FACE_ROWS = slice(round(FACE[1]) - 6, round(FACE[1]) + 6)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from media import SIZE, coloured, luma_of, make_video, picture, planes_of, psnr, pts_of
 
+from stream_enhance.encoders import Encoding, choose_encoder, encoder_names, opens, pixel_format
 from stream_enhance.errors import SinkError
 from stream_enhance.overlay import Rendered
-from stream_enhance.sink import Encoding, choose_encoder, encoder_names, open_sink, opens, pixel_format
+from stream_enhance.sink import open_sink
 from stream_enhance.source import Source, open_source
 from stream_enhance.types import Enhanced, Faces, Scene
 
