@@ -20,6 +20,7 @@ from stream_enhance.classical import noise_level
 from stream_enhance.crop import BOX_HEIGHT
 from stream_enhance.errors import InputError
 from train import checkpoints
+from train.command import ended
 from train.data import PICTURES, read_picture
 from train.degrade import DEFAULT, Picture
 from train.models import build
@@ -82,24 +83,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where the adapted checkpoint goes")
     parser.add_argument("--ranges", type=Path, help="where the site's ranges go, YAML for data.ranges")
     given = parser.parse_args(arguments)
-    try:
-        crops = read_crops(given.crops)
-        if given.ranges:
-            given.ranges.write_text(yaml.safe_dump(site_ranges(crops)))
-            print(f"{given.ranges}: what {len(crops)} crops show; train with it as data.ranges and --init-from")
-        if given.out:
-            state = checkpoints.read(given.checkpoint)
-            network = build(state["recipe"]["model"])
-            checkpoints.fill(network, state["ema"] or state["generator"], given.checkpoint)
-            count = adapt_batch_norm(network, crops, state["recipe"]["data"]["size"])
-            if not count:
-                raise InputError(f"{given.checkpoint}: has no batch norm to adapt; use --ranges and train on")
-            checkpoints.save({**state, "generator": network.state_dict(), "ema": None}, given.out)
-            print(f"{given.out}: {count} batch norms brought to {len(crops)} crops")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return ended(lambda: run(given))
+
+
+def run(given: argparse.Namespace) -> None:
+    """What the command line asks for."""
+    crops = read_crops(given.crops)
+    if given.ranges:
+        given.ranges.write_text(yaml.safe_dump(site_ranges(crops)))
+        print(f"{given.ranges}: what {len(crops)} crops show; train with it as data.ranges and --init-from")
+    if given.out:
+        state = checkpoints.read(given.checkpoint)
+        network = build(state["recipe"]["model"])
+        checkpoints.fill(network, state["ema"] or state["generator"], given.checkpoint)
+        count = adapt_batch_norm(network, crops, state["recipe"]["data"]["size"])
+        if not count:
+            raise InputError(f"{given.checkpoint}: has no batch norm to adapt; use --ranges and train on")
+        checkpoints.save({**state, "generator": network.state_dict(), "ema": None}, given.out)
+        print(f"{given.out}: {count} batch norms brought to {len(crops)} crops")
 
 
 if __name__ == "__main__":

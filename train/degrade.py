@@ -188,8 +188,8 @@ def draw_codec(
         "h264" in kinds
     ):  # x264's macroblock tree gives other bits from run to run with AVX-512; cameras have none anyway
         options["x264-params"] = "mbtree=0"
-    if "h265" in kinds:
-        options["x265-params"] = "log-level=none:pools=none:frame-threads=1"
+    if "h265" in kinds:  # with B-frames libx265 crashes on about one in 300 of such short clips
+        options["x265-params"] = "log-level=none:pools=none:frame-threads=1:bframes=0"
     return ("libx264" if "h264" in kinds else "libx265"), options
 
 

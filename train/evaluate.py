@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.backends import open_session
-from stream_enhance.errors import InputError, StreamEnhanceError
+from stream_enhance.errors import InputError
 from train.baselines import Method, Sample, bicubic, network, peers
+from train.command import ended
 from train.data import (
     SMALLEST,
     Portrait,
@@ -214,24 +215,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = arguments_of(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     cv2.setNumThreads(given.threads or -1)
-    try:
-        rows = run(given)
-        name = "model" if any(row["method"] == "model" for row in rows) else rows[-1]["method"]
-        text = json.dumps(summary(rows, name), indent=1)
-        if given.json:
-            given.json.write_text(text)
-        else:
-            print(text)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    except StreamEnhanceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return ended(lambda: told(run(given), given.json))
+
+
+def told(rows: Sequence[Row], path: Path | None) -> None:
+    """Write the summary of `rows` to `path`, or print it."""
+    name = "model" if any(row["method"] == "model" for row in rows) else rows[-1]["method"]
+    text = json.dumps(summary(rows, name), indent=1)
+    if path:
+        path.write_text(text)
+    else:
+        print(text)
 
 
 if __name__ == "__main__":

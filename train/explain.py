@@ -21,6 +21,7 @@ from stream_enhance.detect import Detector
 from stream_enhance.errors import InputError
 from stream_enhance.pipeline import DETECTOR, UNET, default_model
 from train.checkpoints import network_of
+from train.command import ended
 from train.data import patch_place, read_picture
 from train.degrade import Picture
 from train.find_faces import largest_face
@@ -131,19 +132,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--patch", action="store_true", help="IMAGE is an aligned face already")
     parser.add_argument("--out", type=Path, default=Path("explained"))
     given = parser.parse_args(arguments)
-    try:
-        network, recipe = network_of(given.model or default_model(UNET))
-        size = recipe["data"]["size"]
-        if given.patch:
-            patch = cv2.resize(read_picture(given.image), (size, size), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
-        else:
-            patch = aligned(given.image, size)
-        for path in explain(network, patch, given.out):
-            print(path)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return ended(lambda: run(given))
+
+
+def run(given: argparse.Namespace) -> None:
+    """What the command line asks for."""
+    network, recipe = network_of(given.model or default_model(UNET))
+    size = recipe["data"]["size"]
+    if given.patch:
+        patch = cv2.resize(read_picture(given.image), (size, size), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    else:
+        patch = aligned(given.image, size)
+    for path in explain(network, patch, given.out):
+        print(path)
 
 
 if __name__ == "__main__":

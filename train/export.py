@@ -5,6 +5,7 @@ stored as float16 (half the size; the arithmetic stays float32). The export fail
 """
 
 import argparse
+import json
 import logging
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from torch import nn
 from stream_enhance.card import Card, weights_sha256, write_card
 from stream_enhance.errors import InputError, ModelError, StreamEnhanceError
 from train.checkpoints import network_of
+from train.command import ended
 from train.models import Clipped
 
 OPSET = 17
@@ -148,36 +150,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--metrics", type=Path, help="JSON of `train.evaluate`, for the card")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO)
-    try:
-        network, recipe = network_of(given.checkpoint)
-        if given.blend:
-            other, recipe = network_of(Path(given.blend[0]))
-            blend(network, other, share_of(given.blend[1]))
-        if recipe["data"]["heatmaps"]:
-            raise InputError(f"{given.checkpoint}: takes heatmaps, which the runtime does not make; train without them")
-        card = Card(
-            name=recipe["name"],
-            task="face-enhancement",
-            size=recipe["data"]["size"],
-            alignment="five-points",
-            points=5,
-            license=given.license,
-            data=given.data,
-            recipe=recipe["name"],
-            commit=commit(),
-            weights_sha256="",
-            weaknesses=given.weaknesses,
-            metrics=onnx_metrics(given.metrics),
-        )
-        apart = export(network, given.out, card, given.precision)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except StreamEnhanceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return ended(lambda: run(given))
+
+
+def run(given: argparse.Namespace) -> None:
+    """What the command line asks for."""
+    network, recipe = network_of(given.checkpoint)
+    if given.blend:
+        other, recipe = network_of(Path(given.blend[0]))
+        blend(network, other, share_of(given.blend[1]))
+    if recipe["data"]["heatmaps"]:
+        raise InputError(f"{given.checkpoint}: takes heatmaps, which the runtime does not make; train without them")
+    card = Card(
+        name=recipe["name"],
+        task="face-enhancement",
+        size=recipe["data"]["size"],
+        alignment="five-points",
+        points=5,
+        license=given.license,
+        data=given.data,
+        recipe=recipe["name"],
+        commit=commit(),
+        weights_sha256="",
+        weaknesses=given.weaknesses,
+        metrics=onnx_metrics(given.metrics),
+    )
+    apart = export(network, given.out, card, given.precision)
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.2f} MB, {apart:.1f} dB from torch")
-    return 0
 
 
 def share_of(text: str) -> float:
@@ -190,8 +189,6 @@ def share_of(text: str) -> float:
 
 def onnx_metrics(path: Path | None) -> dict[str, object]:
     """The JSON document in `path`; nothing without one. Raises InputError."""
-    import json
-
     try:
         return {} if path is None else dict(json.loads(path.read_text()))
     except (OSError, ValueError) as error:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from train.baselines import Sample, network
+from train.command import ended
 from train.data import read_faces
 from train.degrade import Picture
 from train.evaluate import Row, column_table, harmed, interval, mean, read_rows, samples
@@ -244,31 +245,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--faces", type=Path, help="folder of the faces measured, for the pictures")
     parser.add_argument("--model", type=Path, help="ONNX of the method, for the pictures")
     given = parser.parse_args(arguments)
-    try:
-        rows: list[Row] = []
-        for path in given.rows:
-            have = set(methods_of(rows))
-            rows += [row for row in read_rows(path) if row["method"] not in have]
-        if given.method not in methods_of(rows):
-            raise InputError(f"--method {given.method}: not among {', '.join(methods_of(rows))}")
-        measured = list(dict.fromkeys(row["file"] for row in rows))
-        compared = common(rows)
-        if not compared:
-            raise InputError("no picture was measured by all methods; evaluate them on the same faces, sizes and limit")
-        if len(compared) < len(rows):
-            print(f"{len(rows) - len(compared)} rows left out: not every method was measured on their pictures")
-        rows, shown = compared, ""
-        if given.faces and given.model:
-            shown = pictures(rows, measured, given.method, given.faces, given.model)
-        given.out.write_text(page(rows, given.method, shown))
-        if given.markdown:
-            found = tables_of(rows, given.method)
-            given.markdown.write_text("\n\n".join(f"### {title}\n\n{markdown(lines)}" for title, lines in found) + "\n")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return ended(lambda: run(given))
+
+
+def run(given: argparse.Namespace) -> None:
+    """What the command line asks for."""
+    rows: list[Row] = []
+    for path in given.rows:
+        have = set(methods_of(rows))
+        rows += [row for row in read_rows(path) if row["method"] not in have]
+    if given.method not in methods_of(rows):
+        raise InputError(f"--method {given.method}: not among {', '.join(methods_of(rows))}")
+    measured = list(dict.fromkeys(row["file"] for row in rows))
+    compared = common(rows)
+    if not compared:
+        raise InputError("no picture was measured by all methods; evaluate them on the same faces, sizes and limit")
+    if len(compared) < len(rows):
+        print(f"{len(rows) - len(compared)} rows left out: not every method was measured on their pictures")
+    rows, shown = compared, ""
+    if given.faces and given.model:
+        shown = pictures(rows, measured, given.method, given.faces, given.model)
+    given.out.write_text(page(rows, given.method, shown))
+    if given.markdown:
+        found = tables_of(rows, given.method)
+        given.markdown.write_text("\n\n".join(f"### {title}\n\n{markdown(lines)}" for title, lines in found) + "\n")
     print(given.out)
-    return 0
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stream_enhance.errors import ConfigError, InputError, StreamEnhanceError
 from train import checkpoints
-from train.data import FolderPairs, Pair, ShardPairs, heatmaps, named, read_faces, split, usable
+from train.data import FolderPairs, Pair, heatmaps, named, read_faces, split, usable
 from train.journal import Journal
 from train.recipe import Data, Recipe, load
+from train.shards import ShardPairs
 from train.trainer import Trainer, World
 
 log = logging.getLogger("train")
@@ -76,7 +77,7 @@ def open_data(data: Data) -> tuple[Any, Any]:
     if data.shards is not None:
         if data.val_shards is None:
             raise ConfigError("data.val_shards: shards need a second folder to validate on (--half val)")
-        seen = ShardPairs(data.shards, data.size, data.augment, data.keep_small)
+        seen = ShardPairs(data.shards, data.size, data.augment, data.keep_small, data.fresh)
         return seen, ShardPairs(data.val_shards, data.size, False)
     if data.scface is not None:
         from train.scface import ScfacePairs, read_scface

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stream_enhance.errors import ConfigError, StreamEnhanceError
 from train import checkpoints
-from train.losses import Identity, Vgg, adversarial, charbonnier, psnr, psnr_ssim
+from train.losses import Identity, Vgg, adversarial, bels, charbonnier, psnr, psnr_ssim
 from train.models import Discriminator, build, set_requires_grad
 from train.recipe import Recipe
 
@@ -87,10 +87,11 @@ class Trainer:
         if not self.recipe.freeze_epochs or self.epoch < self.recipe.freeze_epochs:
             for name in self.recipe.freeze:
                 set_requires_grad(level(self.generator, name), False)
-        self.forward, self.judge = self.generator, self.discriminator
+        self.forward = torch.compile(self.generator) if self.recipe.compile else self.generator
+        self.judge = self.discriminator
         if self.world.size > 1:
             devices = [self.world.device.index] if self.world.device.type == "cuda" else None
-            self.forward = DistributedDataParallel(self.generator, devices)
+            self.forward = DistributedDataParallel(self.forward, devices)
             if self.discriminator is not None:
                 self.judge = DistributedDataParallel(self.discriminator, devices)
 
@@ -106,6 +107,8 @@ class Trainer:
             terms["l1"] = (ours - target).abs().mean()
         if w.charbonnier:
             terms["charbonnier"] = charbonnier(ours, target)
+        if w.bels:
+            terms["bels"] = bels(ours, target)
         if w.psnr_ssim:
             terms["psnr_ssim"] = psnr_ssim(ours, target)
         few = slice(self.recipe.costly_pictures or None)

@@ -6,7 +6,7 @@ import pytest
 
 from stream_enhance.crop import TEMPLATE
 from stream_enhance.errors import InputError
-from train import data
+from train import data, shards
 from train.degrade import Ranges
 
 MILD = Ranges(chance=dict.fromkeys(Ranges().chance, 0.0), face_px=(90, 96), tilt_degrees=0)
@@ -81,8 +81,8 @@ def test_an_empty_folder_and_a_missing_one_are_errors(tmp_path):
 
 def test_shards_give_back_what_was_degraded(folder, tmp_path):
     out = tmp_path / "shards"
-    data.main(["--faces", str(folder), "--out", str(out), "--count", "12", "--held-out", "0.25"])
-    pairs = data.ShardPairs(out, 64, augment=False)
+    shards.main(["--faces", str(folder), "--out", str(out), "--count", "12", "--held-out", "0.25"])
+    pairs = shards.ShardPairs(out, 64, augment=False)
     assert len(pairs) == 12
     for index in range(12):
         seen, points = pairs.seen(index)
@@ -95,9 +95,37 @@ def test_shards_give_back_what_was_degraded(folder, tmp_path):
     assert np.array_equal(a.clean, b.clean)
 
 
+def test_fresh_looks_are_nearly_good_faces_in_the_same_light(folder, tmp_path):
+    shards.main(["--faces", str(folder), "--out", str(tmp_path), "--count", "8", "--held-out", "0.25"])
+    pairs = shards.ShardPairs([tmp_path, tmp_path], 128, augment=False, fresh=0.999)
+    assert len(pairs) == 16
+    for index in range(16):
+        pair = pairs.pair(index, np.random.default_rng(index))
+        apart = pair.low.astype(np.float64) - pair.clean
+        assert np.abs(apart.mean((0, 1))).max() < 6
+        assert (apart**2).mean() < 0.5 * max(pair.clean.var(), 40)
+
+
+@pytest.mark.parametrize(("text", "named"), [("noise: 3", "noise"), ("face_px: [", "not YAML"), (None, "No such file")])
+def test_ranges_that_cannot_be_used_are_named(folder, tmp_path, capsys, text, named):
+    path = tmp_path / "ranges.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert shards.main(["--faces", str(folder), "--out", str(tmp_path / "s"), "--ranges", str(path)]) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_jostled_points_keep_their_shape():
+    points = (TEMPLATE * 200).astype(np.float32)
+    moved = [data.jostled(points, np.random.default_rng(k), share=1) for k in range(50)]
+    apart = [np.linalg.norm(m[0] - m[1]) / np.linalg.norm(m[0] - m[4]) for m in moved]
+    assert np.allclose(apart, apart[0], atol=1e-4)
+    assert np.ptp([m[0, 0] for m in moved]) > 4
+
+
 def test_no_shards_is_an_error_that_says_how_to_make_them(tmp_path):
-    with pytest.raises(InputError, match=r"python -m train\.data"):
-        data.ShardPairs(tmp_path)
+    with pytest.raises(InputError, match=r"python -m train\.shards"):
+        shards.ShardPairs(tmp_path)
 
 
 def test_faces_that_are_alike_are_one_person():

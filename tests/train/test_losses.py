@@ -34,6 +34,16 @@ def vgg(tmp_path_factory):
     return losses.Vgg(folder / "vgg.safetensors", folder / "heads.safetensors")
 
 
+def test_bels_are_tenths_of_psnr_up_to_their_floor(faces):
+    a, b = (tensor(face) for face in faces)
+    assert losses.bels(a, b).item() == pytest.approx(-losses.psnr(a, b).item() / 10, abs=0.01)
+    assert losses.bels(a, a).item() == pytest.approx(-4)
+    small, large = (torch.full_like(a, 0.5).requires_grad_(True) for _ in range(2))
+    losses.bels(small, small.detach() + 0.02).backward()
+    losses.bels(large, large.detach() + 0.2).backward()
+    assert small.grad.abs().mean() > 5 * large.grad.abs().mean()
+
+
 def test_psnr_and_ssim_agree_with_scikit_image_and_with_each_other(faces):
     measure = pytest.importorskip("skimage.metrics")
     a, b = faces
