@@ -26,7 +26,7 @@ from benchmarks.bench_live import decoded
 from benchmarks.conditions import conditions, save
 from stream_enhance.cameras import CameraConfig, Cameras
 from stream_enhance.config import load
-from stream_enhance.web.metrics import resident
+from stream_enhance.memory import resident
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
 from cameras import Camera, missing

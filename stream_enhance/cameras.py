@@ -6,11 +6,8 @@ A ``Camera`` runs its line in a thread and begins it anew where it fails, while 
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
 import re
-import sys
 import threading
 import time
 from collections import deque
@@ -22,6 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from . import memory
 from .config import Config, merged, validated
 from .errors import ConfigError, InputError, redact
 from .gallery import Gallery
@@ -39,7 +37,6 @@ log = logging.getLogger(__name__)
 
 BUCKETS_MS = (20, 50, 100, 200, 300, 500, 1000, 2000)
 _RESTART = (1.0, 30.0)  # seconds, first and longest pause before a line that failed begins anew
-_M_ARENA_MAX = -8  # of malloc.h
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
@@ -233,7 +230,7 @@ class _Shots:
 
     def close(self) -> None:
         if self._gallery:
-            self._gallery.close()
+            self._gallery.close(sheet=False)  # many lines may have to end within seconds
 
 
 class _Watched(Sink):
@@ -252,14 +249,6 @@ class _Watched(Sink):
             self._tee.finish()
 
 
-def _few_heaps() -> None:
-    """Have glibc share two heaps among all threads: with one for each, what threads freed stays theirs for weeks."""
-    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(_M_ARENA_MAX, 2)
-
-
 class Cameras:
     """All cameras, by name.
 
@@ -273,8 +262,8 @@ class Cameras:
 
     def __init__(self, settings: dict[str, Any], gallery: Path | None) -> None:
         self.settings, self.gallery = settings, gallery
-        _few_heaps()
         self.pipeline = Pipeline(validated(Config, settings, "settings"), shared=True)
+        memory.settle()
         self._cameras: dict[str, Camera] = {}
         self._lock = threading.RLock()
         self.closed = False

@@ -106,8 +106,8 @@ class Gallery:
                 self._take(track, now, round(height), quality, pair)
         self._write_due(now)
 
-    def close(self) -> None:
-        """Write what is left, the contact sheet and the page.
+    def close(self, sheet: bool = True) -> None:
+        """Write what is left and the page, and with ``sheet`` the contact sheet, which takes seconds of many tracks.
 
         Raises:
             SinkError: something cannot be written.
@@ -115,11 +115,10 @@ class Gallery:
         for shot in list(self._held.values()):
             self._let_go(shot)
         shots = sorted(self._shots.values(), key=lambda s: (s.seconds, s.track))
-        if shots:
+        if sheet and shots:
             best = sorted(shots, key=lambda s: -s.quality)[:_SHEET]
-            sheet = self._contact_sheet(sorted(best, key=lambda s: (s.seconds, s.track)))
-            self._save("contact_sheet.png", _png(sheet))
-        self._save("index.html", self._page(shots).encode())
+            self._save("contact_sheet.png", _png(self._contact_sheet(sorted(best, key=lambda s: (s.seconds, s.track)))))
+        self._save("index.html", self._page(shots, sheet).encode())
 
     def _take(self, track: int, now: float, height: int, quality: float, pair: list[NDArray[np.uint8]]) -> None:
         known = self._shots.get(track)
@@ -200,13 +199,13 @@ class Gallery:
         small = cv2.resize(picture, (_CELL, _CELL), interpolation=cv2.INTER_AREA)
         return small[:, :, ::-1].astype(np.uint8, copy=False)
 
-    def _page(self, shots: list[Shot]) -> str:
+    def _page(self, shots: list[Shot], with_sheet: bool) -> str:
         source, by = html.escape(self._source), html.escape(self._changed_by)
         cards = "\n".join(_card(shot) for shot in shots)
         count = f"{len(shots)} track{'' if len(shots) == 1 else 's'}"
         if self._deleted:
             count += ", the best of more"
-        sheet = ' · <a href="contact_sheet.png">contact sheet</a>' if shots else ""
+        sheet = ' · <a href="contact_sheet.png">contact sheet</a>' if shots and with_sheet else ""
         return (
             _PAGE.replace("{{count}}", count + sheet)
             .replace("{{cards}}", cards or "<p>No face was enhanced in this run.</p>")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from ..backends.batching import BatchingSession
 from ..cameras import BUCKETS_MS, Camera, Cameras
+from ..memory import resident
 
 STATES = ("starting", "connecting", "live", "stalled", "lost", "unauthorised", "ended", "paused", "failed")
 
@@ -46,12 +45,6 @@ def text(cameras: Cameras) -> str:
     family("batches_total", "counter", "Batches run by rows.", _batches(cameras))
     family("resident_memory_bytes", "gauge", "Memory of this process.", iter([f"resident_memory_bytes {resident()}"]))
     return "\n".join(lines) + "\n"
-
-
-def resident() -> int:
-    """Bytes of memory that this process has; 0 where the system does not tell."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
 def _frames(counts: dict[str, dict[str, int]]) -> Iterator[str]:

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import pytest
-from conftest import Told
 
+if TYPE_CHECKING:
+    from conftest import Told
 PYTHON = "/usr/bin/python3"  # the system's, which has GStreamer's bindings
 _CHECK = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
 

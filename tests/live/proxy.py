@@ -22,6 +22,7 @@ class Proxy:
         self.port = int(self._listening.getsockname()[1])
         self.frozen = threading.Event()
         self.rate = 0.0  # bytes a second towards the client; 0: as they come
+        self.carried = 0  # bytes towards the client so far
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
 
     def __enter__(self) -> Self:
@@ -54,6 +55,7 @@ class Proxy:
             except OSError:
                 client.close()
                 continue
+            server.settimeout(None)
             self._pairs.append((client, server))
             threading.Thread(target=self._join, args=(client, server), daemon=True).start()
 
@@ -75,6 +77,7 @@ class Proxy:
                 if slow and self.rate:
                     time.sleep(len(data) / self.rate)
                 target.sendall(data)
+                self.carried += len(data) if slow else 0
         for one in (source, target):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,35 @@
+"""What is no longer used is given back."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+
+from stream_enhance import memory
+
+
+class Circle:
+    """Holds itself, as a line and its stages do."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_tidy_lets_go_of_circles_but_not_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.disable()
+    try:
+        monkeypatch.setattr(memory, "_tidied", memory.time.monotonic())
+        alive = weakref.ref(Circle())
+        memory.tidy()
+        assert alive() is not None, "it is too soon"
+        monkeypatch.setattr(memory, "_tidied", float("-inf"))
+        memory.tidy()
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_what_the_process_holds_is_known_on_linux() -> None:
+    assert memory.resident() > 10_000_000 or not memory.Path("/proc/self/statm").exists()
