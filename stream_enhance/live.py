@@ -23,6 +23,7 @@ import av.container
 from av.codec.context import Flags
 from av.codec.hwaccel import HWAccel
 
+from . import memory
 from .errors import SourceError
 from .nosignal import copy_of, no_signal
 from .source import native
@@ -73,6 +74,7 @@ class LiveSource:
         self.side_streams: list[Any] = []  # sound is not carried: its clock does not survive a reconnect
         self.packets: deque[Any] = deque()
         self.metadata: dict[str, str] = {}
+        self.chapters: list[Any] = []
         self.frame_count = 0
         self.started = time.monotonic()
         self.states: deque[tuple[float, State]] = deque(maxlen=1000)  # seconds since the start, newest last
@@ -162,6 +164,7 @@ class LiveSource:
 
     def _look_after(self) -> None:
         """Connect where it is time to, and give up a connection that shows nothing."""
+        memory.tidy()
         now = time.monotonic()
         if self._connection is None:
             if now >= self._retry_at:
