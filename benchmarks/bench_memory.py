@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 
 from benchmarks.conditions import conditions, save
+from stream_enhance import memory
 from stream_enhance.config import load
 from stream_enhance.pipeline import Pipeline
 
@@ -67,6 +68,7 @@ def main() -> None:
         repeated(given.clip, long, given.frames, (width, height))
         before = process.memory_info().rss / 2**20
         with Pipeline(load(None, given.set)) as pipeline:
+            memory.settle()  # as the command does
             report = pipeline.run(str(long), f"{folder}/out.mp4", watch=watch)
     settled = np.array([p for p in points if p[0] >= 500])
     slope = float(np.polyfit(settled[:, 0] / 1000, settled[:, 1], 1)[0])

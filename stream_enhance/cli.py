@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from . import __version__
+from . import __version__, memory
 from .errors import InputError, SinkError, StreamEnhanceError, redact
 
 log = logging.getLogger("stream_enhance")
@@ -83,6 +83,7 @@ def run(
         from .progress import Progress
 
         progress = Progress(quiet=given["quiet"], json_lines=given["log_json"])
+        memory.settle()
 
         def watch(going: Any) -> None:
             progress.show(going)
@@ -122,6 +123,7 @@ def batch(folder: Path, output: Path, **given: Any) -> None:
     items = []
     with stop_signals() as stopped, Pipeline(config) as pipeline:
         progress = Progress(quiet=given["quiet"], json_lines=given["log_json"])
+        memory.settle()
 
         def watch(going: Any) -> None:
             progress.show(going)
@@ -179,8 +181,8 @@ def serve(cameras: str, log_json: bool) -> None:
     """Run all cameras of a YAML file, and a page to watch them on."""
     from .serve import serve as run_server
 
-    with stop_signals():  # the server ends by them and sends them on; nothing else shall
-        run_server(cameras)
+    with stop_signals() as stopped:  # the server ends by them and sends them on; nothing else shall
+        run_server(cameras, lambda: stopped.count > 0)
 
 
 def _overrides(given: dict[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
-"""The other streams of a file: sound and subtitles copied packet by packet beside the pictures.
+"""The rest of a file: sound, subtitles and data copied packet by packet beside the pictures, and its chapters.
 
 Packets come from the source's ``packets`` and go into the open output as they are.  Sound that the output's kind of
 file cannot hold (a camera's G.711 in MP4, say) is encoded as AAC, with a warning; any other such stream is left out
-with one.  So is a packet that the muxer refuses because it is damaged.
+with one.  So is a packet that the muxer refuses because it is damaged.  A track of data that only repeats the chapters,
+as MP4 has it, is written anew by the muxer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .source import Source
 log = logging.getLogger(__name__)
 
 _TRANSPORT = {"aac", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "opus", "dvb_subtitle", "dvb_teletext"}
-_TRANSPORT |= {"hdmv_pgs_subtitle"}
+_TRANSPORT |= {"hdmv_pgs_subtitle", "klv", "timed_id3"}
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}  # channels: AAC's own; others are mixed down to stereo
 
 
@@ -38,7 +39,11 @@ class Copies:
         self._encoded: dict[int, _Encoded] = {}
         self._last_dts: dict[int, int] = {}
         self._refused = 0
+        if source.chapters:
+            container.set_chapters(source.chapters)
         for stream in source.side_streams:
+            if source.chapters and is_chapter_track(stream):
+                continue
             if reason := why_not(container.format.name, stream):
                 if _encodable(stream):
                     self._encoded[stream.index] = _Encoded(container, stream)
@@ -111,12 +116,22 @@ class _Encoded:
 def why_not(form: str, stream: Any) -> str:
     """Why ``stream`` is not copied into a container of the kind ``form``, or an empty string where it is."""
     context = stream.codec_context
-    what = f"its {stream.type} stream {stream.index} ({context.name if context else 'unknown codec'})"
+    what = f"its {stream.type} stream {stream.index} ({_codec(stream)})"
     if stream.type == "audio" and context and not context.sample_rate:
         return f"{what} is damaged and was left out"
-    if stream.type == "data" or context is None or not _takes(form, stream):
+    if not _takes(form, stream):
         return f"{what} cannot go into {form}{' as it is and is encoded as AAC' if _encodable(stream) else ''}"
     return ""
+
+
+def is_chapter_track(stream: Any) -> bool:
+    """Whether a track of data may be where MP4 keeps its chapters' titles."""
+    return bool(stream.type == "data" and _codec(stream) == "bin_data")
+
+
+def _codec(stream: Any) -> str:
+    """The codec's name; data streams have one and no decoder."""
+    return str(stream.codec_context.name if stream.codec_context else stream.name or "unknown codec")
 
 
 def _encodable(stream: Any) -> bool:
@@ -127,7 +142,8 @@ def _encodable(stream: Any) -> bool:
 def _takes(form: str, stream: Any) -> bool:
     """Tried, as FFmpeg's lists of what a muxer takes are not the whole truth; this one takes all, to no use."""
     if form == "mpegts":
-        return stream.codec_context.codec.canonical_name in _TRANSPORT
+        codec = stream.codec_context.codec.canonical_name if stream.codec_context else stream.name
+        return codec in _TRANSPORT
     try:
         with av.open(BytesIO(), "w", format=form) as trial:
             trial.add_stream_from_template(stream)

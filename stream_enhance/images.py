@@ -42,6 +42,7 @@ class ImageFolder:
         self.side_streams: list[Any] = []
         self.packets: deque[Any] = deque()
         self.metadata: dict[str, str] = {}
+        self.chapters: list[Any] = []
         self.frame_count = len(self._files)
         self.corrupt = 0
 

@@ -23,7 +23,6 @@ import av.container
 from av.codec.context import Flags
 from av.codec.hwaccel import HWAccel
 
-from . import memory
 from .errors import SourceError
 from .nosignal import copy_of, no_signal
 from .source import native
@@ -164,7 +163,6 @@ class LiveSource:
 
     def _look_after(self) -> None:
         """Connect where it is time to, and give up a connection that shows nothing."""
-        memory.tidy()
         now = time.monotonic()
         if self._connection is None:
             if now >= self._retry_at:

@@ -10,7 +10,7 @@ import av
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from .batch import output_name
-from .copies import why_not
+from .copies import is_chapter_track, why_not
 from .encoders import Encoding, choose_encoder, pixel_format
 from .errors import SourceError
 from .images import ImageFolder
@@ -50,7 +50,7 @@ def _video(source: VideoSource, path: Path) -> dict[str, Any]:
         "metadata": source.metadata,
         "streams": [_stream(stream) for stream in container.streams],
     }
-    chapters = len(container.chapters())
+    chapters = len(source.chapters)
     first = next(source.frames()).image
     video = found["streams"][source.stream.index]
     video |= {
@@ -66,7 +66,7 @@ def _video(source: VideoSource, path: Path) -> dict[str, Any]:
     name = output_name(path)
     found["output"] = name.name
     found["lost"] = [*_lost_pictures(source, first), *_lost_streams(source, FORMATS[name.suffix.lower()])]
-    if chapters:
+    if chapters and FORMATS[name.suffix.lower()] == "mpegts":
         found["lost"].append(f"its {chapters} chapter marks")
     return found
 
@@ -76,7 +76,7 @@ def _stream(stream: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "index": stream.index,
         "type": stream.type,
-        "codec": context.name if context else None,
+        "codec": context.name if context else stream.name,
         "language": stream.metadata.get("language"),
         "duration_s": round(float(stream.duration * stream.time_base), 3) if stream.duration else None,
     }
@@ -118,7 +118,10 @@ def _lost_pictures(source: VideoSource, first: av.VideoFrame) -> list[str]:
 
 def _lost_streams(source: VideoSource, form: str) -> list[str]:
     """Streams other than video that the output cannot hold."""
-    return [why for s in source.container.streams if s.type != "video" and (why := why_not(form, s))]
+    others = [s for s in source.container.streams if s.type != "video"]
+    if source.chapters:
+        others = [s for s in others if not is_chapter_track(s)]
+    return [why for s in others if (why := why_not(form, s))]
 
 
 def _name(kind: Any, value: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import __version__
+from . import __version__, memory
 from .govern import Admission, Governor
 from .live import LiveSource
 from .outputs import Tee
@@ -126,6 +126,7 @@ class Run:
         try:
             while self.alive:
                 self.line.workers[-1].thread.join(0.2)
+                memory.tidy()
                 watch(self)
                 if duration is not None and time.monotonic() - self.started >= duration:
                     self.stop()

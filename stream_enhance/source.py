@@ -54,6 +54,7 @@ class Source(Protocol):
     side_streams: list[Any]  # av streams whose packets are put aside
     packets: deque[Any]  # av.Packet, in demuxing order
     metadata: dict[str, str]
+    chapters: list[Any]  # as PyAV gives them
     frame_count: int  # 0 where unknown
     corrupt: int  # packets that could not be decoded, so far
 
@@ -163,11 +164,12 @@ class VideoSource:
         self.side_streams = [
             s
             for s in self._container.streams
-            if s.type in ("audio", "subtitle", "data") and s.codec_context is not None
+            if (s.type in ("audio", "subtitle") and s.codec_context is not None) or s.type in ("data", "attachment")
         ]
         self.rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
         self.pixel_aspect = self._stream.sample_aspect_ratio
         self.metadata = dict(self._container.metadata)
+        self.chapters: list[Any] = list(self._container.chapters())
         self.frame_count = self._stream.frames or 0
         if not self.frame_count and self._container.duration and self.rate and not live:
             self.frame_count = round(self._container.duration / av.time_base * self.rate)

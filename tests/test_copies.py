@@ -1,3 +1,4 @@
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from conftest import Command
 from media import SIZE, coloured, picture
 
 from stream_enhance.copies import Copies, why_not
@@ -112,3 +114,69 @@ def test_a_packet_that_the_muxer_refuses_is_left_out_and_told(tmp_path: Path, ca
     assert "out.mp4: 1 damaged packets of the other streams were left out" in caplog.text
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert sum(packet.size > 0 for packet in container.demux(audio=0)) == count - 1
+
+
+def add_pictures(container: Any, video: Any, count: int = 25) -> None:
+    for i in range(count):
+        container.mux(video.encode(coloured(picture(i % 12), "yuv420p")))
+    container.mux(video.encode(None))
+
+
+def add_video(container: Any) -> Any:
+    video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+    video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+    return video
+
+
+@pytest.mark.parametrize(("kind", "fits"), [("ts", True), ("mov", True), ("mp4", False), ("mkv", False)])
+def test_data_that_came_along_goes_along_where_it_fits(command: Command, tmp_path: Path, kind: str, fits: bool) -> None:
+    """A drone's KLV, say, which is what MISB puts into transport streams."""
+    with av.open(str(tmp_path / "in.ts"), "w") as container:
+        video, data = add_video(container), container.add_data_stream("klv")
+        data.time_base = Fraction(1, 90_000)
+        container.start_encoding()
+        for i in range(5):
+            packet: Any = av.Packet(bytes([6, 14, 43, 52, i]))
+            packet.stream, packet.pts, packet.dts, packet.time_base = data, i * 3600, i * 3600, data.time_base
+            container.mux(packet)
+        add_pictures(container, video)
+    out = tmp_path / f"out.{kind}"
+    told = command("run", tmp_path / "in.ts", "-o", out)
+    assert told.code == 0, told.err
+    assert ("data stream 1 (klv) cannot go into" in told.err) != fits
+    with av.open(str(out)) as container:
+        data = [s for s in container.streams if s.type == "data"]
+        assert len(data) == fits
+        got = [bytes(packet) for packet in container.demux(data) if packet.size] if fits else []
+    assert got == ([bytes([6, 14, 43, 52, i]) for i in range(5)] if fits else [])
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mov", "mkv"])
+def test_chapters_are_kept(command: Command, tmp_path: Path, kind: str) -> None:
+    path, out = tmp_path / f"in.{kind}", tmp_path / f"out.{kind}"
+    chapters: Any = [
+        {"id": i, "start": i * 400, "end": i * 400 + 400, "time_base": Fraction(1, 1000), "metadata": {"title": title}}
+        for i, title in enumerate(["door", "yard"])
+    ]
+    with av.open(str(path), "w") as container:
+        container.set_chapters(chapters)
+        add_pictures(container, add_video(container), 20)
+    told = command("run", path, "-o", out)
+    assert told.code == 0, told.err
+    assert "warning" not in told.err
+    with av.open(str(out)) as container:
+        got = [(c["start"] * c["time_base"], c["metadata"]["title"]) for c in container.chapters()]
+    assert got == [(0, "door"), (Fraction(2, 5), "yard")]
+    assert "lose no stream" in command("probe", path).out
+
+
+def test_a_font_that_subtitles_need_stays_with_them(command: Command, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        video = add_video(container)
+        container.add_attachment("plain.ttf", "application/x-truetype-font", b"a font")
+        add_pictures(container, video)
+    told = command("run", tmp_path / "in.mkv", "-o", tmp_path / "out.mkv")
+    assert told.code == 0, told.err
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        (kept,) = [s for s in container.streams if s.type == "attachment"]
+        assert (kept.name, kept.data) == ("plain.ttf", b"a font")
