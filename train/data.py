@@ -150,6 +150,11 @@ def split(portraits: Sequence[Portrait], held_out: float = 0.1, seed: int = 0) -
     return [p for p in portraits if p.person not in out], [p for p in portraits if p.person in out]
 
 
+def half_of(person: str) -> int:
+    """0 or 1: the half of the held-out people to choose by, or the half to report on, by the name alone."""
+    return hashlib.sha256(f"half:{person}".encode()).digest()[0] & 1
+
+
 def pair_of(
     frame: Picture,
     clean: Picture,

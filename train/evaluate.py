@@ -27,6 +27,7 @@ from train.data import (
     SMALLEST,
     Portrait,
     detected,
+    half_of,
     named,
     pair_of,
     patch_place,
@@ -141,6 +142,10 @@ def choose(given: argparse.Namespace) -> list[Portrait]:
         portraits = named(portraits, given.people, given.faces)
     if given.held_out:
         portraits = split(portraits, given.held_out)[1]
+    if given.half is not None:
+        portraits = [portrait for portrait in portraits if half_of(portrait.person) == given.half]
+        if not portraits:
+            raise InputError(f"--half {given.half}: holds none of these people")
     if given.limit and given.limit < len(portraits):
         picks = np.random.default_rng(0).permutation(len(portraits))[: given.limit]
         portraits = [portraits[int(k)] for k in np.sort(picks)]
@@ -195,6 +200,7 @@ def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", help="sets of the index to use (all)")
     parser.add_argument("--people", type=Path, help="JSON {file: person}")
     parser.add_argument("--held-out", type=float, default=0, help="only the share of people that training kept out")
+    parser.add_argument("--half", type=int, choices=[0, 1], help="of these people: 0 to choose by, 1 to report on")
     parser.add_argument("--limit", type=int, default=0, help="at most so many faces, drawn at random but always alike")
     parser.add_argument("--peers", action="store_true", help="Lanczos and the classical chain too")
     parser.add_argument("--peer-models", type=Path, help="folder with ESPCN_x4.pb and FSRCNN_x4.pb")

@@ -59,6 +59,17 @@ def test_the_document_has_what_was_promised_and_a_network_that_does_nothing_gain
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "rows.csv").read_text()
 
 
+def test_the_two_halves_of_the_held_out_people_have_nobody_in_common(tmp_path):
+    root = portraits.write_folder(tmp_path / "faces", people=30, each=2, side=80)
+    order = ["--faces", str(root), "--held-out", "0.4"]
+    halves = [evaluate.choose(evaluate.arguments_of([*order, "--half", half])) for half in "01"]
+    whole = evaluate.choose(evaluate.arguments_of(order))
+    people = [{p.person for p in half} for half in halves]
+    assert min(len(half) for half in people) >= 2
+    assert not people[0] & people[1]
+    assert people[0] | people[1] == {p.person for p in whole}
+
+
 def test_the_same_faces_give_the_same_samples(faces):
     portraits_ = read_faces(faces)[:2]
     twice = [list(evaluate.samples(portraits_, (32,), ("noise", "h264"), 64)) for _ in range(2)]
