@@ -60,7 +60,7 @@ def test_the_document_has_what_was_promised_and_a_network_that_does_nothing_gain
 
 
 def test_the_two_halves_of_the_held_out_people_have_nobody_in_common(tmp_path):
-    root = portraits.write_folder(tmp_path / "faces", people=30, each=2, side=80)
+    root = portraits.write_folder(tmp_path / "faces", people=30, each=2, side=100)
     order = ["--faces", str(root), "--held-out", "0.4"]
     halves = [evaluate.choose(evaluate.arguments_of([*order, "--half", half])) for half in "01"]
     whole = evaluate.choose(evaluate.arguments_of(order))
