@@ -21,6 +21,7 @@ from .types import Faces, Frame, Scene
 
 STRIDE = 32
 _OVERLAP = 0.2  # of a tile's side
+_UNSURE = 0.5  # of the least score: from there on a face may continue a track, though not begin one
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Detector:
         self._score, self._iou, self._max_faces = score, iou, max_faces
         self._tracker = tracker or Tracker(sure=score)
         self._reformatter = VideoReformatter()
-        self.detected = 0  # boxes found, over all frames looked at
+        self.detected = 0  # faces of at least the least score, over all frames that were looked at
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
         since = 0
@@ -73,7 +74,9 @@ class Detector:
                 yield Scene(frame, Faces.none())
                 continue
             if since % self.every == 0:
-                faces = self._tracker.update(self.find(frame), frame.seconds)
+                found = self._found(frame, _UNSURE * self._score)
+                self.detected += int((found.score >= self._score).sum())
+                faces = self._tracker.update(found, frame.seconds)
                 since = 0
             else:
                 faces = self._tracker.predict(frame.seconds)
@@ -87,16 +90,18 @@ class Detector:
 
     def find(self, frame: Frame) -> Faces:
         """The faces of one frame, best first, without tracks (all -1)."""
+        return self._found(frame, self._score)
+
+    def _found(self, frame: Frame, score: float) -> Faces:
         views = self.views(frame)
         shapes = {view.image.shape for view in views}
         if len(shapes) == 1:
             outputs = self._session(to_input([v.image for v in views], self._session.card))
         else:  # tiles and the whole frame differ in size
             outputs = [self._session(to_input([v.image], self._session.card))[0] for v in views]  # type: ignore[assignment]
-        rows = np.concatenate([decode(out, view, self._score) for out, view in zip(outputs, views, strict=True)])
+        rows = np.concatenate([decode(out, view, score) for out, view in zip(outputs, views, strict=True)])
         rows = suppress(rows, self._iou)[: self._max_faces]
         rows = _turned_back(rows, frame)
-        self.detected += len(rows)
         points = rows[:, 5:].reshape(-1, 5, 2).copy() if rows.shape[1] > 5 else None
         return Faces(rows[:, :4].copy(), rows[:, 4].copy(), np.full(len(rows), -1, np.int64), points)
 

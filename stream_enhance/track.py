@@ -136,7 +136,7 @@ class Tracker:
         if track.points:  # points ride with the box: their own speeds would tear the face apart
             track.speed[:, 2:] = track.speed[:, :1]
         track.score, track.seen = score, seconds
-        if not track.certain:
+        if not track.certain and score >= self._sure:
             self._number(track)
 
 

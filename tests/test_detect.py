@@ -22,6 +22,7 @@ class Bright:
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
+        self.score = 0.9
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         self.shapes.append(batch.shape)
@@ -32,7 +33,7 @@ class Bright:
                 continue
             x0, x1, y0, y1 = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
             row[:4, 0] = (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
-            row[4, 0] = 0.9
+            row[4, 0] = self.score
             row[5:, 0] = np.tile([x0, y0, 1], 5)
         return out
 
@@ -86,6 +87,22 @@ def test_every_second_frame_is_detected_and_the_rest_follow() -> None:
     assert [len(s.faces) for s in scenes] == [1] * 20
     assert {int(s.faces.track[0]) for s in scenes} == {1}
     assert abs(float(scenes[19].faces.xyxy[0, 0]) - (100 + 4 * 19)) < 5
+
+
+def test_a_face_that_grows_dim_is_followed_but_one_that_was_never_sure_is_not() -> None:
+    session = Bright()
+
+    def seen(scores: list[float]) -> list[int]:
+        detector, shown = Detector(session, score=0.4), []
+        for i, session.score in enumerate(scores):
+            shown += [len(scene.faces) for scene in detector([frame(100 + i, 100, 60, index=i)])]
+        assert detector.detected == sum(score >= 0.4 for score in scores)
+        return shown
+
+    assert seen([0.9] + [0.25] * 20) == [1] * 21
+    assert seen([0.25] * 10) == [0] * 10
+    assert seen([0.9] + [0.15] * 20)[-1] == 0
+    assert len(Detector(session, score=0.4).find(frame(100, 100, 60))) == 0
 
 
 def test_no_faces_and_fewer_than_there_are() -> None:
