@@ -62,7 +62,8 @@ def network_of_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
     card = read_card(path)
     weights = {}
-    for tensor in onnx.load(str(path)).graph.initializer:
+    graph = onnx.load(str(path)).graph
+    for tensor in graph.initializer:
         name = tensor.name.removeprefix("network.").removesuffix(".half")
         weights[name] = torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
     stages = sorted(int(name.split(".")[1]) for name in weights if name.startswith("encode.") and ".0.first.w" in name)
@@ -74,6 +75,7 @@ def network_of_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         "blocks": [sum(n.startswith(f"encode.{k}.") and n.endswith("first.weight") for n in weights) for k in stages],
         "size": card.size,
         "fold": round((weights["head.weight"].shape[0] / 3) ** 0.5),
+        "levelled": any(node.op_type == "ReduceMean" for node in graph.node),
     }
     network = build(model)
     own = network.state_dict()

@@ -207,9 +207,12 @@ def mirrored(pair: Pair) -> Pair:
 
 
 def tinted(pair: Pair, rng: np.random.Generator) -> Pair:
-    """Both pictures under the same other light: gain, contrast (gamma), colour balance, and more or less colour."""
+    """Both pictures under the same other light: gain, gamma, haze, colour balance, and more or less colour."""
     gain = rng.uniform(0.65, 1.2) * rng.uniform(0.92, 1.08, 3)
     light = gain * (np.arange(256)[:, None] / 255) ** rng.uniform(0.8, 1.3)
+    if rng.random() < 0.25:  # haze: less contrast over a lifted black
+        share = rng.uniform(0.35, 0.9)
+        light = share * light + (1 - share) * rng.uniform(0.2, 0.7)
     table = np.clip(255 * light + 0.5, 0, 255).astype(np.uint8)[:, None]  # (256, 1, 3)
     share = rng.uniform(0.6, 1.2)
     mix = share * np.eye(3, dtype=np.float32) + (1 - share) / 3  # 0: grey

@@ -82,6 +82,18 @@ def test_the_command_takes_a_checkpoint_and_refuses_what_is_none(tmp_path, capsy
     assert "scores.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("levelled", [False, True])
+def test_a_file_says_whether_its_network_levels_light(tmp_path, levelled):
+    net = models.build({**MODEL, "levelled": levelled}).eval()
+    torch.nn.init.normal_(net.head.weight, 0, 0.05)
+    export.export(net, tmp_path / "net.onnx", CARD)
+    back, recipe = checkpoints.network_of(tmp_path / "net.onnx")
+    assert recipe["model"]["levelled"] == levelled
+    x = 0.2 * torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(back(x), net(x), atol=1e-5)
+
+
 def test_a_blend_lies_between_the_two():
     ours, other = network(1), network(2)
     middle = (ours.stem.weight + other.stem.weight) / 2

@@ -33,6 +33,18 @@ def test_the_fast_net_learns_at_any_width_depth_and_fold():
     assert all(p.grad is not None for p in net.parameters())
 
 
+def test_a_levelled_net_sees_no_light_and_no_haze():
+    torch.manual_seed(0)
+    net = models.build({"name": "unet_fast", "channels": [8, 16], "blocks": [1, 1], "size": 64, "levelled": True})
+    torch.nn.init.normal_(net.head.weight, 0, 0.1)
+    x = torch.nn.functional.interpolate(torch.rand(2, 3, 8, 8), size=64)
+    with torch.no_grad():
+        assert (net(x) - x).abs().mean() > 0.01
+        assert torch.allclose(net(0.3 * x + 0.2), 0.3 * net(x) + 0.2, atol=1e-4)
+        flat = torch.full((1, 3, 64, 64), 0.5)
+        assert net(flat).isfinite().all()
+
+
 @pytest.mark.parametrize("channels_in", [3, 7])
 def test_the_generator_is_pix2pixs(channels_in):
     net = models.Generator(8, channels_in).eval()
