@@ -19,9 +19,9 @@ CARD = Card(
 )
 
 
-def network(seed=0):
+def network(seed=0, **changes):
     torch.manual_seed(seed)
-    net = models.build(MODEL)
+    net = models.build({**MODEL, **changes})
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, 0, 0.05)
     return net.eval()
@@ -84,8 +84,7 @@ def test_the_command_takes_a_checkpoint_and_refuses_what_is_none(tmp_path, capsy
 
 @pytest.mark.parametrize("levelled", [False, True])
 def test_a_file_says_whether_its_network_levels_light(tmp_path, levelled):
-    net = models.build({**MODEL, "levelled": levelled}).eval()
-    torch.nn.init.normal_(net.head.weight, 0, 0.05)
+    net = network(levelled=levelled)
     export.export(net, tmp_path / "net.onnx", CARD)
     back, recipe = checkpoints.network_of(tmp_path / "net.onnx")
     assert recipe["model"]["levelled"] == levelled
