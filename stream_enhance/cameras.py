@@ -24,19 +24,21 @@ from .config import Config, merged, validated
 from .errors import ConfigError, InputError, redact
 from .gallery import Gallery
 from .live import LiveSource
+from .notify import Notices
 from .outputs import Tee
 from .overlay import Rendered
 from .pipeline import Pipeline, open_with
 from .run import Run
 from .sink import Sink
 from .source import SCHEMES
-from .types import Enhanced
+from .types import Enhanced, Scene
 from .web.view import View
 
 log = logging.getLogger(__name__)
 
 BUCKETS_MS = (20, 50, 100, 200, 300, 500, 1000, 2000)
 _RESTART = (1.0, 30.0)  # seconds, first and longest pause before a line that failed begins anew
+_ENDING = 4.5  # seconds from ``stop`` until lines that have not ended are left behind
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
@@ -68,10 +70,17 @@ class Camera:
         pipeline: the shared networks.
         settings: the whole configuration of this line.
         gallery: folder for best shots, or None.
+        notices: told of each new track.
     """
 
     def __init__(
-        self, name: str, config: CameraConfig, pipeline: Pipeline, settings: Config, gallery: Path | None
+        self,
+        name: str,
+        config: CameraConfig,
+        pipeline: Pipeline,
+        settings: Config,
+        gallery: Path | None,
+        notices: Notices,
     ) -> None:
         self.name, self.config, self.gallery = name, config, gallery / name if gallery else None
         self.view = View(name)
@@ -81,6 +90,7 @@ class Camera:
         self.age_sum = 0.0  # seconds, of all of them
         self._settings, self._pipeline = settings, pipeline.variant(settings)
         self._run: Run | None = None
+        self._notices, self._newest = notices, 0  # and the newest track that they were told of
         self._before = dict.fromkeys(("in", "out", "dropped", "no_signal", "reconnects", "faces", "tracks"), 0)
         self._done: deque[tuple[float, int]] = deque(maxlen=25)
         self._stopping = threading.Event()
@@ -173,7 +183,7 @@ class Camera:
             shots = _Shots(self, source.name, self._pipeline.comment)
             run = Run(self._pipeline, source, _Watched(self, tee), shots)  # type: ignore[arg-type]
             self._done.clear()
-            self._run = run
+            self._run, self._newest = run, 0
             run.go(watch=self._watch)
         finally:
             if run is not None:
@@ -198,6 +208,22 @@ class Camera:
             age = time.monotonic() - frame.captured_at
             self.age_sum += age
             self.ages[int(np.searchsorted(BUCKETS_MS, age * 1000))] += 1
+        self._tell(item.enhanced.scene)
+
+    def _tell(self, scene: Scene) -> None:
+        """Notices of tracks that were not there before."""
+        faces = scene.faces
+        for row in np.flatnonzero(faces.track > self._newest):
+            when = datetime.fromtimestamp(scene.frame.wall_time).astimezone()
+            self._notices.tell({
+                "event": "track",
+                "camera": self.name,
+                "track": int(faces.track[row]),
+                "time": when.isoformat(timespec="milliseconds"),
+                "face_height": round(float(faces.xyxy[row, 3] - faces.xyxy[row, 1])),
+                "score": round(float(faces.score[row]), 3),
+            })  # fmt: skip
+        self._newest = max([self._newest, *faces.track.tolist()])
 
 
 def _counted(run: Run) -> dict[str, int]:
@@ -255,18 +281,20 @@ class Cameras:
     Args:
         settings: for all of them, as read from YAML.
         gallery: folder for best shots, or None.
+        notices: told of each new track; closed with this.
 
     Raises:
         ConfigError, ModelError: the settings cannot be used.
     """
 
-    def __init__(self, settings: dict[str, Any], gallery: Path | None) -> None:
-        self.settings, self.gallery = settings, gallery
+    def __init__(self, settings: dict[str, Any], gallery: Path | None, notices: Notices | None = None) -> None:
+        self.settings, self.gallery, self.notices = settings, gallery, notices or Notices()
         self.pipeline = Pipeline(validated(Config, settings, "settings"), shared=True)
         memory.settle()
         self._cameras: dict[str, Camera] = {}
         self._lock = threading.RLock()
         self.closed = False
+        self._stopped_at = 0.0
 
     def __iter__(self) -> Iterator[Camera]:
         return iter(list(self._cameras.values()))
@@ -288,7 +316,7 @@ class Cameras:
             if old := self.get(name):  # listed until the new one takes its place
                 old.stop()
                 old.join(6)
-            self._cameras[name] = Camera(name, config, self.pipeline, settings, self.gallery)
+            self._cameras[name] = Camera(name, config, self.pipeline, settings, self.gallery, self.notices)
 
     def remove(self, name: str) -> bool:
         with self._lock:
@@ -314,7 +342,8 @@ class Cameras:
 
     def stop(self) -> None:
         """Have all lines end soon."""
-        self.closed = True
+        if not self.closed:
+            self.closed, self._stopped_at = True, time.monotonic()
         for camera in self:
             camera.stop()
 
@@ -323,7 +352,8 @@ class Cameras:
         self.stop()
         cameras = list(self._cameras.values())
         self._cameras.clear()
-        end = time.monotonic() + 5
+        end = self._stopped_at + _ENDING
         for camera in cameras:
             camera.join(max(0.1, end - time.monotonic()))
+        self.notices.close()
         self.pipeline.close()

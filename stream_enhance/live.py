@@ -383,18 +383,19 @@ class _Backoff:
     """Seconds to wait before the next attempt: doubling, jittered, capped; from the start again after a good while."""
 
     def __init__(self, longest: float) -> None:
-        self._longest, self._tries, self._live_at = longest, 0, float("inf")
+        self._longest, self._live_at = longest, float("inf")
+        self._tries = {False: 0, True: 0}  # lost or out of reach, unauthorised: each counted by itself
 
     def live(self, now: float) -> None:
         self._live_at = now
 
     def next(self, unauthorised: bool = False) -> float:
         if time.monotonic() - self._live_at > _WELL_AFTER:
-            self._tries = 0
+            self._tries = {False: 0, True: 0}
         self._live_at = float("inf")
         first, longest = _UNAUTHORISED_RETRY if unauthorised else (_FIRST_RETRY, self._longest)
-        pause = min(longest, first * 2 ** min(self._tries, 16))
-        self._tries += 1
+        pause = min(longest, first * 2 ** min(self._tries[unauthorised], 16))
+        self._tries[unauthorised] += 1
         return float(pause * random.uniform(0.75, 1.0))
 
 

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _QUEUE = 256  # packets that may wait for one output
 _GOP_SECONDS = 2
+_ENDING = 3.0  # seconds that outputs have, together, to write what is queued and to close
 _RETRY = (0.5, 10.0)  # seconds, first and longest pause before an output is opened again
 _CODECS = {"whip": {"h264"}, "flv": {"h264", "hevc", "av1"}, "mpegts": {"h264", "hevc"}, "hls": {"h264", "hevc"}}
 _PUSHES = {"rtsp": "rtsp", "rtmp": "flv", "rtmps": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip"}
@@ -110,9 +111,12 @@ class Output:
         """Queue a packet; never blocks unless ``waits``."""
         self._queue.put(coded)
 
-    def end(self, seconds: float) -> None:
-        """Write what is queued and close; give up on it after ``seconds``."""
+    def end(self) -> None:
+        """Have what is queued written, and close."""
         self._queue.close()
+
+    def join(self, seconds: float) -> None:
+        """Wait until that is done; give up on it after ``seconds``."""
         self._thread.join(seconds)
         if self._thread.is_alive():
             self.problem = self.problem or "does not take what is written"
@@ -194,9 +198,12 @@ class Tee(VideoSink):
         try:
             yield from super().__call__(items)
         finally:
-            deadline = time.monotonic() + 4
-            for output in self.outputs if self._serial else []:
-                output.end(max(0.1, deadline - time.monotonic()))
+            began = self.outputs if self._serial else []
+            for output in began:  # side by side: a dead one takes no time from the others
+                output.end()
+            deadline = time.monotonic() + _ENDING
+            for output in began:
+                output.join(max(0.1, deadline - time.monotonic()))
 
     def finish(self) -> None:
         """Tell which outputs never worked.

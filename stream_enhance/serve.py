@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class NotifyConfig(BaseModel):
+    """Who is told of new tracks; nobody unless named here.  ``{NAME}`` stands for environment variables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    webhook: str = ""  # http(s) URL
+    mqtt: str = ""  # mqtt://[user:password@]host[:port]/topic
+
+
 class ServeConfig(BaseModel):
     """``cameras.yaml``."""
 
@@ -32,6 +42,7 @@ class ServeConfig(BaseModel):
     listen: str = "127.0.0.1:8000"
     token_sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
     gallery: Path | None = None
+    notify: NotifyConfig = NotifyConfig()
     settings: dict[str, Any] = {}
     cameras: dict[str, dict[str, Any]] = {}
 
@@ -62,8 +73,8 @@ def read(path: str) -> tuple[ServeConfig, dict[str, CameraConfig]]:
     return config, cameras
 
 
-def serve(path: str) -> None:
-    """Run until SIGINT or SIGTERM.
+def serve(path: str, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Run until SIGINT or SIGTERM; ``stopped`` tells of one that came before the server was there to take it.
 
     Raises:
         InputError: the file, a model, the address or the token cannot be used.
@@ -76,13 +87,15 @@ def serve(path: str) -> None:
     except ModuleNotFoundError as error:
         raise InputError(f"serve needs {error.name}; pip install 'stream-enhance[web]'") from None
     from .cameras import Cameras
+    from .notify import Notices
 
     config, wanted = read(path)
     token = _token(config)
     host, port = config.address
     check_exposure(host, token)
     listening = _bound(host, port)
-    cameras = Cameras(config.settings, config.gallery)
+    notices = Notices(config.notify.webhook, config.notify.mqtt)
+    cameras = Cameras(config.settings, config.gallery, notices)
     try:
         cameras.become(wanted)
         app = make_app(cameras, host, token)
@@ -93,10 +106,11 @@ def serve(path: str) -> None:
                 cameras.stop()  # what streams to a browser ends with its camera, and uvicorn waits for that
                 await super().shutdown(sockets)
 
-        server = Server(uvicorn.Config(app, timeout_graceful_shutdown=2, ws_max_size=4096, **options))
+        server = Server(uvicorn.Config(app, timeout_graceful_shutdown=1, ws_max_size=4096, **options))
         _reload_on_hangup(path, config, cameras)
         log.info("http://%s:%d/ shows %d cameras", host, listening.getsockname()[1], len(wanted))
-        server.run(sockets=[listening])
+        if not stopped():
+            server.run(sockets=[listening])
     finally:
         cameras.close()
         listening.close()
