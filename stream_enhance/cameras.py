@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 BUCKETS_MS = (20, 50, 100, 200, 300, 500, 1000, 2000)
 _RESTART = (1.0, 30.0)  # seconds, first and longest pause before a line that failed begins anew
 _ENDING = 4.5  # seconds from ``stop`` until lines that have not ended are left behind
+StageTimes = tuple[list[int], float]  # pictures by seconds (runtime.BUCKETS), and the seconds' sum
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
@@ -88,6 +89,7 @@ class Camera:
         self.restarts = 0
         self.ages = [0] * (len(BUCKETS_MS) + 1)  # frames by age, the last for older ones
         self.age_sum = 0.0  # seconds, of all of them
+        self._stages: dict[str, StageTimes] = {}  # of the lines before this one
         self._settings, self._pipeline = settings, pipeline.variant(settings)
         self._run: Run | None = None
         self._notices, self._newest = notices, 0  # and the newest track that they were told of
@@ -129,6 +131,10 @@ class Camera:
             for key, value in _counted(self._run).items():
                 counts[key] += value
         return counts
+
+    def stages(self) -> dict[str, StageTimes]:
+        """How long each stage has worked on each picture since the camera was added, by the stage's name."""
+        return _summed(self._stages, self._run) if self._run else self._stages
 
     def status(self) -> dict[str, Any]:
         """What the page and the API show; no credentials."""
@@ -190,6 +196,7 @@ class Camera:
                 self._run = None
                 for key, value in _counted(run).items():
                     self._before[key] += value
+                self._stages = _summed(self._stages, run)
             if run is None or not run.alive:
                 source.close()
 
@@ -239,6 +246,14 @@ def _counted(run: Run) -> dict[str, int]:
         "faces": run.faces,
         "tracks": run.detect.tracks,
     }
+
+
+def _summed(before: dict[str, StageTimes], run: Run) -> dict[str, StageTimes]:
+    summed = dict(before)
+    for worker in run.line.workers[1:]:  # the source works when its camera does
+        took, busy = summed.get(worker.name, ([0] * len(worker.took), 0.0))
+        summed[worker.name] = [a + b for a, b in zip(took, worker.took, strict=True)], busy + worker.busy
+    return summed
 
 
 class _Shots:

@@ -43,7 +43,9 @@ class Admission:
             return
         dropped = 0
         while True:
+            began = time.monotonic()
             self._wait_for_room()
+            frames.take_waited += time.monotonic() - began  # it is no work of the first stage
             frames.drop_while(self._too_old)
             taken = frames.take()
             if not taken:

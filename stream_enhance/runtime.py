@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 T = TypeVar("T")
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds, upper bounds of ``Worker.took``
 Stage = Callable[[Iterable[Any]], Generator[Any, None, None]]
 
 
@@ -116,7 +118,8 @@ class Worker:
     inbox: Iterable[Any]
     outbox: Channel[Any] | None
     count: int = 0
-    seconds: float = 0.0  # the thread's life, waiting included
+    busy: float = 0.0  # seconds spent in the stage itself, not waiting for either neighbour
+    took: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))  # items by busy seconds; the last: longer
     error: BaseException | None = None
     thread: threading.Thread = field(init=False)
 
@@ -124,20 +127,16 @@ class Worker:
         self.thread = threading.Thread(target=self._run, args=(on_error,), name=self.name, daemon=True)
         self.thread.start()
 
-    @property
-    def busy(self) -> float:
-        """Seconds spent in the stage itself, not waiting for either neighbour."""
-        waited = self.inbox.take_waited if isinstance(self.inbox, Channel) else 0.0
-        if self.outbox is not None:
-            waited += self.outbox.put_waited
-        return max(0.0, self.seconds - waited)
-
     def _run(self, on_error: Callable[[], None]) -> None:
-        started = time.monotonic()
+        begun = time.monotonic(), self._waited()
         try:
             with closing(self.stage(self.inbox)) as items:  # its own ``with`` blocks end here, in this thread
                 for item in items:
                     self.count += 1
+                    busy = self._passed(begun)
+                    self.busy += busy
+                    self.took[bisect_left(BUCKETS, busy)] += 1
+                    begun = time.monotonic(), self._waited()
                     if self.outbox is not None:
                         self.outbox.put(item)
         except Cancelled:
@@ -147,9 +146,18 @@ class Worker:
             self.error = error
             on_error()
         finally:
-            self.seconds = time.monotonic() - started
+            self.busy += self._passed(begun)
             if self.outbox is not None:
                 self.outbox.close()
+
+    def _waited(self) -> float:
+        """Seconds spent waiting for either neighbour so far."""
+        waited = self.inbox.take_waited if isinstance(self.inbox, Channel) else 0.0
+        return waited + (self.outbox.put_waited if self.outbox is not None else 0.0)
+
+    def _passed(self, begun: tuple[float, float]) -> float:
+        """Busy seconds since ``begun``, a time and what had been waited by then."""
+        return max(0.0, time.monotonic() - begun[0] - (self._waited() - begun[1]))
 
 
 class Line:

@@ -54,6 +54,10 @@ def make_app(cameras: Cameras, host: str, token_sha256: str) -> Any:
     def page() -> FileResponse:
         return FileResponse(_HERE / "static" / "index.html")
 
+    @app.get("/api", include_in_schema=False)
+    def described() -> FileResponse:
+        return FileResponse(_HERE / "static" / "api.html")
+
     @app.get("/login", include_in_schema=False)
     def login() -> FileResponse:
         return FileResponse(_HERE / "static" / "login.html")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..backends.batching import BatchingSession
 from ..cameras import BUCKETS_MS, Camera, Cameras
 from ..memory import resident
+from ..runtime import BUCKETS
+from . import gpu
 
 STATES = ("starting", "connecting", "live", "stalled", "lost", "unauthorised", "ended", "paused", "failed")
 
@@ -42,8 +44,16 @@ def text(cameras: Cameras) -> str:
         f'viewers{{camera="{c.name}"}} {c.view.viewers}' for c in every
     ))  # fmt: skip
     family("age_seconds", "histogram", "Age of a frame when it left the line.", _ages(every))
+    family("stage_seconds", "histogram", "Time that a stage works on a picture.", _stages(every))
     family("batches_total", "counter", "Batches run by rows.", _batches(cameras))
     family("resident_memory_bytes", "gauge", "Memory of this process.", iter([f"resident_memory_bytes {resident()}"]))
+    family("notices_total", "counter", "Notices of new tracks.", iter(
+        [f'notices_total{{what="sent"}} {cameras.notices.sent}', f'notices_total{{what="lost"}} {cameras.notices.lost}']
+    ))  # fmt: skip
+    family("gpu_memory_bytes", "gauge", "Memory of each NVIDIA GPU, by all processes.", (
+        f'gpu_memory_bytes{{gpu="{i}",what="{what}"}} {value}'
+        for i, pair in enumerate(gpu.memory()) for what, value in zip(("used", "total"), pair, strict=True)
+    ))  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -55,12 +65,23 @@ def _frames(counts: dict[str, dict[str, int]]) -> Iterator[str]:
 
 def _ages(cameras: list[Camera]) -> Iterator[str]:
     for camera in cameras:
-        total = 0
-        for limit, count in zip((*(b / 1000 for b in BUCKETS_MS), "+Inf"), list(camera.ages), strict=True):
-            total += count
-            yield f'age_seconds_bucket{{camera="{camera.name}",le="{limit}"}} {total}'
-        yield f'age_seconds_sum{{camera="{camera.name}"}} {camera.age_sum:.3f}'
-        yield f'age_seconds_count{{camera="{camera.name}"}} {total}'
+        limits = [b / 1000 for b in BUCKETS_MS]
+        yield from _histogram("age_seconds", f'camera="{camera.name}"', limits, list(camera.ages), camera.age_sum)
+
+
+def _stages(cameras: list[Camera]) -> Iterator[str]:
+    for camera in cameras:
+        for name, (took, busy) in camera.stages().items():
+            yield from _histogram("stage_seconds", f'camera="{camera.name}",stage="{name}"', BUCKETS, took, busy)
+
+
+def _histogram(name: str, labels: str, limits: Sequence[float], counts: list[int], total: float) -> Iterator[str]:
+    below = 0
+    for limit, count in zip((*limits, "+Inf"), counts, strict=True):
+        below += count
+        yield f'{name}_bucket{{{labels},le="{limit}"}} {below}'
+    yield f"{name}_sum{{{labels}}} {total:.3f}"
+    yield f"{name}_count{{{labels}}} {below}"
 
 
 def _batches(cameras: Cameras) -> Iterator[str]:
