@@ -52,14 +52,19 @@ def join(parts: list[Labels]) -> Labels:
     )
 
 
-def moved(faces: Labels, affine: NDArray[np.floating]) -> Labels:
-    """`faces` after the picture went through the (2, 3) affine; a turned box is the upright box around it."""
+def moved(faces: Labels, affine: NDArray[np.floating], oval: bool = False) -> Labels:
+    """`faces` after the picture went through the (2, 3) affine; a turned box is the upright box around it, or around
+    the `oval` in it, which a face is more like."""
     a = np.asarray(affine, np.float32)
     x0, y0, x1, y1 = faces.xyxy.T
     corners = np.stack([np.stack([x0, y0], -1), np.stack([x1, y0], -1), np.stack([x0, y1], -1), np.stack([x1, y1], -1)])
     corners = corners @ a[:, :2].T + a[:, 2]  # (4, n, 2)
     points = faces.points.copy()
     points[..., :2] = points[..., :2] @ a[:, :2].T + a[:, 2]
+    if oval:
+        middle = corners.mean(0)
+        half = np.sqrt((np.stack([x1 - x0, y1 - y0], 1) / 2) ** 2 @ (a[:, :2] ** 2).T)
+        return Labels(np.concatenate([middle - half, middle + half], 1), points, faces.ignore)
     return Labels(np.concatenate([corners.min(0), corners.max(0)], 1), points, faces.ignore)
 
 

@@ -1,8 +1,9 @@
-"""Our own face detector: `python -m train.detector [backgrounds | data | train | export | eval]`; by itself it trains.
+"""Our own face detector: `python -m train.detector [backgrounds | data | train | calibrate | export | eval]`; by itself
+it trains.
 
 `backgrounds` and `data` make the training pictures, `train` trains by the recipe (`--resume` goes on, `--eval-only`
-measures the run's last checkpoint on the validation pictures), `export` writes the ONNX with its card, `eval` measures
-it beside others.
+measures the run's last checkpoint on the validation pictures), `export` writes the ONNX with its card, `calibrate`
+finds how its scores ought to be shifted, `eval` measures it beside others.
 """
 
 import sys
@@ -107,6 +108,18 @@ def evaluate(
     click.echo(measure(settings, network, out, only, names))
     if videos is not None:
         click.echo(measure_clips(settings, network, videos, out))
+
+
+@cli.command()
+@recipe_option
+@click.option("--network", default="engines/yolov8n-face.onnx", show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", default="runs/detector_eval", show_default=True, type=click.Path(path_type=Path))
+def calibrate(recipe: Path, network: Path, out: Path) -> None:
+    """The score at which the network makes as many false alarms as the teacher, on pictures that are no clips."""
+    from train.detector_commands import calibrate as find
+    from train.detector_recipe import load_recipe
+
+    click.echo(find(load_recipe(recipe), network, out))
 
 
 def main() -> None:

@@ -30,28 +30,39 @@ class Shards:
     def __len__(self) -> int:
         return len(self.index)
 
-    def batch(self, chosen: NDArray[np.int64], flips: NDArray[np.bool_]) -> dict[str, torch.Tensor]:
-        """The pictures `chosen` as one batch; those of `flips` mirrored."""
+    def batch(self, chosen: NDArray[np.int64], flips: NDArray[np.bool_], sheet: int = 1) -> dict[str, torch.Tensor]:
+        """The pictures `chosen` as one batch, those of `flips` mirrored; each sheet x sheet of them are laid side by
+        side as one picture of the batch."""
         pictures, rows = [], []
-        t_rows: dict[str, list[NDArray[np.generic]]] = {k: [] for k in ("where", "cell", "score", "boxes", "kpts")}
+        t_rows: dict[str, list[NDArray[np.generic]]] = {
+            k: [] for k in ("where", "cell", "score", "sure", "boxes", "kpts")
+        }
         for b, (number, flip) in enumerate(zip(chosen, flips, strict=True)):
             s, i = self.index[number]
             held = self.shards[s][1]
             picture = np.asarray(self.shards[s][0][i])
             pictures.append(picture[:, ::-1] if flip else picture)
-            rows.append(self.faces(held, self.starts[s][i], self.starts[s][i + 1], b, bool(flip)))
+            whole, tile = divmod(b, sheet * sheet)
+            row, column = divmod(tile, sheet)
+            faces = self.faces(held, self.starts[s][i], self.starts[s][i + 1], whole, bool(flip))
+            faces[:, 1:5] += np.array([column, row] * 2) * self.side
+            faces[:, 5:20].reshape(-1, 5, 3)[..., :2] += np.array([column, row]) * self.side
+            rows.append(faces)
             low, high = self.t_starts[s][i], self.t_starts[s][i + 1]
-            told = {k: held[f"t_{k}"][low:high] for k in ("cell", "score", "boxes", "kpts")}
+            told = {k: held[f"t_{k}"][low:high] for k in ("cell", "score", "sure", "boxes", "kpts")}
             told = self.mirrored(told) if flip else told
+            told["cell"] = tile_cells(self.grids, sheet, row, column)[told["cell"]]
             for key, value in told.items():
                 t_rows[key].append(value)
-            t_rows["where"].append(np.full(high - low, b))
-        faces = np.concatenate(rows)  # (n, 21): picture, xyxy, points, ignore
-        sure, unsure = faces[faces[:, 20] == 0], faces[faces[:, 20] == 1]
-        xyxy = torch.from_numpy(sure[:, 1:5]) / self.side
-        stacked = np.stack(pictures).transpose(0, 3, 1, 2)
+            t_rows["where"].append(np.full(high - low, whole))
+        faces = np.concatenate(rows)  # (n, 21): picture, xyxy, points, worth
+        sure, doubtful = faces[faces[:, 20] > 0], faces[faces[:, 20] < 1]
+        xyxy = torch.from_numpy(sure[:, 1:5]) / (sheet * self.side)
+        tiles = np.stack(pictures).reshape(-1, sheet, sheet, self.side, self.side, 3)
+        large = tiles.transpose(0, 1, 3, 2, 4, 5).reshape(len(tiles), sheet * self.side, sheet * self.side, 3)
+        stacked = large.transpose(0, 3, 1, 2)
         points = torch.from_numpy(sure[:, 5:20].reshape(-1, 5, 3).copy())
-        points[..., :2] /= self.side
+        points[..., :2] /= sheet * self.side
         joined = {k: np.concatenate(v) for k, v in t_rows.items()}
         return {
             "img": torch.from_numpy(stacked).contiguous(memory_format=torch.channels_last).float().div_(255),
@@ -59,21 +70,22 @@ class Shards:
             "cls": torch.zeros(len(sure)),
             "bboxes": torch.cat([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]], 1),
             "keypoints": points,
-            "ignore_boxes": torch.from_numpy(unsure[:, :5]),
+            "doubtful": torch.from_numpy(doubtful[:, [0, 1, 2, 3, 4, 20]]),
             "t_index": torch.from_numpy(np.stack([joined["where"], joined["cell"]]).astype(np.int64)),
             "t_score": torch.from_numpy(joined["score"].astype(np.float32)),
+            "t_sure": torch.from_numpy(joined["sure"].astype(np.float32)),
             "t_boxes": torch.from_numpy(joined["boxes"].astype(np.float32)),
             "t_kpts": torch.from_numpy(joined["kpts"].astype(np.float32)),
         }
 
     def faces(self, held: dict[str, NDArray], low: int, high: int, b: int, flip: bool) -> NDArray[np.float32]:
-        """(n, 21) float32: place in the batch, xyxy, five points, ignore; in pixels."""
+        """(n, 21) float32: place in the batch, xyxy, five points, worth; in pixels."""
         xyxy, points = held["xyxy"][low:high], held["points"][low:high]
         if flip:
             xyxy = xyxy[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [self.side, 0, self.side, 0]
             points = points[:, MIRRORED] * [-1, 1, 1] + [self.side, 0, 0]
-        ignore = held["ignore"][low:high]
-        columns = [np.full((high - low, 1), b), xyxy, points.reshape(-1, 15), ignore[:, None]]
+        worth = held["worth"][low:high]
+        columns = [np.full((high - low, 1), b), xyxy, points.reshape(-1, 15), worth[:, None]]
         return np.concatenate(columns, 1).astype(np.float32)
 
     def mirrored(self, told: dict[str, NDArray]) -> dict[str, NDArray]:
@@ -84,16 +96,17 @@ class Shards:
         return {
             "cell": self.mirror[told["cell"]],
             "score": told["score"],
+            "sure": told["sure"],
             "boxes": boxes,
             "kpts": points.reshape(-1, 15),
         }
 
-    def batches(self, size: int, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
-        """Batches without end, every picture once a pass."""
+    def batches(self, size: int, rng: np.random.Generator, sheet: int = 1) -> Iterator[dict[str, torch.Tensor]]:
+        """Batches of `size` pictures without end, every picture once a pass."""
         while True:
             order = rng.permutation(len(self))
             for start in range(0, len(order) - size + 1, size):
-                yield self.batch(order[start : start + size], rng.random(size) < 0.5)
+                yield self.batch(order[start : start + size], rng.random(size) < 0.5, sheet)
 
 
 def bounds(owner: NDArray[np.integer], count: int) -> NDArray[np.int64]:
@@ -107,4 +120,14 @@ def mirror_cells(grids: list[tuple[int, int]]) -> NDArray[np.int64]:
     for rows, columns in grids:
         parts.append(np.arange(start, start + rows * columns).reshape(rows, columns)[:, ::-1].ravel())
         start += rows * columns
+    return np.concatenate(parts)
+
+
+def tile_cells(grids: list[tuple[int, int]], sheet: int, row: int, column: int) -> NDArray[np.int64]:
+    """(cells,): the number that each cell of a picture has in a sheet, where it is the tile at `row` and `column`."""
+    parts, start = [], 0
+    for rows, columns in grids:
+        y, x = np.mgrid[0:rows, 0:columns]
+        parts.append(start + (((y + row * rows) * sheet * columns) + x + column * columns).ravel())
+        start += rows * columns * sheet * sheet
     return np.concatenate(parts)

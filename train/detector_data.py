@@ -10,7 +10,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,13 +20,15 @@ import torch
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError
-from train.boxes import Labels, Picture, area, labels, overlap, read_list, read_picture, read_yolo
+from train.boxes import Labels, Picture, area, iou, labels, moved, overlap, read_list, read_picture, read_yolo
 from train.detector_people import Cutout, cut_out
+from train.detector_places import look
 from train.detector_recipe import Part, Recipe
-from train.detector_teacher import complete, dense, load_teacher, yunet
-from train.scenes import Scene, make, mosaic, spoil
+from train.detector_teacher import complete, load_teacher, teach, yunet
+from train.scenes import Manner, Real, Scene, make, mosaic, spoil
 
-TEACHER_FLOOR = 0.03  # cells where the teacher scores less are kept as nothing
+VIEWS = 300  # into the panoramas, where the miner looks for what it takes for a face
+STATION_SIDE = 1920  # pixels at which the references look at the station's small faces
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,15 @@ class Sources:
 
     people: list[Cutout]
     places: list[Picture]
-    real: list[tuple[Picture, Labels]]
+    real: list[Real]
     share: NDArray[np.float64]  # (len(real),): how often each real picture is taken
 
 
 def prepare(recipe: Recipe) -> None:
-    """Cut out the people and complete the real pictures' labels, once; both land in the recipe's cache."""
+    """Cut out the people, complete the real pictures' labels and mine for hard places, once; all land in the recipe's
+    cache."""
     recipe.cache.mkdir(parents=True, exist_ok=True)
-    tasks = {"people": read_people, "real": read_real}
+    tasks = {"people": read_people, "real": read_real, "hard": mine}
     for name, maker in tasks.items():
         target = recipe.cache / f"{name}.pickle"
         if not target.exists():
@@ -91,23 +94,54 @@ def read_places(recipe: Recipe, held: bool = False) -> list[Picture]:
 
 
 def read_real(recipe: Recipe) -> list[tuple[Picture, Labels]]:
-    """The real training pictures with completed labels."""
+    """The real training pictures with completed labels, the station's last."""
     teacher, other = load_teacher(recipe.teacher), yunet(recipe.yunet)
     real = []
-    for path in read_list(recipe.detect / "train.txt"):
+    for path in read_list(recipe.detect / "train.txt") + station_list(recipe, learnt=True):
         picture = read_picture(path)
         height, width = picture.shape[:2]
         human = read_yolo(recipe.detect / "labels" / f"{path.stem}.txt", width, height)
-        side = int(np.clip(2 * max(height, width), 640, 1280))
+        most = STATION_SIDE if path.stem in recipe.station else 1280
+        side = int(np.clip(2 * max(height, width), 640, most))
         real.append((picture, complete(picture, human, teacher, other, side)))
     return real
 
 
-def empty_crops(real: list[tuple[Picture, Labels]], rng: np.random.Generator, count: int) -> list[Picture]:
+def station_list(recipe: Recipe, learnt: bool) -> list[Path]:
+    """The station's pictures: those that the recipe learns from, or the others."""
+    paths = read_list(recipe.detect / "cctv_pseudo.txt")
+    unknown = set(recipe.station) - {path.stem for path in paths}
+    if unknown:
+        raise InputError(f"{recipe.detect / 'cctv_pseudo.txt'}: no {', '.join(sorted(unknown))}; mend `station`")
+    return [path for path in paths if (path.stem in recipe.station) == learnt]
+
+
+def mine(recipe: Recipe) -> list[Real]:
+    """Real pictures and views into the panoramas, each with the places that the recipe's miner takes for faces."""
+    from train.detector_peers import yolo
+
+    real = pickle.loads((recipe.cache / "real.pickle").read_bytes())
+    if recipe.miner is None:
+        return [Real(picture, faces, np.zeros((0, 4), np.float32)) for picture, faces in real]
+    find = yolo(recipe.miner)
+    rng = np.random.default_rng(recipe.seed)
+    panoramas = [place for place in read_places(recipe) if place.shape[1] == 2 * place.shape[0]]
+    views = [look(panoramas[i % len(panoramas)], rng, 640) for i in range(VIEWS if panoramas else 0)]
+    found = []
+    for picture, faces in real + [(view, labels()) for view in views]:
+        rows = np.concatenate([find(picture, side) for side in (320, 640)])
+        boxes = rows[rows[:, 4] > 0.15, :4]
+        found.append(Real(picture, faces, boxes[iou(boxes, faces.xyxy).max(1, initial=0) < 0.1]))
+    # a view without such a place teaches nothing new
+    return found[: len(real)] + [one for one in found[len(real) :] if len(one.hard)]
+
+
+def empty_crops(real: list[Real], rng: np.random.Generator, count: int) -> list[Picture]:
     """Squares of real pictures that no face, sure or unsure, touches: clothes, hands, walls, lettering."""
     crops: list[Picture] = []
     for _ in range(40 * count):
-        picture, faces = real[rng.integers(len(real))]
+        one = real[rng.integers(len(real))]
+        picture, faces = one.picture, one.faces
         height, width = picture.shape[:2]
         size = int(min(height, width) * rng.uniform(0.25, 0.7))
         if size < 90:
@@ -123,47 +157,38 @@ def empty_crops(real: list[tuple[Picture, Labels]], rng: np.random.Generator, co
 
 def read_sources(recipe: Recipe) -> Sources:
     """Everything that `prepare` and the folders hold."""
-    people, real = (pickle.loads((recipe.cache / f"{name}.pickle").read_bytes()) for name in ("people", "real"))
+    people, real = (pickle.loads((recipe.cache / f"{name}.pickle").read_bytes()) for name in ("people", "hard"))
     places = read_places(recipe)
     crops = empty_crops(real, np.random.default_rng(recipe.seed), 400)
     # a picture with several faces is a public place, and more like what a camera sees than a portrait is
-    share = np.array([min(len(faces), 4) + 0.5 for _, faces in real])
+    share = np.array([min(len(one.faces), 4) + 0.5 for one in real])
+    listed = len(read_list(recipe.detect / "train.txt"))
+    station = np.zeros(len(real), bool)
+    station[listed : listed + len(recipe.station)] = True
+    if station.any():
+        share[station] *= (
+            recipe.station_share / (1 - recipe.station_share) * share[~station].sum() / share[station].sum()
+        )
     return Sources(people, places * max(1, len(crops) // (2 * len(places))) + crops, real, share / share.sum())
 
 
 def one_picture(sources: Sources, part: Part, rng: np.random.Generator) -> tuple[Scene, bool]:
     """One training picture; whether it is made, that is, whether its faces are known to be all."""
+    manner = Manner(part.turned, part.covered, part.clear, part.goods, part.hard)
     if rng.random() < part.made:
         crowd, face_px = (0, 12), part.face_px
         if rng.random() < part.crowded:
             crowd, face_px = (20, 45), (part.face_px[0], 3 * part.face_px[0])
-        return make(sources.places, sources.people, rng, part.side, face_px, crowd, part.behind), True
+        return make(sources.places, sources.people, rng, part.side, face_px, crowd, part.behind, manner=manner), True
     count = int(rng.choice(part.tiles))
     chosen = [sources.real[i] for i in rng.choice(len(sources.real), count, p=sources.share)]
-    picture, faces = mosaic(chosen, rng, part.side, part.face_px)
+    face_px = (2 * part.face_px[0], 2 * part.face_px[1])
+    large, faces = mosaic(chosen, rng, 2 * part.side, face_px, 3.2, manner)
+    picture = cv2.resize(large, (part.side, part.side), interpolation=cv2.INTER_AREA)
+    faces = moved(faces, np.array([[0.5, 0, 0], [0, 0.5, 0]], np.float32))
+    faces = replace(faces, ignore=faces.ignore | (faces.xyxy[:, 3] - faces.xyxy[:, 1] < 4.5))
     shots = [np.roll(picture, int(rng.integers(-1, 2)), axis=1), picture]
-    return spoil(shots, faces, rng), False
-
-
-def teach(network: torch.nn.Module, scenes: list[Scene], made: list[bool]) -> dict[str, NDArray[np.generic]]:
-    """What the teacher says to the clean pictures, cells above the floor only. In made scenes, whose faces are all
-    known, only inside them."""
-    out = dense(network, np.stack([scene.clean for scene in scenes]))
-    score = out["scores"].sigmoid()[:, 0].numpy()  # (n, cells)
-    for i, scene in enumerate(scenes):
-        if made[i]:
-            centre = out["decoded"][i, :2].numpy().T
-            boxes = scene.faces.xyxy
-            within = ((centre[:, None] > boxes[None, :, :2]) & (centre[:, None] < boxes[None, :, 2:])).all(2)
-            score[i] *= within.any(1)
-    picture, cell = np.nonzero(score > TEACHER_FLOOR)
-    return {
-        "t_picture": picture.astype(np.int32),
-        "t_cell": cell.astype(np.int32),
-        "t_score": score[picture, cell].astype(np.float16),
-        "t_boxes": out["boxes"].numpy()[picture, :, cell].astype(np.float16),  # (m, 64)
-        "t_kpts": out["kpts"].numpy()[picture, :, cell].astype(np.float16),  # (m, 15)
-    }
+    return replace(spoil(shots, faces, rng, clear=part.clear), large=large), False
 
 
 def make_shard(recipe: Recipe, part: Part, number: int, sources: Sources, teacher: torch.nn.Module) -> None:
@@ -180,14 +205,13 @@ def make_shard(recipe: Recipe, part: Part, number: int, sources: Sources, teache
         scenes += [scene for scene, _ in batch]
         made += [is_made for _, is_made in batch]
         told = teach(teacher, [scene for scene, _ in batch], [is_made for _, is_made in batch])
-        told["t_picture"] = told["t_picture"] + start
+        told["t_picture"] = told["t_picture"] + np.int32(start)
         taught.append(told)
     counts = np.array([len(scene.faces) for scene in scenes])
     truth = {
         "picture": np.repeat(np.arange(len(scenes)), counts),
         "xyxy": np.concatenate([scene.faces.xyxy for scene in scenes]),
         "points": np.concatenate([scene.faces.points for scene in scenes]),
-        "ignore": np.concatenate([scene.faces.ignore for scene in scenes]),
         "made": np.array(made),
     }
     np.save(folder / f"{number:03d}.npy", np.stack([scene.seen for scene in scenes]))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stream_enhance.errors import InputError
 from train import detector_metrics as metrics
 from train.boxes import Labels, Picture, read_list, read_picture, read_yolo
+from train.detector_data import station_list
 from train.detector_peers import Finder
 from train.detector_recipe import Recipe
 
@@ -31,9 +32,8 @@ def load_set(recipe: Recipe, name: str) -> list[Sample]:
         return made_set(recipe)
     if name not in SETS:
         raise InputError(f"{name}: no such set; there are {', '.join(SETS)}")
-    listed = "val.txt" if name == "val" else "cctv_pseudo.txt"
     samples = []
-    for path in read_list(recipe.detect / listed):
+    for path in station_list(recipe, learnt=False) if name == "station" else read_list(recipe.detect / "val.txt"):
         picture = read_picture(path)
         samples.append(
             (picture, read_yolo(recipe.detect / "labels" / f"{path.stem}.txt", picture.shape[1], picture.shape[0]))

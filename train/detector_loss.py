@@ -1,8 +1,8 @@
 """The detector's loss: ultralytics' v8PoseLoss on the faces, with the teacher's view merged in.
 
 Where the teacher fires and no face is assigned, its score is the target (scores of cells are otherwise 0 or the
-assigner's). Cells inside faces marked `ignore` do not count. Where the teacher fires, its box distribution and its
-points are learnt too, weighted by its score.
+assigner's, times the face's worth). Cells inside faces without worth do not count. Where the teacher is sure, its box
+distribution and its points are learnt too, weighted by its score.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ from ultralytics.utils.loss import v8PoseLoss
 
 
 class TaughtPoseLoss(v8PoseLoss):
-    """v8PoseLoss that takes `t_index` (batch, cell), `t_score`, `t_boxes` (m, 64), `t_kpts` (m, 15) and
-    `ignore_boxes` (k, 5: picture, xyxy pixels) in its batch."""
+    """v8PoseLoss that takes `t_index` (batch, cell), `t_score`, `t_sure`, `t_boxes` (m, 64), `t_kpts` (m, 15) and
+    `doubtful` (k, 6: picture, xyxy pixels, worth) in its batch."""
 
     def __init__(self, model: torch.nn.Module, soft: float, teacher_scores: float, point_sigma: float = 0.2) -> None:
         model.kpt_oks_sigmas = [point_sigma] * 5  # v8PoseLoss reads it
@@ -22,14 +22,15 @@ class TaughtPoseLoss(v8PoseLoss):
         self.soft, self.teacher_scores = soft, teacher_scores
         self.plain_bce, self.bce = self.bce, self.merged_bce
         self.taught: torch.Tensor | None = None  # (batch, cells, 1): the teacher's scores
-        self.weight: torch.Tensor | None = None  # (batch, cells, 1): 0 where nobody knows
+        self.weight: torch.Tensor | None = None  # (batch, cells, 1): the least worth of the faces that the cell is in
 
     def merged_bce(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Binary cross entropy per cell against the larger of the assigner's and the teacher's score."""
         assert self.taught is not None
         assert self.weight is not None
-        counted = torch.where(target > 0, torch.ones_like(target), self.weight)
-        return self.plain_bce(logits, torch.maximum(target, self.taught)) * counted
+        known = (self.weight > 0) | (target > 0)
+        aim = torch.where(self.weight > 0, target * self.weight, target)
+        return self.plain_bce(logits, torch.maximum(aim, self.taught)) * known
 
     def loss(self, preds: dict[str, torch.Tensor], batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
         """Total (6,) and its parts by name: box, pose, kobj, cls, dfl, teacher."""
@@ -38,13 +39,13 @@ class TaughtPoseLoss(v8PoseLoss):
         where, cell = batch["t_index"]
         self.taught = torch.zeros_like(scores).permute(0, 2, 1).contiguous()
         self.taught[where, cell, 0] = batch["t_score"] * self.teacher_scores
-        self.weight = self.unknown(preds, batch["ignore_boxes"])
+        self.weight = self.worth(preds, batch["doubtful"])
         total, parts = super().loss(preds, batch)
         taught = self.soft_loss(preds, batch) * self.soft
         return torch.cat([total, taught[None] * scores.shape[0]]), parts | {"teacher": taught.detach()}
 
-    def unknown(self, preds: dict[str, Any], boxes: torch.Tensor) -> torch.Tensor:
-        """(b, cells, 1): 0 for cells whose centre lies in one of `boxes`, else 1."""
+    def worth(self, preds: dict[str, Any], boxes: torch.Tensor) -> torch.Tensor:
+        """(b, cells, 1): the least worth of those of `boxes` that the cell's centre lies in, else 1."""
         from ultralytics.utils.tal import make_anchors
 
         points, strides = make_anchors(preds["feats"], self.stride, 0.5)
@@ -52,16 +53,16 @@ class TaughtPoseLoss(v8PoseLoss):
         weight = torch.ones_like(preds["scores"]).permute(0, 2, 1).contiguous()
         for row in boxes:
             within = ((centre > row[1:3]) & (centre < row[3:5])).all(1)
-            weight[int(row[0]), within, 0] = 0
+            weight[int(row[0]), within, 0] = weight[int(row[0]), within, 0].clamp(max=row[5].item())
         return weight
 
     def soft_loss(self, preds: dict[str, torch.Tensor], batch: dict[str, Any]) -> torch.Tensor:
         """Cross entropy to the teacher's box distributions and distance to its points, weighted by its score."""
         where, cell = batch["t_index"]
-        strong = batch["t_score"] > 0.2
+        strong = batch["t_sure"] > 0.2
         if not strong.any():
             return preds["scores"].sum() * 0
-        where, cell, share = where[strong], cell[strong], batch["t_score"][strong]
+        where, cell, share = where[strong], cell[strong], batch["t_sure"][strong]
         boxes = preds["boxes"][where, :, cell].view(-1, 4, self.reg_max)
         wanted = batch["t_boxes"][strong].view(-1, 4, self.reg_max).softmax(-1)
         distance = functional.kl_div(boxes.log_softmax(-1), wanted, reduction="none").sum(-1).mean(-1)

@@ -77,8 +77,9 @@ def with_body(someone: Cutout, rng: np.random.Generator) -> Cutout:
     )
 
 
-def from_behind(someone: Cutout, rng: np.random.Generator) -> Cutout:
-    """The back of somebody's head: hair where the face was, and no face. A hard negative."""
+def from_behind(someone: Cutout, rng: np.random.Generator, covered: float = 0.0) -> Cutout:
+    """The back of somebody's head: hair where the face was, or, in the share `covered`, a hood, a cap or bald skin,
+    and no face. A hard negative."""
     x0, y0, x1, y1 = someone.face.xyxy[0]
     rgb = someone.rgb.astype(np.float32)
     rows, columns = someone.alpha.shape
@@ -86,7 +87,13 @@ def from_behind(someone: Cutout, rng: np.random.Generator) -> Cutout:
         [[25, 20, 18], [60, 42, 30], [120, 90, 60], [170, 165, 160], [90, 60, 45], [12, 12, 14]], np.float32
     )
     tone = hair[rng.integers(len(hair))] * rng.uniform(0.7, 1.4)
-    strands = cv2.GaussianBlur(rng.normal(0, 60, (rows, columns)).astype(np.float32), (0, 0), 1.0, None, 9.0)
+    rough = 60.0
+    if covered and rng.random() < covered:
+        rough = float(rng.uniform(3, 25))
+        skin = np.median(rgb[int(y0 + 0.3 * (y1 - y0)) : int(y1), int(x0) : int(x1)].reshape(-1, 3), 0)
+        tone = skin * rng.uniform(0.7, 1.05) if rng.random() < 0.4 else rng.uniform(10, 235, 3)
+        tone = np.asarray(tone, np.float32)
+    strands = cv2.GaussianBlur(rng.normal(0, rough, (rows, columns)).astype(np.float32), (0, 0), 1.0, None, 9.0)
     sheen = np.linspace(1.4, 0.7, rows)[:, None, None]
     cover = np.zeros((rows, columns), np.float32)
     w, h = x1 - x0, y1 - y0

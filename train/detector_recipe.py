@@ -1,10 +1,10 @@
 """The detector's recipe: `configs/train_detector.yaml` as frozen values."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stream_enhance.errors import ConfigError
 
@@ -23,6 +23,11 @@ class Part(BaseModel):
     crowded: float = Field(ge=0, le=1, default=0.12)  # share of made scenes with 20 to 45 small people
     behind: float = Field(ge=0, le=1, default=0.16)  # share of made people who turn their backs
     tiles: tuple[int, ...] = (1, 4)  # how many real pictures share one, drawn evenly
+    turned: float = Field(ge=0, le=1, default=0)  # share of people and real pictures turned and squeezed
+    covered: float = Field(ge=0, le=1, default=0)  # share of turned backs that show a hood, a cap or bald skin
+    clear: float = Field(ge=0, le=1, default=0.12)  # share of pictures from a good camera
+    goods: float = Field(ge=0, le=1, default=0)  # share of made scenes with shelves of goods
+    hard: float = Field(ge=0, le=1, default=0)  # share of real pictures cut around what `miner` took for a face
 
     @property
     def folder(self) -> str:
@@ -30,14 +35,24 @@ class Part(BaseModel):
 
 
 class Stage(BaseModel):
-    """One run over pictures of one size; the stages follow each other in one schedule."""
+    """One run over pictures of one size; the stages follow each other in one schedule.
+
+    Each reads the shards that are there when it begins.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: int = Field(multiple_of=32, gt=0)
     pictures: int = Field(gt=0)  # passes, not epochs
     batch: int = Field(gt=0)
+    sheet: int = Field(gt=0, default=1)  # sheet x sheet pictures are laid side by side and shown as one
     frozen: int = Field(ge=0, default=0)  # the first layers that do not learn
+
+    @model_validator(mode="after")
+    def whole_sheets(self) -> Self:
+        if self.batch % self.sheet**2:
+            raise ValueError(f"batch {self.batch} is not whole sheets of {self.sheet} x {self.sheet}")
+        return self
 
 
 class Recipe(BaseModel):
@@ -51,7 +66,10 @@ class Recipe(BaseModel):
     start_classes: tuple[int, ...] = ()  # which of its classes are faces
     teacher: Path
     yunet: Path
+    miner: Path | None = None  # an earlier ONNX of ours; what it takes for faces and is none, is shown often
     detect: Path  # YOLO pictures, with train.txt and val.txt
+    station: tuple[str, ...] = ()  # of cctv_pseudo.txt, the pictures to learn from; the others measure
+    station_share: float = Field(ge=0, lt=1, default=0)  # how much of the real pictures they are
     faces: Path  # portraits, with index.csv
     face_sets: tuple[str, ...]
     backgrounds: Path  # pictures without faces; twice as wide as high: panoramas
@@ -68,6 +86,7 @@ class Recipe(BaseModel):
     teacher_scores: float = Field(ge=0, le=1)  # how much of the teacher's score counts as the target
     point_sigma: float = Field(gt=0, default=0.2)  # of a face's size; less wants points more exact
     gains: dict[Literal["box", "cls", "dfl", "pose", "kobj"], float]
+    score_shift: float = 0.0  # added to the scores' logits by the export, so that 0.4 is a threshold to use
     threads: int = Field(gt=0)
     save_every: int = Field(gt=0)  # steps
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.boxes import Picture
+from train.detector_clips import Tally, at
 from train.detector_metrics import BUCKETS
 
 Summary = dict[str, Any]  # "detector/set/side" -> {"figures": ..., "interval": ...}
@@ -63,6 +64,57 @@ def clips_table(rows: Sequence[dict[str, Any]]) -> str:
             f" {recall} | {row['alarms']:.2f} | {row['breaks']:.3f} |"
         )
     return "\n".join(lines)
+
+
+def tracks_table(
+    chains: dict[tuple[int, str], list[dict[str, float]]], bars: dict[str, float], most: float = 100
+) -> str:
+    """How well the tracker follows sure faces on each detector's detections: a row per input side and detector, over
+    the clips that have at most `most` chains."""
+    lines = [
+        "| input | detector | threshold | faces followed | frames covered | tracks a face | breaks a face |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (side, detector), clips in chains.items():
+        some = [clip for clip in clips if clip["chains"] <= most]
+        count, frames, any_ = (sum(clip[key] for clip in some) for key in ("chains", "frames", "found"))
+        covered = sum(clip["covered"] * clip["frames"] for clip in some) / max(frames, 1)
+        breaks = sum(clip["breaks"] * clip["chains"] for clip in some) / max(count, 1)
+        tracks = sum(clip["tracks"] * clip["found"] for clip in some) / max(any_, 1)
+        lines.append(
+            f"| {side} | {detector} | {bars[detector]:.2f} | {any_:.0f} of {count:.0f} | {covered:.3f} |"
+            f" {tracks:.3f} | {breaks:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def plot_clips(tallies: dict[tuple[int, str], dict[str, list[Tally]]], path: Path, most: int = 1000) -> None:
+    """Recall of sure faces over false alarms a frame, as the threshold falls, over the clips with at most `most` sure
+    faces: one panel an input side, one line a detector."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    sides = sorted({side for side, _ in tallies})
+    figure, axes = plt.subplots(1, len(sides), figsize=(4.6 * len(sides), 3.6), sharey=True, squeeze=False)
+    for axis, side in zip(axes[0], sides, strict=True):
+        for (at_side, detector), clips in tallies.items():
+            if at_side != side:
+                continue
+            held = [t for clip in clips.values() if sum(len(t.found) for t in clip) <= most for t in clip]
+            points = [at(held, score) for score in np.linspace(0.95, 0.05, 91)]
+            axis.plot([max(p["alarms"], 0.003) for p in points], [p["recall"] for p in points], label=detector)
+        axis.set_xscale("log")
+        axis.set_xlim(0.003, 10)
+        axis.set_xlabel("false alarms a frame")
+        axis.set_title(f"input {side}")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("recall of sure faces")
+    axes[0][-1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def plot(summary: Summary, path: Path) -> None:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError, ModelError
 from train.boxes import Labels, Picture, iou, labels, suppress
+from train.scenes import Scene
+
+FLOOR = 0.03  # cells where the teacher scores less are kept as nothing
 
 
 def load_teacher(path: str | Path) -> torch.nn.Module:
@@ -100,3 +103,91 @@ def complete(
     lonely = (iou(other, result.xyxy).max(1, initial=0) < 0.3) & (other_score > 0.6)
     extra = labels(other[lonely], None, np.ones(int(lonely.sum()), bool))
     return Labels(*(np.concatenate(pair) for pair in zip(vars(result).values(), vars(extra).values(), strict=True)))
+
+
+def teach(network: torch.nn.Module, scenes: list[Scene], made: list[bool]) -> dict[str, NDArray[np.generic]]:
+    """What the teacher says to the clean pictures, cells above the floor only. In made scenes, whose faces are all
+    known, only inside them; real pictures it sees at twice the size too, and the larger score counts."""
+    seen = dense(network, np.stack([scene.clean for scene in scenes]))
+    out = {key: value.numpy() for key, value in seen.items()}
+    sure = expit(out["scores"][:, 0])  # (n, cells)
+    score = sure.copy()
+    real = np.flatnonzero(~np.array(made))
+    if len(real):
+        merge_enlarged(dense(network, np.stack([scenes[i].large for i in real])), real, out, sure, score)
+    for i in np.flatnonzero(made):
+        within = inside_any(out["decoded"][i, :2].T, scenes[i].faces.xyxy)
+        sure[i] *= within
+        score[i] *= within
+    picture, cell = np.nonzero(score > FLOOR)
+    return {
+        "t_picture": picture.astype(np.int32),
+        "t_cell": cell.astype(np.int32),
+        "t_score": score[picture, cell].astype(np.float16),
+        "t_sure": sure[picture, cell].astype(np.float16),
+        "t_boxes": out["boxes"][picture, :, cell].astype(np.float16),  # (m, 64)
+        "t_kpts": out["kpts"][picture, :, cell].astype(np.float16),  # (m, 15)
+        "worth": np.concatenate([worth(scenes[i], made[i], score[i], side_grids(scenes[i])) for i in range(len(made))]),
+    }
+
+
+def merge_enlarged(
+    large: dict[str, torch.Tensor],
+    real: NDArray[np.int64],
+    out: dict[str, NDArray[np.floating]],
+    sure: NDArray[np.floating],
+    score: NDArray[np.floating],
+) -> None:
+    """Put what the teacher says to pictures of twice the size where it says more, in place.
+
+    A cell of stride 16 or 32 there is one of stride 8 or 16 here, with the same distances in cells; of the cells of
+    stride 8 there only the score can be had, the largest of four (`score`; `sure` is that of boxes and points too).
+    """
+    cells = large["scores"].shape[-1]
+    fine = round((cells * 16 / 21) ** 0.5)  # rows of the finest grid; 1 + 1/4 + 1/16 of its cells are all
+    own = fine * fine // 4 + fine * fine // 16  # cells here that have one there
+    said = {key: value[..., fine * fine :].numpy() for key, value in large.items()}
+    enlarged = expit(said["scores"][:, 0])  # (m, own)
+    better = enlarged > sure[real, :own]
+    for key in ("boxes", "kpts"):
+        mine_ = out[key][real, :, :own]
+        out[key][real, :, :own] = np.where(better[:, None], said[key], mine_)
+    sure[real, :own] = np.maximum(enlarged, sure[real, :own])
+    finest = expit(large["scores"][:, 0, : fine * fine].numpy()).reshape(len(real), fine // 2, 2, fine // 2, 2)
+    score[real] = np.maximum(score[real], sure[real])
+    near = fine * fine // 4
+    score[real, :near] = np.maximum(score[real, :near], finest.max((2, 4)).reshape(len(real), near))
+
+
+def expit(logits: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The logistic function."""
+    return 1 / (1 + np.exp(-logits))
+
+
+def inside_any(centre: NDArray[np.floating], boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """(cells,): whether a cell's predicted `centre` (cells, 2) lies in one of `boxes` (n, 4)."""
+    return ((centre[:, None] > boxes[None, :, :2]) & (centre[:, None] < boxes[None, :, 2:])).all(2).any(1)
+
+
+def side_grids(scene: Scene) -> NDArray[np.float32]:
+    """(cells, 2): the centres of all cells in pixels, strides 8, 16 and 32 in turn."""
+    height, width = scene.clean.shape[:2]
+    grids = []
+    for stride in (8, 16, 32):
+        y, x = np.mgrid[0 : height // stride, 0 : width // stride]
+        grids.append(np.stack([x.ravel() + 0.5, y.ravel() + 0.5], 1) * stride)
+    return np.concatenate(grids).astype(np.float32)
+
+
+def worth(scene: Scene, made: bool, score: NDArray[np.floating], centre: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(n,) how much each face is to be found: what the camera left of it and, of real ones, what the teacher thinks of
+    it at twice the size; small ones that it hardly sees count for nothing."""
+    value = scene.worth.copy()
+    if made:
+        return value
+    for number, (x0, y0, x1, y1) in enumerate(scene.faces.xyxy):
+        pad = 4  # a small face may hold no cell's centre
+        within = ((centre > [x0 - pad, y0 - pad]) & (centre < [x1 + pad, y1 + pad])).all(1)
+        best = float(score[within].max(initial=0))
+        value[number] *= 0 if best < 0.15 and y1 - y0 < 14 else np.interp(best, [0.1, 0.5], [0.5, 1])
+    return value

@@ -24,7 +24,7 @@ from train.detector_loss import TaughtPoseLoss
 from train.detector_recipe import Recipe, Stage
 from train.detector_start import build, load_folded
 
-FREE = {"threads", "save_every", "cache"}  # what may differ between a run and its resumption
+FREE = {"threads", "save_every", "cache", "score_shift"}  # what may differ between a run and its resumption
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def learn(
             stage = step.stage
             set_mode(model, stage)
             feed = Shards(recipe.cache, stage.side).batches(
-                stage.batch, np.random.default_rng([recipe.seed, step.number])
+                stage.batch, np.random.default_rng([recipe.seed, step.number]), stage.sheet
             )
         batch = {k: v.to(device) for k, v in next(feed).items()}
         for group in optimizer.param_groups:
@@ -122,7 +122,7 @@ def learn(
         with torch.autocast(device.type, torch.bfloat16):
             preds = model(batch["img"])
         total, parts = criterion.loss(preds, batch)
-        loss = total.sum() / stage.batch
+        loss = total.sum() / len(batch["img"])
         if not math.isfinite(loss.item()):
             raise StreamEnhanceError(
                 f"{run}: the loss is {loss.item()} at step {step.number}; lower `learning_rate` and start again;"

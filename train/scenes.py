@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.boxes import Labels, Picture, flipped, inside, join, moved
+from train.boxes import Labels, Picture, flipped, inside, join, labels, moved
 from train.degrade import Ranges, draw_kinds, draw_lens, infrared, night, through_codec
 from train.detector_people import FACE, Cutout, dressed, from_behind, mirrored, with_body
+from train.detector_places import background, clutter, shelves
 
 # Faces of many sizes stand in one picture, so lens defects are drawn for a small one: the face stays findable.
 RANGES = Ranges(noise_sigma=(1.5, 22), defocus_of_face=(0.01, 0.06), motion_of_face=0.14, crf=(23, 38))
@@ -28,6 +29,28 @@ class Scene:
     seen: Picture
     faces: Labels
     kinds: tuple[str, ...]  # of train.degrade.KINDS
+    worth: NDArray[np.float32]  # (n,) how much a face is to be found: 1 wholly, 0 neither right nor wrong
+    large: Picture | None = None  # `clean` with twice its sides, where there is more to see
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How far people and cameras are from a portrait's. The defaults are those of the evaluation's scenes."""
+
+    turned: float = 0.0  # share of people, and of real pictures, turned and squeezed as seen from above or aside
+    covered: float = 0.0  # share of backs of heads that are hooded, capped or bald
+    clear: float = 0.12  # share of pictures from a good camera
+    goods: float = 0.0  # share of made scenes with shelves of goods
+    hard: float = 0.0  # share of real pictures cut around what an earlier network took for a face
+
+
+@dataclass(frozen=True)
+class Real:
+    """A real picture, its faces, and the places that an earlier network took for faces."""
+
+    picture: Picture
+    faces: Labels
+    hard: NDArray[np.float32]  # (n, 4) xyxy pixels
 
 
 @dataclass(frozen=True)
@@ -38,6 +61,7 @@ class Placed:
     affine: NDArray[np.float32]  # (2, 3) cut-out -> scene
     step: NDArray[np.float64]  # (2,) pixels a frame
     gain: NDArray[np.float64]  # (3,) light on them
+    turned: bool = False
 
 
 def make(
@@ -49,12 +73,15 @@ def make(
     crowd: tuple[int, int] = (0, 12),
     behind: float = 0.16,
     ranges: Ranges = RANGES,
+    manner: Manner = Manner(),
 ) -> Scene:
     """A made scene of side x side pixels with faces of `face_px` pixels (log-uniform) and `crowd` people, of whom the
     share `behind` turns its back."""
     place = background(backgrounds[rng.integers(len(backgrounds))], rng, side)
     if rng.random() < 0.45:
         place = clutter(place, rng)
+    if manner.goods and rng.random() < manner.goods:
+        place = shelves(place, backgrounds, rng)
     nearest = np.exp(rng.uniform(np.log(face_px[0] * 2), np.log(face_px[1])))
     farthest = max(face_px[0], nearest / rng.uniform(1.0, 5.0))
     placed = [
@@ -65,6 +92,7 @@ def make(
             float(np.exp(rng.uniform(*np.log([farthest, nearest])))),
             place,
             behind,
+            manner,
         )
         for _ in range(rng.integers(crowd[0], crowd[1] + 1))
     ]
@@ -72,25 +100,45 @@ def make(
     count = int(rng.integers(2, 4))
     shots = [compose(place, placed, count - 1 - t) for t in range(count)]
     faces = shots[-1][1]
-    return spoil([shot for shot, _ in shots], faces, rng, ranges)
+    return spoil([shot for shot, _ in shots], faces, rng, ranges, manner.clear)
 
 
-def put(who: Cutout, rng: np.random.Generator, side: int, face_px: float, place: Picture, behind: float) -> Placed:
+def put(
+    who: Cutout,
+    rng: np.random.Generator,
+    side: int,
+    face_px: float,
+    place: Picture,
+    behind: float,
+    manner: Manner,
+) -> Placed:
     """Somebody somewhere in the scene, turned, foreshortened as from a high camera and lit like the place."""
     who = mirrored(who) if rng.random() < 0.5 else who
-    who = from_behind(who, rng) if rng.random() < behind else dressed(who, rng)
+    who = from_behind(who, rng, manner.covered) if rng.random() < behind else dressed(who, rng)
     who = with_body(who, rng) if rng.random() < 0.75 else who
     scale = face_px / FACE
     angle = np.radians(rng.normal(0, 7))
     squeeze = np.diag([rng.uniform(0.85, 1.08), 1.0]) if rng.random() < 0.5 else np.diag([1.0, rng.uniform(0.82, 1.0)])
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ squeeze
+    turned = manner.turned > 0 and rng.random() < manner.turned
+    turn = scale * (turning(rng) if turned else rotation(angle) @ squeeze)
     x, y = rng.uniform(0.03, 0.97) * side, rng.uniform(0.04, 0.92) * side
     middle = np.array([who.alpha.shape[1] / 2, 0.8 * FACE])
     affine = np.concatenate([turn, (np.array([x, y]) - turn @ middle)[:, None]], 1).astype(np.float32)
     local = place[int(min(y, side - 1)) // 32 * 32 :, int(min(x, side - 1)) // 32 * 32 :][:32, :32].mean((0, 1)) + 20
     gain = (local / local.mean()) ** rng.uniform(0, 0.8) * (local.mean() / 120) ** rng.uniform(0, 0.7)
     step = rng.normal(0, 0.05, 2) * face_px * [1, 0.4]
-    return Placed(who, affine, step, np.clip(gain, 0.15, 1.6))
+    return Placed(who, affine, step, np.clip(gain, 0.15, 1.6), turned)
+
+
+def rotation(angle: float) -> NDArray[np.float64]:
+    """(2, 2), `angle` in radians."""
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def turning(rng: np.random.Generator) -> NDArray[np.float64]:
+    """(2, 2): a head aslant, narrowed as from aside and flattened as from above; its area is kept within a half."""
+    squeeze = np.diag([rng.uniform(0.65, 1.05), rng.uniform(0.65, 1.05)])
+    return rotation(np.radians(rng.normal(0, 20))) @ squeeze @ rotation(np.radians(rng.normal(0, 10)))
 
 
 def compose(place: Picture, placed: Sequence[Placed], back: int) -> tuple[Picture, Labels]:
@@ -124,7 +172,7 @@ def compose(place: Picture, placed: Sequence[Placed], back: int) -> tuple[Pictur
         canvas[y0:y1, x0:x1] = region + share * (np.clip(rgb * one.gain, 0, 255) - region)
         owner[y0:y1, x0:x1][alpha > 128] = number
         if len(one.who.face):
-            found.append((number, inside(moved(one.who.face, affine), side, side)))
+            found.append((number, inside(moved(one.who.face, affine, one.turned), side, side)))
     return canvas, join([visible(face, owner, number) for number, face in found])
 
 
@@ -146,10 +194,16 @@ def visible(face: Labels, owner: NDArray[np.int16], number: int) -> Labels:
     return replace(face, points=points, ignore=np.array([seen < 0.6 or h < 4.5]))
 
 
-def spoil(shots: Sequence[Picture], faces: Labels, rng: np.random.Generator, ranges: Ranges = RANGES) -> Scene:
+def spoil(
+    shots: Sequence[Picture],
+    faces: Labels,
+    rng: np.random.Generator,
+    ranges: Ranges = RANGES,
+    clear: float = Manner.clear,
+) -> Scene:
     """The last of `shots` as a bad camera delivers it; even sides, the faces stand in the last."""
     kinds = tuple(kind for kind in draw_kinds(rng, ranges) if kind not in ("interlace", "mjpeg"))
-    if rng.random() < 0.12:
+    if rng.random() < clear:
         kinds = ()  # some cameras are good
     heights = faces.xyxy[:, 3] - faces.xyxy[:, 1]
     reference = float(np.clip(np.quantile(heights, 0.25), 10, 60)) if len(heights) else 16.0
@@ -161,7 +215,8 @@ def spoil(shots: Sequence[Picture], faces: Labels, rng: np.random.Generator, ran
     if "infrared" in kinds:
         lit = [infrared(shot) for shot in lit]
     if lens.codec is None:
-        return Scene(shots[-1], lens(lit[-1], rng), faces, kinds)
+        seen = lens(lit[-1], rng)
+        return Scene(shots[-1], seen, faces, kinds, legible(shots[-1], seen, faces))
     options = {k: v for k, v in lens.options.items() if k != "b"}
     options.setdefault("crf", str(int(rng.integers(ranges.crf[0], ranges.crf[1] + 1))))
     options["preset"] = "ultrafast" if lens.codec == "libx265" else "superfast"
@@ -169,102 +224,97 @@ def spoil(shots: Sequence[Picture], faces: Labels, rng: np.random.Generator, ran
         options["x265-params"] += ":bframes=0"
     else:
         options["bf"] = "0"
-    return Scene(shots[-1], through_codec([lens(shot, rng) for shot in lit], lens.codec, options)[-1], faces, kinds)
+    seen = through_codec([lens(shot, rng) for shot in lit], lens.codec, options)[-1]
+    return Scene(shots[-1], seen, faces, kinds, legible(shots[-1], seen, faces))
 
 
-def background(source: Picture, rng: np.random.Generator, side: int) -> Picture:
-    """A side x side view of `source`: of a panorama (twice as wide as high) as a camera on the wall sees it, of
-    anything else a crop."""
-    height, width = source.shape[:2]
-    view = look(source, rng, side) if width == 2 * height else crop(source, rng, side)
-    if rng.random() < 0.5:
-        view = np.ascontiguousarray(view[:, ::-1])
-    tint = rng.uniform(0.85, 1.15, 3) * rng.uniform(0.5, 1.15)
-    return np.clip(view * tint, 0, 255).astype(np.uint8)
+def legible(clean: Picture, seen: Picture, faces: Labels) -> NDArray[np.float32]:
+    """(n,) 0 to 1: how much of each face the camera left, from the correlation of its brightness before and after.
 
-
-def look(panorama: Picture, rng: np.random.Generator, side: int) -> Picture:
-    """A view into an equirectangular panorama, 55 to 100 degrees wide, looking level to 40 degrees down."""
-    half = np.tan(np.radians(rng.uniform(55, 100)) / 2)
-    yaw, pitch = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(-5, 40))
-    x, y = np.meshgrid(np.linspace(-half, half, side), np.linspace(-half, half, side))
-    down = np.sin(pitch) + y * np.cos(pitch)
-    ahead = np.cos(pitch) - y * np.sin(pitch)
-    longitude = np.arctan2(x, ahead) + yaw
-    latitude = np.arctan2(down, np.hypot(x, ahead))  # positive is down
-    height, width = panorama.shape[:2]
-    u = (longitude / (2 * np.pi) * width) % width
-    v = (latitude / np.pi + 0.5) * height
-    return cv2.remap(panorama, u.astype(np.float32), v.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
-
-
-def crop(source: Picture, rng: np.random.Generator, side: int) -> Picture:
-    """A square of `source`, at least half of its shorter side."""
-    height, width = source.shape[:2]
-    size = int(min(height, width) * rng.uniform(0.5, 1.0))
-    x, y = rng.integers(0, width - size + 1), rng.integers(0, height - size + 1)
-    how = cv2.INTER_AREA if size > side else cv2.INTER_LINEAR
-    return cv2.resize(source[y : y + size, x : x + size], (side, side), interpolation=how)
-
-
-def clutter(place: Picture, rng: np.random.Generator) -> Picture:
-    """`place` with shelves of packets, discs, skin-coloured blobs and lettering: what detectors take for faces."""
-    canvas = place.copy()
-    side = place.shape[0]
-    for _ in range(rng.integers(1, 4)):
-        x, y = rng.integers(-side // 4, side, 2)
-        cell, columns, rows = int(rng.integers(6, 42)), int(rng.integers(3, 14)), int(rng.integers(1, 7))
-        palette = rng.uniform(0, 255, (int(rng.integers(2, 6)), 3))
-        kind = rng.integers(4)
-        for i in range(rows * columns):
-            cx, cy = int(x + i % columns * cell * 1.05), int(y + i // columns * cell * 1.3)
-            tone = tuple(float(v) for v in palette[rng.integers(len(palette))] * rng.uniform(0.7, 1.2))
-            dark = tuple(0.5 * v for v in tone)
-            half = max(cell // 2 - 1, 2)
-            if kind == 0:
-                cv2.rectangle(canvas, (cx - half, cy - half), (cx + half, cy + half), tone, -1)
-                cv2.rectangle(canvas, (cx - half // 2, cy), (cx + half // 2, cy + half // 2), dark, -1)
-            elif kind == 1:
-                cv2.circle(canvas, (cx, cy), half, tone, -1, cv2.LINE_AA)
-                cv2.circle(canvas, (cx, cy), max(half // 2, 1), dark, int(rng.integers(-1, 3)) or 1, cv2.LINE_AA)
-            elif kind == 2:
-                skin = np.array([205, 150, 120]) * rng.uniform(0.35, 1.15)
-                axes = (half, int(half * rng.uniform(0.8, 1.5)))
-                cv2.ellipse(canvas, (cx, cy), axes, float(rng.uniform(0, 180)), 0, 360, skin.tolist(), -1, cv2.LINE_AA)
-            else:
-                text = "".join(chr(c) for c in rng.integers(48, 91, 3))
-                cv2.putText(
-                    canvas, text, (cx, cy), int(rng.integers(0, 5)), cell / 30, tone, 1 + cell // 16, cv2.LINE_AA
-                )
-    return cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.4, 1.2)))
+    Less than a quarter counts as nothing: whoever must find such faces takes any blob for one.
+    """
+    worth = np.zeros(len(faces), np.float32)
+    before, after = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) for picture in (clean, seen))
+    for number in np.flatnonzero(~faces.ignore):
+        x0, y0, x1, y1 = faces.xyxy[number]
+        where = np.s_[max(int(y0 - 1), 0) : int(np.ceil(y1 + 1)), max(int(x0 - 1), 0) : int(np.ceil(x1 + 1))]
+        a, b = (picture[where] - picture[where].mean() for picture in (before, after))
+        alike = float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-6))
+        worth[number] = np.interp(alike, [0.4, 0.75], [0, 1])
+    return np.where(worth < 0.25, 0, worth).astype(np.float32)
 
 
 def mosaic(
-    pictures: Sequence[tuple[Picture, Labels]], rng: np.random.Generator, side: int, face_px: tuple[float, float]
+    reals: Sequence[Real],
+    rng: np.random.Generator,
+    side: int,
+    face_px: tuple[float, float],
+    enlarge: float = 1.6,
+    manner: Manner = Manner(),
 ) -> tuple[Picture, Labels]:
-    """One or more real pictures on a side x side canvas, each shrunk until its median face has `face_px` pixels."""
-    canvas = np.full((side, side, 3), int(rng.choice([0, 114])), np.uint8)
-    across = int(np.ceil(np.sqrt(len(pictures))))
+    """One or more real pictures on a side x side canvas, each scaled until one of its faces, or of its hard places,
+    has `face_px` pixels, but enlarged no more than `enlarge` times."""
+    fill = int(rng.choice([0, 114]))
+    canvas = np.full((side, side, 3), fill, np.uint8)
+    across = int(np.ceil(np.sqrt(len(reals))))
     cell = side // across
     found = []
-    for number, (picture, faces) in enumerate(pictures[: across * across]):
-        if rng.random() < 0.5:
-            faces, picture = flipped(faces, picture.shape[1]), np.ascontiguousarray(picture[:, ::-1])
+    for number, real in enumerate(reals[: across * across]):
+        picture, faces = real.picture, real.faces
         height, width = picture.shape[:2]
-        heights = (faces.xyxy[:, 3] - faces.xyxy[:, 1])[~faces.ignore]
-        wanted = float(np.exp(rng.uniform(*np.log(face_px))))
+        focus = choose(real, rng, manner.hard)
         fits = cell / max(width, height)
-        scale = min(1.6, max(0.6 * fits, wanted / float(np.median(heights)) if len(heights) else fits))
-        columns, rows = max(round(width * scale), 8), max(round(height * scale), 8)
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        small = cv2.resize(picture, (columns, rows), interpolation=how)
-        # what is too large is cropped around somewhere, what is too small is put somewhere
-        left, top = (int(rng.integers(min(cell - n, 0), max(cell - n, 0) + 1)) for n in (columns, rows))
+        wanted = float(np.exp(rng.uniform(*np.log(face_px))))
+        scale = fits if focus is None else wanted / float(max(focus[3] - focus[1], 1))
+        turn = min(enlarge, max(0.9 * fits, scale)) * np.eye(2)
+        if rng.random() < manner.turned:
+            turn = turn @ turning(rng)
+        if rng.random() < 0.5:
+            turn = turn @ np.diag([-1, 1])
+        middle = np.array([width, height]) / 2 if focus is None else (focus[:2] + focus[2:]) / 2
+        affine = framed(turn, middle, (width, height), cell, rng)
         x, y = number % across * cell, number // across * cell
-        view = small[max(-top, 0) : max(-top, 0) + cell, max(-left, 0) : max(-left, 0) + cell]
-        at_x, at_y = x + max(left, 0), y + max(top, 0)
-        canvas[at_y : at_y + view.shape[0], at_x : at_x + view.shape[1]] = view
-        shifted = moved(faces, np.array([[columns / width, 0, left], [0, rows / height, top]], np.float32))
-        kept = inside(shifted, cell, cell, 0.35)
+        canvas[y : y + cell, x : x + cell] = warped(picture, affine, cell, fill)
+        shown = moved(faces, affine, oval=True)
+        if np.linalg.det(turn) < 0:
+            shown = replace(shown, points=flipped(shown, 0).points * [-1, 1, 1])
+        kept = inside(shown, cell, cell, 0.35)
         found.append(moved(kept, np.array([[1, 0, x], [0, 1, y]], np.float32)))
-    return canvas, join(found)
+    return canvas, join(found) if found else labels()
+
+
+def choose(real: Real, rng: np.random.Generator, hard: float) -> NDArray[np.float32] | None:
+    """What a real picture is cut around, xyxy: a hard place, one of its sure faces, or nothing."""
+    if len(real.hard) and rng.random() < hard:
+        return real.hard[rng.integers(len(real.hard))]
+    sure = real.faces.xyxy[~real.faces.ignore]
+    return sure[rng.integers(len(sure))] if len(sure) else None
+
+
+def framed(
+    turn: NDArray[np.floating],
+    middle: NDArray[np.floating],
+    size: tuple[int, int],
+    cell: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """(2, 3): `turn`, and `middle` of the (width, height) picture anywhere in the cell that the picture then fills, or
+    lies in where it is smaller."""
+    corners = np.array([[0, 0], [size[0], 0], [0, size[1]], size]) @ turn.T
+    low, high = corners.min(0), corners.max(0)
+    shift = rng.uniform(0.05, 0.95, 2) * cell - turn @ middle
+    ends = np.sort(np.stack([-low, cell - high]), 0)
+    return np.concatenate([turn, np.clip(shift, ends[0], ends[1])[:, None]], 1).astype(np.float32)
+
+
+def warped(picture: Picture, affine: NDArray[np.float32], cell: int, fill: int) -> Picture:
+    """The cell x cell view of `picture`; shrunk by area first, which a warp alone would alias."""
+    scale = float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
+    there = affine.astype(np.float64)
+    if scale < 0.8:
+        height, width = picture.shape[:2]
+        columns, rows = max(round(width * scale), 2), max(round(height * scale), 2)
+        picture = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+        there[:, :2] = there[:, :2] @ np.diag([width / columns, height / rows])
+    how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_LINEAR
+    return cv2.warpAffine(picture, there, (cell, cell), flags=how, borderValue=(fill, fill, fill))

@@ -9,7 +9,7 @@ import pytest
 
 from stream_enhance.errors import InputError, ModelError
 from train import detector_clips as clips
-from train import detector_eval, detector_peers
+from train import detector_eval, detector_peers, detector_report, detector_tracks
 from train.boxes import labels
 
 FACE = (10.0, 10.0, 30.0, 34.0)
@@ -100,3 +100,18 @@ def test_detections_are_computed_once_and_kept(tmp_path: Path) -> None:
     assert calls == [320] * 3
     held = detector_eval.measure(found, samples)
     assert detector_eval.summary({"x/val/320": held}, 5)["x/val/320"]["figures"]["all"]["ap50"] == pytest.approx(1)
+
+
+def test_a_track_that_ends_before_its_face_does_is_a_break() -> None:
+    references = [reference(FACE)] * (2 * clips.LENGTH)
+    seen = rows((*FACE, 0.9))
+    steady = detector_tracks.followed([seen] * len(references), references, 0.4)
+    assert steady == {"chains": 2, "frames": 20, "found": 2, "covered": 1, "breaks": 0, "tracks": 1}
+    gone = [seen] * 3 + [rows()] * 17
+    lost = detector_tracks.followed(gone, references, 0.4)
+    assert lost["breaks"] == pytest.approx(1 / 2)
+    assert 3 / 20 <= lost["covered"] < 1
+    weak = detector_tracks.followed([rows((*FACE, 0.3))] * len(references), references, 0.4)
+    assert weak["covered"] == weak["tracks"] == weak["found"] == 0
+    table = detector_report.tracks_table({(320, "ours"): [steady, lost]}, {"ours": 0.4})
+    assert "| 3 of 4 |" in table

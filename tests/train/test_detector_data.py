@@ -12,11 +12,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("ultralytics")
 
 from stream_enhance.errors import InputError  # noqa: E402
-from train import detector_data  # noqa: E402
+from train import detector_data, detector_teacher  # noqa: E402
 from train.boxes import labels  # noqa: E402
 from train.detector_people import cut_out  # noqa: E402
 from train.detector_recipe import Part, Recipe, load_recipe  # noqa: E402
 from train.detector_start import build  # noqa: E402
+from train.scenes import Real, Scene  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +38,7 @@ def sources() -> detector_data.Sources:
     points = np.array([[105, 125], [155, 125], [130, 150], [112, 180], [148, 180]], np.float64)
     box = np.array([70.0, 60.0, 120.0, 160.0])
     place = cv2.resize(rng.integers(0, 255, (16, 32, 3), dtype=np.uint8), (256, 128), interpolation=cv2.INTER_CUBIC)
-    photograph = (picture, labels([[70, 60, 190, 220]]))
+    photograph = Real(picture, labels([[70, 60, 190, 220]]), np.zeros((0, 4), np.float32))
     return detector_data.Sources([cut_out(picture, box, points)], [place], [photograph], np.ones(1))
 
 
@@ -59,11 +60,50 @@ def test_a_shard_is_the_same_every_time_and_fits_its_pictures(sources: detector_
     assert held["xyxy"].min() >= 0
     assert held["xyxy"].max() <= 96
     assert held["t_boxes"].shape == (len(held["t_cell"]), 64)
+    assert (held["t_sure"] <= held["t_score"]).all()
+    assert len(held["worth"]) == len(held["xyxy"])
     made = held["made"]
     assert made.any()
     assert (~made).any()
     empty = made & ~np.isin(np.arange(10), held["picture"])
     assert not np.isin(held["t_picture"], np.flatnonzero(empty)).any(), "no face, so nothing of what the teacher sees"
+
+
+def test_the_enlarged_pictures_cells_are_the_pictures_own_at_half_the_stride() -> None:
+    """One cell each of strides 8, 16 and 32 of a 128 pixel picture, seen from a 64 pixel one."""
+    scores = torch.full((1, 1, 256 + 64 + 16), -9.0)
+    scores[0, 0, 16 * 5 + 6] = 2.0  # stride 8: row 5, column 6
+    scores[0, 0, 256 + 8 * 3 + 1] = 3.0  # stride 16: row 3, column 1
+    scores[0, 0, 256 + 64 + 4 * 2 + 2] = 4.0  # stride 32
+    large = {"scores": scores, "boxes": torch.ones(1, 64, 336), "kpts": torch.ones(1, 15, 336)}
+    out = {"boxes": np.zeros((1, 64, 84), np.float32), "kpts": np.zeros((1, 15, 84), np.float32)}
+    sure, score = np.zeros((1, 84), np.float32), np.zeros((1, 84), np.float32)
+    detector_teacher.merge_enlarged(large, np.array([0]), out, sure, score)
+    assert np.flatnonzero(score[0] > 0.5).tolist() == [8 * 2 + 3, 8 * 3 + 1, 64 + 4 * 2 + 2]
+    assert np.flatnonzero(sure[0] > 0.5).tolist() == [8 * 3 + 1, 64 + 4 * 2 + 2]
+    assert out["boxes"][0, :, 8 * 3 + 1].min() == 1
+
+
+def test_a_small_face_that_the_teacher_does_not_see_is_worth_nothing() -> None:
+    blank = np.zeros((64, 64, 3), np.uint8)
+    faces = labels([[8, 8, 18, 20], [30, 30, 50, 60]])
+    scene = Scene(blank, blank, faces, (), np.ones(2, np.float32))
+    centre = detector_teacher.side_grids(scene)
+    score = np.zeros(len(centre), np.float32)
+    assert detector_teacher.worth(scene, True, score, centre).tolist() == [1, 1]
+    assert detector_teacher.worth(scene, False, score, centre).tolist() == [0, 0.5]
+    score[:] = 0.7
+    assert detector_teacher.worth(scene, False, score, centre).tolist() == [1, 1]
+
+
+def test_the_stations_pictures_are_learnt_from_or_measured_on_never_both(tmp_path: Path) -> None:
+    (tmp_path / "detect").mkdir()
+    (tmp_path / "detect" / "cctv_pseudo.txt").write_text("images/a.jpg\nimages/b.jpg\nimages/c.jpg\n")
+    split = recipe(tmp_path).model_copy(update={"station": ("b",)})
+    assert [path.stem for path in detector_data.station_list(split, learnt=True)] == ["b"]
+    assert [path.stem for path in detector_data.station_list(split, learnt=False)] == ["a", "c"]
+    with pytest.raises(InputError, match="no d; mend `station`"):
+        detector_data.station_list(split.model_copy(update={"station": ("d",)}), learnt=True)
 
 
 def test_other_numbers_and_other_parts_make_other_pictures(sources: detector_data.Sources) -> None:
@@ -77,7 +117,8 @@ def test_other_numbers_and_other_parts_make_other_pictures(sources: detector_dat
 def test_face_free_crops_touch_no_face(sources: detector_data.Sources) -> None:
     picture = np.zeros((400, 400, 3), np.uint8)
     picture[150:250, 150:250] = 255
-    crops = detector_data.empty_crops([(picture, labels([[150, 150, 250, 250]]))], np.random.default_rng(0), 20)
+    one = Real(picture, labels([[150, 150, 250, 250]]), np.zeros((0, 4), np.float32))
+    crops = detector_data.empty_crops([one], np.random.default_rng(0), 20)
     assert len(crops) == 20
     assert all(crop.max() == 0 for crop in crops)
 

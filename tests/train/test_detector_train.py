@@ -13,9 +13,10 @@ onnx = pytest.importorskip("onnx")
 
 from stream_enhance.card import Card, read_card  # noqa: E402
 from stream_enhance.errors import ConfigError, InputError, ModelError, StreamEnhanceError  # noqa: E402
-from train import detector_export, detector_start, detector_train  # noqa: E402
+from train import detector_batch, detector_commands, detector_export, detector_start, detector_train  # noqa: E402
 from train.boxes import labels  # noqa: E402
 from train.detector_batch import Shards  # noqa: E402
+from train.detector_data import save  # noqa: E402
 from train.detector_loss import TaughtPoseLoss  # noqa: E402
 from train.detector_recipe import Recipe, load_recipe  # noqa: E402
 
@@ -58,11 +59,12 @@ def write_shard(cache: Path, count: int = 16) -> None:
         picture=np.arange(count),
         xyxy=boxes,
         points=points,
-        ignore=np.arange(count) == 3,
+        worth=np.where(np.arange(count) == 3, 0, 1).astype(np.float32),
         made=np.ones(count, bool),
         t_picture=np.arange(count, dtype=np.int32),
         t_cell=cells.astype(np.int32),
         t_score=np.full(count, 0.8, np.float16),
+        t_sure=np.full(count, 0.7, np.float16),
         t_boxes=rng.normal(size=(count, 64)).astype(np.float16),
         t_kpts=rng.normal(size=(count, 15)).astype(np.float16),
     )
@@ -151,16 +153,41 @@ def test_a_mirrored_batch_mirrors_pictures_faces_and_the_teacher(folder: Path) -
     plain, mirror = (shards.batch(chosen, np.full(2, flip)) for flip in (False, True))
     assert torch.equal(plain["img"].flip(3), mirror["img"])
     assert plain["bboxes"].shape == (1, 4), "the second picture's face is to be ignored"
-    assert plain["ignore_boxes"].shape == (1, 5)
+    assert plain["doubtful"].shape == (1, 6)
     assert mirror["bboxes"][0, 0] == pytest.approx(1 - plain["bboxes"][0, 0].item())
     assert mirror["keypoints"][0, 0, 0] == pytest.approx(1 - plain["keypoints"][0, 1, 0].item())
     columns = SIDE // 8
     cells, back = plain["t_index"][1], mirror["t_index"][1]
     assert torch.equal(cells // columns, back // columns)
     assert torch.equal(columns - 1 - cells % columns, back % columns)
-    again = shards.mirrored({k: mirror[f"t_{k}"].numpy() for k in ("score", "boxes", "kpts")} | {"cell": back.numpy()})
+    again = shards.mirrored(
+        {k: mirror[f"t_{k}"].numpy() for k in ("score", "sure", "boxes", "kpts")} | {"cell": back.numpy()}
+    )
     assert np.allclose(again["boxes"], plain["t_boxes"])
     assert np.allclose(again["kpts"][:, [0, 1]], plain["t_kpts"][:, [0, 1]], atol=1e-3)
+
+
+def test_pictures_laid_side_by_side_keep_their_faces_and_the_teachers_cells(folder: Path) -> None:
+    shards = Shards(folder / "cache", SIDE)
+    chosen, flips = np.arange(4, 12), np.zeros(8, bool)
+    plain, sheets = shards.batch(chosen, flips), shards.batch(chosen, flips, sheet=2)
+    assert sheets["img"].shape == (2, 3, 2 * SIDE, 2 * SIDE)
+    for number in range(8):
+        whole, row, column = number // 4, number % 4 // 2, number % 2
+        tile = sheets["img"][whole, :, row * SIDE :, column * SIDE :][:, :SIDE, :SIDE]
+        assert torch.equal(tile, plain["img"][number])
+        assert sheets["batch_idx"][number] == whole
+        moved = (plain["bboxes"][number, :2] + torch.tensor([column, row])) / 2
+        assert torch.allclose(sheets["bboxes"][number, :2], moved)
+        eyes = (plain["keypoints"][number, :, :2] + torch.tensor([column, row])) / 2
+        assert torch.allclose(sheets["keypoints"][number, :, :2], eyes)
+        columns = SIDE // 8
+        cell, there = int(plain["t_index"][1, number]), int(sheets["t_index"][1, number])
+        assert there // (2 * columns) == cell // columns + row * columns
+        assert there % (2 * columns) == cell % columns + column * columns
+        assert sheets["t_index"][0, number] == whole
+    coarse = detector_batch.tile_cells([(8, 8), (4, 4)], 2, 1, 1)
+    assert coarse[64] == 256 + 4 * 8 + 4, "the second grid's first cell, in the sheet's last tile"
 
 
 def test_the_teacher_raises_the_target_and_ignored_faces_do_not_count(folder: Path, network: torch.nn.Module) -> None:
@@ -174,6 +201,9 @@ def test_the_teacher_raises_the_target_and_ignored_faces_do_not_count(folder: Pa
     assert criterion.merged_bce(sure, target)[0, 20] > 5
     criterion.taught[0, 20] = 1.0
     assert criterion.merged_bce(sure, target)[0, 20] < 0.01
+    criterion.weight[0, 30], target[0, 30] = 0.5, 0.8
+    half = torch.full_like(logits, float(np.log(0.4 / 0.6)))
+    assert criterion.merged_bce(half, target)[0, 30] == pytest.approx(0.673, abs=0.001), "0.4 is what is wanted there"
     batch = Shards(folder / "cache", SIDE).batch(np.arange(4), np.zeros(4, bool))
     with torch.no_grad():
         total, parts = criterion.loss(network.train()(batch["img"]), batch)
@@ -231,6 +261,8 @@ def test_no_pictures_no_checkpoint_and_a_bad_recipe_are_one_clear_line(folder: P
         detector_train.train(recipe(folder, cache=tmp_path), tmp_path / "run")
     with pytest.raises(InputError, match="no checkpoint"):
         detector_train.train(recipe(folder), tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match="not whole sheets of 2 x 2"):
+        recipe(folder, stages=[{"side": SIDE, "pictures": 8, "batch": 6, "sheet": 2}])
     (tmp_path / "bad.yaml").write_text("network: x\nlearning_rat: 1\n")
     with pytest.raises(ConfigError, match=r"bad\.yaml: "):
         load_recipe(tmp_path / "bad.yaml")
@@ -259,6 +291,24 @@ def test_the_export_says_what_it_is_and_takes_any_size(exported: Path, network: 
     assert np.abs(wanted[:, 4] - got[:, 4]).max() < 0.01
 
 
+def test_the_recipe_shifts_the_exported_scores(folder: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    settings = recipe(folder)
+    detector_train.train(settings, tmp_path / "run")
+    pictures = [np.random.default_rng(n).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8) for n in range(4)]
+    save(settings.cache / "made_eval.pickle", [(picture, labels()) for picture in pictures])
+    logits = []
+    for shift in (0.0, -1.5):
+        path = tmp_path / f"shifted{shift}.onnx"
+        shifted = settings.model_copy(update={"score_shift": shift})
+        detector_commands.write_onnx(shifted, tmp_path / "run", path, "test", SIDE, None)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        score = session.run(None, {"images": np.full((1, 3, SIDE, SIDE), 0.5, np.float32)})[0][:, 4].astype(np.float64)
+        logits.append(np.log(score / (1 - score)))
+    assert np.allclose(logits[1] - logits[0], -1.5, atol=0.02)
+
+
 def test_an_export_that_differs_from_torch_is_not_written(
     network: torch.nn.Module, tmp_path: Path, monkeypatch
 ) -> None:
@@ -268,6 +318,16 @@ def test_an_export_that_differs_from_torch_is_not_written(
     assert not (tmp_path / "face.onnx").exists()
 
 
-def test_labels_of_no_faces_make_an_empty_batch_entry() -> None:
-    assert labels().xyxy.shape == (0, 4)
-    assert labels().points.shape == (0, 5, 3)
+def test_a_batch_without_faces_is_learnt_from_too(tmp_path: Path, network: torch.nn.Module) -> None:
+    write_shard(tmp_path)
+    path = tmp_path / str(SIDE) / "000.npz"
+    with np.load(path) as held:
+        nobody = {key: value if key == "made" else value[:0] for key, value in held.items()}
+    np.savez(path, **nobody)
+    batch = Shards(tmp_path, SIDE).batch(np.arange(4), np.zeros(4, bool))
+    assert batch["bboxes"].shape == (0, 4)
+    total, parts = TaughtPoseLoss(network, 1.0, 1.0).loss(network.train()(batch["img"]), batch)
+    network.eval()
+    assert torch.isfinite(total).all()
+    assert parts["cls_loss"] > 0
+    assert parts["box_loss"] == parts["teacher"] == 0

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from train import boxes, scenes
+from train import boxes, detector_places, scenes
 from train.detector_people import FACE, Cutout, cut_out, dressed, from_behind, mirrored, with_body
 
 
@@ -53,6 +53,12 @@ def test_a_head_from_behind_has_no_face(someone: Cutout) -> None:
     assert len(behind.face) == 0
     assert not np.array_equal(behind.rgb[left[1], left[0]], someone.rgb[left[1], left[0]])
     assert not np.array_equal(behind.rgb[right[1], right[0]], someone.rgb[right[1], right[0]])
+
+
+def test_a_covered_head_from_behind_has_other_colours_and_no_face(someone: Cutout) -> None:
+    bare, covered = (from_behind(someone, np.random.default_rng(0), share) for share in (0.0, 1.0))
+    assert len(covered.face) == 0
+    assert not np.array_equal(bare.rgb, covered.rgb)
 
 
 def test_mirrored_twice_is_the_same(someone: Cutout) -> None:
@@ -113,17 +119,62 @@ def test_a_mosaic_shrinks_faces_and_moves_their_boxes(someone: Cutout) -> None:
     picture, box, _ = portrait()
     faces = boxes.labels([[box[0], box[1], box[0] + box[2], box[1] + box[3]]])
     heights = []
+    real = scenes.Real(picture, faces, np.zeros((0, 4), np.float32))
     for seed in range(20):
-        canvas, found = scenes.mosaic([(picture, faces)] * 4, np.random.default_rng(seed), 320, (20, 40))
+        manner = scenes.Manner(turned=seed % 2)
+        canvas, found = scenes.mosaic([real] * 4, np.random.default_rng(seed), 320, (20, 40), manner=manner)
         assert canvas.shape == (320, 320, 3)
         for x0, y0, x1, y1 in found.xyxy:
             heights.append(y1 - y0)
             middle = canvas[int((y0 + y1) / 2), int((x0 + x1) / 2)].astype(int)
             assert middle[0] > middle[2], "skin, not background, lies in the middle of the box"
-    assert np.median(heights) < 100
+    assert 20 < np.median(heights) < 100
+
+
+def test_a_mosaic_is_cut_around_hard_places_where_that_is_asked_for() -> None:
+    picture = np.zeros((400, 400, 3), np.uint8)
+    picture[300:340, 20:60] = (255, 0, 0)
+    picture[100:140, 300:340] = (0, 255, 0)
+    real = scenes.Real(picture, boxes.labels([[300, 100, 340, 140]]), np.array([[20, 300, 60, 340]], np.float32))
+    sums = {}
+    for hard in (0.0, 1.0):
+        canvas, _ = scenes.mosaic([real], np.random.default_rng(3), 96, (38, 42), manner=scenes.Manner(hard=hard))
+        sums[hard] = [int((canvas[..., channel] > 200).sum()) for channel in (0, 1)]
+    assert sums[0.0][0] == sums[1.0][1] == 0
+    assert min(sums[0.0][1], sums[1.0][0]) > 800
+
+
+def test_points_of_a_mirrored_tile_keep_their_order() -> None:
+    picture, box, points = portrait()
+    known = np.concatenate([points, np.ones((5, 1))], 1)[None]
+    faces = boxes.labels([[box[0], box[1], box[0] + box[2], box[1] + box[3]]], known)
+    real = scenes.Real(picture, faces, np.zeros((0, 4), np.float32))
+    for seed in range(8):
+        _, found = scenes.mosaic([real], np.random.default_rng(seed), 200, (80, 90))
+        left, right = found.points[0, 0], found.points[0, 1]
+        if left[2] and right[2]:
+            assert left[0] < right[0]
+
+
+def test_a_face_of_which_the_camera_left_nothing_is_worth_nothing(someone: Cutout) -> None:
+    clean = np.full((256, 256, 3), 90, np.uint8)
+    one = scenes.Placed(someone, np.array([[0.5, 0, 60], [0, 0.5, 60]], np.float32), np.zeros(2), np.ones(3))
+    clean, faces = scenes.compose(clean, [one], 0)
+    noise = np.random.default_rng(0).integers(0, 255, clean.shape, dtype=np.uint8)
+    assert scenes.legible(clean, clean, faces).tolist() == [1.0]
+    assert scenes.legible(clean, (clean * 0.3).astype(np.uint8), faces)[0] > 0.9, "dark is no reason"
+    assert scenes.legible(clean, noise, faces).tolist() == [0.0]
 
 
 def test_a_panorama_is_looked_into_and_a_picture_cropped(place: np.ndarray) -> None:
     rng = np.random.default_rng(0)
-    assert scenes.background(place, rng, 96).shape == (96, 96, 3)
-    assert scenes.background(place[:, :100], rng, 96).shape == (96, 96, 3)
+    assert detector_places.background(place, rng, 96).shape == (96, 96, 3)
+    assert detector_places.background(place[:, :100], rng, 96).shape == (96, 96, 3)
+
+
+def test_shelves_are_cut_from_the_places_and_cover_a_part(place: np.ndarray) -> None:
+    blank = np.zeros((192, 192, 3), np.uint8)
+    full = [detector_places.shelves(blank, [place], np.random.default_rng(seed)) for seed in range(6)]
+    covered = [float((picture.max(2) > 0).mean()) for picture in full]
+    assert max(covered) > 0.2
+    assert min(covered) < 1
