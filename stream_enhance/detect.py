@@ -1,8 +1,9 @@
 """Faces: letterbox by one swscale call, YOLOv8's head decoded, NMS, then tracks.
 
-``Detector`` turns frames into scenes.  Between detections (``every`` > 1) faces move with their tracks.  Takes
-ultralytics' detect exports (n, 4 + classes, cells) and pose exports (n, 5 + 15, cells): centre x, y, width, height in
-input pixels, scores after the sigmoid, then five points as x, y, visibility.
+``Detector`` turns frames into scenes.  Between detections (``every`` > 1) faces move with their tracks; where the video
+changes to another place it looks anew, and no track goes on.  Takes ultralytics' detect exports (n, 4 + classes, cells)
+and pose exports (n, 5 + 15, cells): centre x, y, width, height in input pixels, scores after the sigmoid, then five
+points as x, y, visibility.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from .backends import Session
 from .card import Card
+from .cuts import Cuts
 from .track import Tracker
 from .types import Faces, Frame, Scene
 
@@ -68,11 +70,14 @@ class Detector:
         self.detected = 0  # faces of at least the least score, over all frames that were looked at
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
-        since = 0
+        since, cuts = 0, Cuts()
         for frame in frames:
             if frame.no_signal:
                 yield Scene(frame, Faces.none())
                 continue
+            if cuts(frame):
+                self._tracker.forget()
+                since = 0
             if since % self.every == 0:
                 found = self._found(frame, _UNSURE * self._score)
                 self.detected += int((found.score >= self._score).sum())

@@ -224,10 +224,14 @@ class Pipeline:
     def _encoding(self, source: Source) -> Encoding:
         return Encoding(**self.config.sink.model_dump(), live=source.live)
 
-    def detector(self) -> Detector:
-        """A new detection stage on the shared network."""
+    def detector(self, stills: bool = False) -> Detector:
+        """A new detection stage on the shared network; of ``stills`` each is looked at by itself."""
         config = self.config.detector.model_dump(exclude={"model"})
-        tracker = Tracker(config["score"], **self.config.tracker.model_dump())
+        tracking = self.config.tracker.model_dump()
+        if stills:
+            config["every"] = 1
+            tracking |= {"certain": 0.0, "keep": 0.0}
+        tracker = Tracker(config["score"], **tracking)
         return Detector(self._detector, tracker=tracker, **config)
 
     def enhancer(self) -> Enhancer:

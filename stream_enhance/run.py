@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import __version__, memory
 from .govern import Admission, Governor
+from .images import ImageFolder
 from .live import LiveSource
 from .outputs import Tee
 from .overlay import Rendered
@@ -69,7 +70,8 @@ class Run:
         self.source, self._sink, self._gallery, self._pipeline = source, sink, gallery, pipeline
         if not isinstance(sink, VideoSink):  # nobody would take their packets away
             source.side_streams.clear()
-        self.detect, self.enhance, self.overlay = pipeline.detector(), pipeline.enhancer(), pipeline.overlay()
+        stills = isinstance(source, ImageFolder) or source.frame_count == 1
+        self.detect, self.enhance, self.overlay = pipeline.detector(stills), pipeline.enhancer(), pipeline.overlay()
         self._ages: deque[float] = deque(maxlen=50_000)
         self.first_frame: float | None = None
         stages: dict[str, Stage] = {

@@ -91,6 +91,10 @@ class Tracker:
         self.begun += 1
         track.number, track.certain = self.begun, True
 
+    def forget(self) -> None:
+        """End all tracks: what comes next shows another place."""
+        self._tracks = []
+
     def predict(self, seconds: float) -> Faces:
         """Where the faces are at ``seconds``, with no detection made."""
         for track in self._tracks:

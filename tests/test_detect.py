@@ -105,6 +105,17 @@ def test_a_face_that_grows_dim_is_followed_but_one_that_was_never_sure_is_not() 
     assert len(Detector(session, score=0.4).find(frame(100, 100, 60))) == 0
 
 
+def test_nothing_of_one_place_is_shown_in_the_next() -> None:
+    """A recorder that changes cameras: between detections, too, and whatever stands where the face was."""
+    detector = Detector(Bright(), every=4)
+    yard = [frame(100, 100, 60, index=i) for i in range(10)]
+    door = [frame(400, 200, 90, index=i) for i in range(10, 20)]
+    shown = [scene.faces for scene in detector([*yard, *door])]
+    assert [len(faces) for faces in shown] == [1] * 20
+    assert [int(faces.track[0]) for faces in shown] == [1] * 10 + [2] * 10
+    assert np.allclose([faces.xyxy[0, 0] for faces in shown[10:]], 400, atol=3)
+
+
 def test_no_faces_and_fewer_than_there_are() -> None:
     assert len(Detector(Bright()).find(frame(0, 0, 0))) == 0
     rows = np.tile(np.array([[0, 0, 10, 10, 0.5]], np.float32), (50, 1))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from conftest import Models
@@ -129,7 +130,7 @@ def test_an_error_in_any_stage_reaches_run_and_nothing_is_left_running(
     class Broken(Pipeline):
         pass
 
-    def breaks(self: Pipeline) -> Callable[[Any], Generator[Any, None, None]]:
+    def breaks(self: Pipeline, *_: bool) -> Callable[[Any], Generator[Any, None, None]]:
         def run(items: Any) -> Generator[Any, None, None]:
             yield from ()
             for _ in items:
@@ -185,3 +186,21 @@ def test_modes_that_draw_beside_the_picture_make_a_larger_one(
     shape = pictures_of(out)[0].shape
     assert (shape[1] == 320) if mode == "side_by_side" else (shape[0] > 120)
     assert np.isfinite(shape).all()
+
+
+def test_each_still_of_a_folder_is_looked_at_by_itself(tmp_path: Path) -> None:
+    """Doubtful faces too, which in a video would have to be seen twice; and nothing of one picture is in the next."""
+    from skimage.data import astronaut, coffee
+
+    face = cv2.resize(astronaut(), (360, 360))[:, :, ::-1]
+    cup = cv2.resize(coffee(), (640, 360))[:, :, ::-1]
+    (tmp_path / "in").mkdir()
+    for i, left in enumerate([0, None, 280, None]):
+        picture = cup.copy()
+        if left is not None:
+            picture[:, left : left + 360] = face
+        cv2.imwrite(str(tmp_path / "in" / f"{i}.png"), picture)
+    with Pipeline(Config.model_validate({"detector": {"every": 2}, "enhancer": {"kind": "none"}})) as pipeline:
+        found = [picture.enhanced.scene.faces for picture in pipeline.frames(str(tmp_path / "in"))]
+    assert [len(faces) for faces in found] == [1, 0, 1, 0]
+    assert found[0].xyxy[0, 0] + 280 == pytest.approx(found[2].xyxy[0, 0], abs=8)
