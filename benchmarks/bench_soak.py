@@ -4,8 +4,9 @@
 
 The cameras are one RTSP server on loopback that plays CLIP in a loop, 640x360 at 5 frames a second, seen through a
 proxy; in turn it is killed and started again, frozen for 6 s, its connections are reset, and one camera's line is begun
-anew.  Given are frames a second of each camera between faults, and the slopes of resident memory, threads and open
-files after a warm-up of a fifth of the time.  Needs what tests/live needs.
+anew.  Each camera has a gallery and is recorded in segments of half a minute; 20 MB are kept.  Given are frames
+a second of each camera between faults, and the slopes of resident memory, threads and open files after a warm-up of a
+fifth of the time.  Needs what tests/live needs.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def main() -> None:
     if reason := missing():
         sys.exit(reason)
     print(json.dumps(conditions()))
-    settings = load(None, given.set).model_dump(exclude_unset=True)
+    kept = ["segments.seconds=30", "segments.keep_megabytes=20"]
+    settings = load(None, [*kept, *given.set]).model_dump(exclude_unset=True)
     samples: list[tuple[float, int, int, int]] = []
     rates: list[list[float]] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a gallery may be finishing still
@@ -69,8 +71,12 @@ def soak(
 ) -> tuple[dict[str, Any], int]:
     """All of it; what each camera counted, and how many faults there were."""
     cameras = Cameras(settings, folder / "shots")
-    configs = {name: CameraConfig(url=f"rtsp://127.0.0.1:{proxy.port}/{name}") for name in NAMES}
+    configs = {
+        name: CameraConfig(url=f"rtsp://127.0.0.1:{proxy.port}/{name}", outputs=(f"{folder}/{name}/%H%M%S.mp4",))
+        for name in NAMES
+    }
     for name, config in configs.items():
+        (folder / name).mkdir()
         cameras.put(name, config)
     began, faults = time.monotonic(), 0
     while time.monotonic() - began < 60 * given.minutes:

@@ -23,6 +23,7 @@ import av.container
 from .encoders import Encoding
 from .errors import SinkError, redact
 from .overlay import Rendered
+from .push import Push
 from .runtime import Cancelled, Channel
 from .sink import FORMATS, VideoSink, file_to_write
 from .source import Source, with_environment
@@ -66,7 +67,8 @@ class Coded:
         return packet
 
 
-Opened = tuple[av.container.OutputContainer, str]  # and what it writes to, fit to be shown
+Container = av.container.OutputContainer | Push
+Opened = tuple[Container, str]  # and what it writes to, fit to be shown
 
 
 class Output:
@@ -95,6 +97,7 @@ class Output:
         self.written = self.skipped = self.opens = 0  # packets written, passed over; times opened
         self.problem = ""  # why nothing can be written just now
         self._retry_at, self._pause = 0.0, _RETRY[0]
+        self._container: Container | None = None  # the latest
 
     @property
     def lost(self) -> int:
@@ -121,9 +124,11 @@ class Output:
         if self._thread.is_alive():
             self.problem = self.problem or "does not take what is written"
             self._queue.cancel()
+            if isinstance(push := self._container, Push):
+                push.kill()
 
     def _run(self) -> None:
-        container: av.container.OutputContainer | None = None
+        container: Container | None = None
         expected = -1
         try:
             for coded in self._queue:
@@ -142,9 +147,7 @@ class Output:
         if container is not None:
             self._closed(container)
 
-    def _written(
-        self, container: av.container.OutputContainer | None, coded: Coded
-    ) -> av.container.OutputContainer | None:
+    def _written(self, container: Container | None, coded: Coded) -> Container | None:
         """Write one packet, opening the container where there is none; None where that failed."""
         try:
             if container is None:
@@ -152,6 +155,7 @@ class Output:
                     self.skipped += 1
                     return None
                 container, self._path = self._opened()
+                self._container = container
                 self._stream: Any = container.add_stream_from_template(self._template)
                 self._stream.time_base = coded.time_base
                 self._since, self._bytes = coded.pts * coded.time_base, 0
@@ -180,7 +184,7 @@ class Output:
         long = limits.seconds and coded.pts * coded.time_base - self._since >= limits.seconds
         return bool(long or (limits.megabytes and self._bytes >= limits.megabytes * 1e6))
 
-    def _closed(self, container: av.container.OutputContainer) -> None:
+    def _closed(self, container: Container) -> None:
         with suppress(av.FFmpegError):  # of a full disk or a dead peer; what was written is playable without its end
             container.close()
         self._tidy()
@@ -332,7 +336,7 @@ def _push(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwr
         options["omit_video_pes_length"] = "0"
     if scheme in ("rtsp", "rtmp", "rtmps"):
         options["timeout" if scheme == "rtsp" else "rw_timeout"] = "5000000"  # µs
-    return Output(name, lambda: (av.open(url, "w", format=form, options=options), name), waits)
+    return Output(name, lambda: (Push(url, form, options), name), waits)
 
 
 def _check_codec(form: str, encoding: Encoding, name: str) -> None:
