@@ -349,6 +349,9 @@ def _open(url: str, name: str, options: LiveOptions, form: str | None) -> _Camer
         raise SourceError(
             f"{name}: no answer within {options.timeout:g} s; is the camera on and can it be reached from here?"
         ) from None
+    except av.error.ProtocolNotFoundError:
+        scheme = url.split("://", 1)[0]
+        raise SourceError(f"{name}: this PyAV's FFmpeg has no {scheme}; build PyAV with one that has") from None
     except av.error.InvalidDataError:
         raise SourceError(f"{name}: what answers there sends no video that can be read; check the URL") from None
     except (av.FFmpegError, ValueError) as error:

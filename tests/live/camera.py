@@ -13,7 +13,7 @@ import gi
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtspServer  # noqa: E402
 
 BITS, BLOCK = 24, 16
 
@@ -62,6 +62,7 @@ def main():
     parser.add_argument("--user")
     parser.add_argument("--password")
     parser.add_argument("--paths", default="cam")
+    parser.add_argument("--tls", help="Speak rtsps with the certificate and key in this PEM file; wants a user, too.")
     parser.add_argument("--record", help="Take pushes of H.264 at /push, and write them to this MPEG-TS file.")
     arguments = parser.parse_args()
     Gst.init(None)
@@ -100,6 +101,8 @@ def main():
         auth = GstRtspServer.RTSPAuth()
         token = GstRtspServer.RTSPToken()
         token.set_string("media.factory.role", "viewer")
+        if arguments.tls:
+            auth.set_tls_certificate(Gio.TlsCertificate.new_from_file(arguments.tls))
         auth.add_basic(GstRtspServer.RTSPAuth.make_basic(arguments.user, arguments.password), token)
         server.set_auth(auth)
     if server.attach(None) == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -183,16 +184,33 @@ def test_a_viewer_that_stops_reading_slows_nobody_down(models: Models, tmp_path:
             wait_until(lambda: server.camera("door")["frames"]["out"] > out + 10)
 
 
-def test_recordings_are_playable_after_a_graceful_stop(models: Models, tmp_path: Path) -> None:
+def test_recordings_are_closed_by_a_graceful_stop_whatever_else_hangs(models: Models, tmp_path: Path) -> None:
     import av
 
-    config = {"door": {"url": "", "outputs": [str(tmp_path / "rec-%H%M%S.mp4")]}}
-    with Camera() as camera:
-        config["door"]["url"] = camera.url
+    with Camera() as camera, socket.create_server(("127.0.0.1", 0)) as deaf:
+        push = f"rtsp://127.0.0.1:{deaf.getsockname()[1]}/push"
+        config = {"door": {"url": camera.url, "outputs": [push, str(tmp_path / "rec-%H%M%S.mp4")]}}
         with Server(models, tmp_path, config) as server:
             server.wait_live("door")
             wait_until(lambda: server.camera("door")["frames"]["out"] > 20)
+            events = urllib.request.urlopen(server.url + "/api/events", timeout=60)
+            assert events.readline() == b"event: cameras\n"
+        events.close()
     recordings = list(tmp_path.glob("rec-*.mp4"))
     assert recordings
+    for recording in recordings:
+        assert boxes(recording)[-1] == b"moov", "the index comes with the end"
     with av.open(str(recordings[0])) as container:
         assert sum(1 for _ in container.decode(video=0)) > 10
+
+
+def boxes(path: Path) -> list[bytes]:
+    """Kinds of an MP4 file's boxes, in order."""
+    data, kinds = path.read_bytes(), []
+    while data:
+        size, header = int.from_bytes(data[:4], "big"), 8
+        if size == 1:
+            size, header = int.from_bytes(data[8:16], "big"), 16
+        kinds.append(data[4:8])
+        data = data[max(size, header) :]
+    return kinds
