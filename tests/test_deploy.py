@@ -36,6 +36,12 @@ def test_the_dashboard_asks_only_for_figures_that_there_are(models: Models) -> N
     asked = {n for p in panels for t in p["targets"] for n in re.findall(r"stream_enhance_\w+", t["expr"])}
     assert {name.removesuffix("_bucket") for name in asked} <= told
     assert len(panels) == len({p["id"] for p in panels})
+    places = {(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels}
+    assert len(places) == len(panels), "no panel lies on another"
+    for panel in panels:
+        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+        assert panel["type"] in ("timeseries", "state-timeline", "stat", "heatmap")
+        assert {t["refId"] for t in panel["targets"]}
 
 
 def test_the_container_copies_what_is_there_and_the_unit_starts_what_there_is() -> None:
