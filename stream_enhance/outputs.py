@@ -22,6 +22,7 @@ import av.container
 
 from .encoders import Encoding
 from .errors import SinkError, redact
+from .mjpeg import Mjpeg
 from .overlay import Rendered
 from .push import Push
 from .runtime import Cancelled, Channel
@@ -193,16 +194,20 @@ class Output:
 class Tee(VideoSink):
     """Encodes once, for any number of outputs."""
 
-    def __init__(self, outputs: list[Output], source: Source, encoding: Encoding, comment: str) -> None:
+    def __init__(self, outputs: list[Output | Mjpeg], source: Source, encoding: Encoding, comment: str) -> None:
         super().__init__("", source, encoding, comment, form="matroska", name=", ".join(o.name for o in outputs))
         self.outputs = outputs
         self._serial = 0
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         try:
-            yield from super().__call__(items)
+            for item in super().__call__(items):
+                for output in self.outputs:
+                    if isinstance(output, Mjpeg):
+                        output.show(item.image)
+                yield item
         finally:
-            began = self.outputs if self._serial else []
+            began = [o for o in self.outputs if self._serial or isinstance(o, Mjpeg)]
             for output in began:  # side by side: a dead one takes no time from the others
                 output.end()
             deadline = time.monotonic() + _ENDING
@@ -257,7 +262,8 @@ def open_outputs(
 
     Args:
         specs: video files, their names with strftime's ``%`` codes where they are cut into segments; ``.m3u8`` for
-            HLS; URLs to push to, with ``{NAME}`` for environment variables.
+            HLS; ``mjpeg://127.0.0.1:port/`` for JPEGs over HTTP; URLs to push to, with ``{NAME}`` for environment
+            variables.
 
     Raises:
         SinkError: one of them cannot be written, or cannot hold the codec.
@@ -266,8 +272,11 @@ def open_outputs(
         log.warning("%s: several outputs carry its pictures only", source.name)
         source.side_streams.clear()
     waits = not source.live
-    outputs = []
+    outputs: list[Output | Mjpeg] = []
     for spec in specs:
+        if spec.startswith("mjpeg://"):
+            outputs.append(Mjpeg(spec))
+            continue
         make = _push if "://" in spec else _hls if spec.endswith(".m3u8") else _files
         outputs.append(make(spec, encoding, waits, segments, overwrite))
     return Tee(outputs, source, encoding, comment)
