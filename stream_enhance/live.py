@@ -1,7 +1,7 @@
 """Pictures in from a live camera, for as long as it takes: connect, read, notice trouble, connect again.
 
-One thread reads one connection and ends with it; ``LiveSource.frames`` watches from the line's own thread, so nothing a
-camera does can hold the line up.  While there is no signal the last picture goes on, greyed, a few times a second.
+A ``Connection`` reads in a thread and ends with it; ``LiveSource.frames`` watches from the line's own thread, so what a
+camera does cannot hold the line up.  While there is no signal the last picture goes on, greyed, a few times a second.
 Timestamps count from the start of the run and only ever rise, whatever the camera's clock does.
 """
 
@@ -13,16 +13,15 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Generator
 from fractions import Fraction
 from typing import Any, Literal
 
 import av
 import av.container
-from av.codec.context import Flags
-from av.codec.hwaccel import HWAccel
 
+from .connection import Connection, Unauthorised, open_camera
+from .connection import LiveOptions as LiveOptions
 from .errors import SourceError
 from .nosignal import copy_of, no_signal
 from .source import native
@@ -31,7 +30,6 @@ from .types import Frame
 log = logging.getLogger(__name__)
 
 State = Literal["connecting", "live", "stalled", "lost", "unauthorised", "ended"]
-Transport = Literal["auto", "tcp", "udp"]
 TIME_BASE = Fraction(1, 90_000)
 _FIRST_RETRY = 0.1  # seconds
 _WELL_AFTER = 5.0  # seconds live, after which a loss counts as the first again
@@ -39,19 +37,6 @@ _UNAUTHORISED_RETRY = (5.0, 60.0)  # seconds; cameras lock out who tries a wrong
 _DRIFT = 1.0  # seconds: a camera clock further from ours than this has jumped
 _LEAST_STEP = 90  # ticks: a millisecond, the finest that Matroska and FLV know
 _GRACE = 1.0  # seconds without a picture before NO SIGNAL is shown
-
-
-@dataclass(frozen=True, slots=True)
-class LiveOptions:
-    """How to hold on to a camera; times in seconds."""
-
-    transport: Transport = "auto"  # RTSP only; auto: TCP where the camera has it
-    timeout: float = 5.0  # to open a connection
-    stall: float = 4.0  # without a picture until the connection is given up
-    retry: float = 1.0  # longest pause between attempts
-    idle_rate: float = 2.0  # NO SIGNAL pictures a second
-    wait: bool = False  # keep trying where the very first connection fails
-    hwaccel: str = ""  # FFmpeg's name of a decoding device: cuda, vaapi, qsv, ...; "": decode on the CPU
 
 
 class LiveSource:
@@ -84,11 +69,11 @@ class LiveSource:
         self._grey: av.VideoFrame | None = None  # made of the last picture
         self._clock, self._retries = _WallClock(self.started), _Backoff(self.options.retry)
         self._seen = self._shown = self._retry_at = self.started  # last picture or connecting; last shown; next attempt
-        self._open = lambda: _open(url, name, self.options, form)
-        self._events: queue.SimpleQueue[tuple[_Connection | None, av.VideoFrame | None, float]] = queue.SimpleQueue()
+        self._open = lambda: open_camera(url, name, self.options, form)
+        self._events: queue.SimpleQueue[tuple[Connection | None, av.VideoFrame | None, float]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._enter("connecting")
-        self._connection: _Connection | None = self._connect()
+        self._connection: Connection | None = self._connect()
 
     @property
     def state(self) -> State:
@@ -125,8 +110,8 @@ class LiveSource:
             self._connection.abandon()
             self._connection.thread.join(1.0)  # a blocked read ends by its timeout; its thread then closes it
 
-    def _connect(self) -> _Connection:
-        return _Connection(self._open, self._events.put, self.options.stall)
+    def _connect(self) -> Connection:
+        return Connection(self._open, self._events.put, self.options.stall)
 
     def _enter(self, state: State) -> None:
         if not self.states or self.state != state:
@@ -171,12 +156,12 @@ class LiveSource:
             self._enter("stalled")  # half a second after the connection should have noticed itself
             self._drop_connection(self._connection)
 
-    def _ended(self, connection: _Connection) -> None:
+    def _ended(self, connection: Connection) -> None:
         error = connection.error
         if error is not None and not isinstance(error, SourceError):
             raise error
         self.problem = str(error or "")
-        if isinstance(error, _Unauthorised):
+        if isinstance(error, Unauthorised):
             self._enter("unauthorised")
         elif connection.stalled:
             self._enter("stalled")
@@ -184,13 +169,13 @@ class LiveSource:
             self._enter("lost")
         self._drop_connection(connection)
 
-    def _drop_connection(self, connection: _Connection) -> None:
+    def _drop_connection(self, connection: Connection) -> None:
         connection.abandon()
         self._corrupt_before += connection.corrupt
         self._connection = None
-        self._retry_at = time.monotonic() + self._retries.next(isinstance(connection.error, _Unauthorised))
+        self._retry_at = time.monotonic() + self._retries.next(isinstance(connection.error, Unauthorised))
 
-    def _went_live(self, connection: _Connection, captured_at: float) -> None:
+    def _went_live(self, connection: Connection, captured_at: float) -> None:
         self.reconnects += self._last is not None
         self._describe(connection)
         self._clock.restart()
@@ -198,7 +183,7 @@ class LiveSource:
         self._enter("live")
         self._grey, self.problem = None, ""
 
-    def _describe(self, connection: _Connection) -> None:
+    def _describe(self, connection: Connection) -> None:
         source = connection.source
         assert source is not None
         if self.rate is None:
@@ -233,153 +218,6 @@ class LiveSource:
         self.no_signal_frames += 1
         self._shown = now
         return Frame(image, index, pts, TIME_BASE, now, time.time(), no_signal=True)
-
-
-class _Unauthorised(SourceError):
-    """The camera wants another user name or password."""
-
-
-class _Connection:
-    """One connection and the thread that opens, reads and closes it.
-
-    Puts (itself, picture, monotonic time it was decoded) for each picture and (itself, None, time) at its end.
-    """
-
-    def __init__(self, opened: Callable[[], _Camera], put: Callable[[Any], None], stall: float) -> None:
-        self._opened, self._put, self._stall = opened, put, stall
-        self._abandoned = threading.Event()
-        self.settled = threading.Event()  # connected, or failed to
-        self.opened_at = 0.0  # time.monotonic() when connected
-        self.source: _Camera | None = None
-        self.error: BaseException | None = None
-        self.finished = False  # a stream with an end has come to it
-        self.stalled = False
-        self.corrupt = 0
-        self.thread = threading.Thread(target=self._run, name="camera", daemon=True)
-        self.thread.start()
-
-    def abandon(self) -> None:
-        """Nobody listens any more: end at the next chance."""
-        self._abandoned.set()
-
-    def _run(self) -> None:
-        try:
-            self.source = self._opened()
-            self.opened_at = time.monotonic()
-            self.settled.set()
-            try:
-                self._read(self.source)
-            finally:
-                self.source.close()
-        except SourceError as error:
-            self.error = error
-        except av.error.ExitError:  # the read timed out
-            self.stalled = True
-        except av.FFmpegError as error:
-            self.error = SourceError(f"the connection ended ({error.strerror})")
-        except BaseException as error:  # raised again where the line can see it
-            self.error = error
-        finally:
-            self.settled.set()
-            self._put((self, None, time.monotonic()))
-
-    def _read(self, source: _Camera) -> None:
-        seen = time.monotonic()
-        for packet in source.container.demux(source.stream):
-            if self._abandoned.is_set():
-                return
-            if time.monotonic() - seen > self._stall:  # nothing came, or nothing to be seen in it
-                self.stalled = True  # even if a picture comes now: a read that timed out gives what it had first
-                return
-            images = source.decoded(packet)
-            self.corrupt = source.corrupt
-            for image in images:
-                seen = time.monotonic()
-                self._put((self, image, seen))
-        self.finished = bool(source.container.duration)
-
-
-class _Camera:
-    """An open connection: its container, its video stream, and how many packets could not be decoded."""
-
-    def __init__(self, container: av.container.InputContainer, name: str) -> None:
-        self.container, self.corrupt = container, 0
-        if not container.streams.video or container.streams.video[0].codec_context is None:
-            container.close()
-            raise SourceError(f"{name}: sends no video that can be decoded; check the URL")
-        self.stream = container.streams.video[0]
-        self.stream.thread_type = "SLICE"  # frame threads hold frames back
-        self.stream.codec_context.flags |= Flags.low_delay
-        self.rate = self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate
-        self.pixel_aspect = self.stream.sample_aspect_ratio
-        self.metadata = dict(container.metadata)
-
-    def close(self) -> None:
-        self.container.close()
-
-    def decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
-        try:
-            return self.stream.decode(packet if packet.size else None)
-        except av.error.EOFError:  # flushed twice
-            return []
-        except av.FFmpegError:
-            self.corrupt += 1
-            return []
-
-
-def _open(url: str, name: str, options: LiveOptions, form: str | None) -> _Camera:
-    """``url`` opened with as little analysis as it takes.
-
-    Raises:
-        SourceError: it cannot be opened; without the URL's secrets.
-    """
-    hardware = HWAccel(options.hwaccel, allow_software_fallback=False) if options.hwaccel else None
-    try:
-        container = av.open(
-            url, "r", form, _ffmpeg_options(url, options), timeout=(options.timeout, options.stall), hwaccel=hardware
-        )
-    except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError):
-        raise _Unauthorised(f"{name}: the camera refuses this user name or password; check both") from None
-    except av.error.HTTPNotFoundError:
-        raise SourceError(f"{name}: the camera has no such stream; check the URL's path") from None
-    except (av.error.ConnectionRefusedError, av.error.ConnectionResetError) as error:
-        told = (error.strerror or "refused").lower()
-        raise SourceError(f"{name}: nothing answers there ({told}); is the camera on and the port right?") from None
-    except (av.error.ExitError, av.error.TimeoutError):
-        raise SourceError(
-            f"{name}: no answer within {options.timeout:g} s; is the camera on and can it be reached from here?"
-        ) from None
-    except av.error.ProtocolNotFoundError:
-        scheme = url.split("://", 1)[0]
-        raise SourceError(f"{name}: this PyAV's FFmpeg has no {scheme}; build PyAV with one that has") from None
-    except av.error.InvalidDataError:
-        raise SourceError(f"{name}: what answers there sends no video that can be read; check the URL") from None
-    except (av.FFmpegError, ValueError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
-        raise SourceError(f"{name}: cannot be opened ({reason}); check the host's name and the URL") from None
-    return _Camera(container, name)
-
-
-def _ffmpeg_options(url: str, options: LiveOptions) -> dict[str, str]:
-    """A first picture soon, and none held back.
-
-    Not FFmpeg's ``nobuffer``: it throws away what was read for the analysis, the first key frame among it.
-    """
-    scheme = url.split("://", 1)[0].lower() if "://" in url else ""
-    given = {"analyzeduration": "500000", "probesize": "500000"}
-    match scheme:
-        case "rtsp" | "rtsps":
-            given |= {"analyzeduration": "0", "probesize": "4096", "fpsprobesize": "0"}
-            given |= {"max_delay": "100000"}  # µs to wait for a packet that comes out of turn
-            if options.transport == "auto":
-                given["rtsp_flags"] = "prefer_tcp"
-            else:
-                given["rtsp_transport"] = options.transport
-        case "udp":
-            given |= {"overrun_nonfatal": "1", "fifo_size": "50000"}
-        case "http" | "https":
-            given |= {"live_start_index": "-1"}  # HLS: from the newest segment
-    return given
 
 
 class _Backoff:

@@ -148,24 +148,39 @@ def _add_views(app: FastAPI, cameras: Cameras) -> None:
         return StreamingResponse(parts(), media_type="multipart/x-mixed-replace; boundary=frame")
 
 
+class _Wanted:
+    """Which pieces a viewer is to be sent: each encoder's header once, then its fragments from a key frame on."""
+
+    def __init__(self) -> None:
+        self._encoder, self._flows = 0, False
+        self.lost = False  # it did not keep up, and is to go on with a key frame
+
+    def __call__(self, piece: Piece, waiting: int) -> bool:
+        """Whether to queue ``piece`` behind so many that wait."""
+        if piece.kind == "jpeg":
+            return not waiting  # else the one before is not even sent
+        if piece.kind == "header":
+            new = piece.encoder != self._encoder
+            self._encoder, self._flows = piece.encoder, self._flows and not new
+            return new
+        if piece.encoder != self._encoder or not (self._flows or piece.key):
+            return False
+        if waiting >= _QUEUED:
+            self._flows, self.lost = False, True
+            return False
+        self._flows = True
+        return True
+
+
 async def _pieces(camera: Camera, kind: str) -> AsyncIterator[Piece]:
     """What a viewer is to be sent, from a key frame on, for as long as the camera is there."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Piece] = asyncio.Queue()
-    state = {"started": False}
+    wanted = _Wanted()
 
     def arrived(piece: Piece) -> None:
-        if piece.kind == "header" or (piece.key and state["started"]):
-            state["started"] = True
-        elif piece.kind == "jpeg":
-            if not queue.empty():
-                return  # the one before is not even sent
-        elif not state["started"]:
-            return
-        if queue.qsize() >= _QUEUED:
-            state["started"] = False  # it does not keep up: on with the next key frame
-            return
-        queue.put_nowait(piece)
+        if wanted(piece, queue.qsize()):
+            queue.put_nowait(piece)
 
     def take(piece: Piece) -> None:
         loop.call_soon_threadsafe(arrived, piece)
@@ -177,6 +192,9 @@ async def _pieces(camera: Camera, kind: str) -> AsyncIterator[Piece]:
                 yield await asyncio.wait_for(queue.get(), 1.0)
             except TimeoutError:
                 continue
+            if wanted.lost and queue.empty():  # it has caught up
+                wanted.lost = False
+                camera.view.refresh()
     finally:
         camera.view.leave(number)
 

@@ -6,6 +6,7 @@ Viewers each have a short queue; one that does not read loses pictures up to the
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections import deque
@@ -40,6 +41,7 @@ class Piece:
     key: bool
     kind: str  # "header" with the codec's name in ``codec``, "fragment", or "jpeg"
     codec: str = ""
+    encoder: int = 0  # which encoder it is of: fragments go with its header
 
 
 class View:
@@ -67,6 +69,11 @@ class View:
             self._viewers[number] = (kind, take)
             self._fresh = True
         return number
+
+    def refresh(self) -> None:
+        """Have a header and a key frame sent soon: a viewer has lost pictures and wants to go on."""
+        with self._lock:
+            self._fresh = True
 
     def leave(self, number: int) -> None:
         with self._lock:
@@ -122,7 +129,7 @@ class View:
         encoder = self._encoder
         data = encoder.encode(picture, seconds, fresh)
         if fresh:
-            self._send("video", Piece(encoder.header, True, "header", encoder.codec))
+            self._send("video", Piece(encoder.header, True, "header", encoder.codec, encoder.number))
         self._send("video", data)
 
     def _send(self, kind: str, piece: Piece) -> None:
@@ -135,8 +142,10 @@ class View:
 class _Encoder:
     """Pictures to fragments."""
 
+    _numbers = itertools.count(1)
+
     def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
+        self.size, self.number = size, next(self._numbers)
         self._container = av.open(_Nowhere(), "w", format="matroska")  # its kind has the encoder keep headers apart
         options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "26"}
         stream: Any = self._container.add_stream("libx264", rate=25, options=options)
@@ -162,7 +171,7 @@ class _Encoder:
         is_key = any(packet.is_keyframe for packet in packets)
         data = fmp4.fragment(self._serial, self._end, ticks, whole, is_key)
         self._end, self._last = self._end + ticks, seconds
-        return Piece(data, is_key, "fragment")
+        return Piece(data, is_key, "fragment", encoder=self.number)
 
 
 class _Nowhere:

@@ -184,6 +184,23 @@ def test_a_viewer_that_stops_reading_slows_nobody_down(models: Models, tmp_path:
             wait_until(lambda: server.camera("door")["frames"]["out"] > out + 10)
 
 
+def test_a_viewer_gets_each_header_once_and_goes_on_at_a_key_frame_after_a_loss() -> None:
+    from stream_enhance.web.app import _QUEUED, _Wanted
+    from stream_enhance.web.view import Piece
+
+    header, other = (Piece(b"", True, "header", "avc1", encoder) for encoder in (1, 2))
+    key, delta = (Piece(b"", is_key, "fragment", encoder=1) for is_key in (True, False))
+    wanted = _Wanted()
+    assert not wanted(key, 0), "nobody can decode it yet"
+    assert [wanted(piece, 0) for piece in (header, delta, key, delta)] == [True, False, True, True]
+    assert not wanted(header, 0), "somebody else has come"
+    assert wanted(delta, 0)
+    assert not wanted(delta, _QUEUED)
+    assert wanted.lost
+    assert [wanted(piece, 0) for piece in (delta, header, delta, key, delta)] == [False, False, False, True, True]
+    assert [wanted(piece, 0) for piece in (other, delta, key)] == [True, False, False]
+
+
 def test_recordings_are_closed_by_a_graceful_stop_whatever_else_hangs(models: Models, tmp_path: Path) -> None:
     import av
 

@@ -1,0 +1,178 @@
+"""One connection to a camera, opened with as little analysis as it takes, read in a thread of its own to its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import av
+import av.container
+from av.codec.context import Flags
+from av.codec.hwaccel import HWAccel
+
+from .errors import SourceError
+
+Transport = Literal["auto", "tcp", "udp"]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """How to hold on to a camera; times in seconds."""
+
+    transport: Transport = "auto"  # RTSP only; auto: TCP where the camera has it
+    timeout: float = 5.0  # to open a connection
+    stall: float = 4.0  # without a picture until the connection is given up
+    retry: float = 1.0  # longest pause between attempts
+    idle_rate: float = 2.0  # NO SIGNAL pictures a second
+    wait: bool = False  # keep trying where the very first connection fails
+    hwaccel: str = ""  # FFmpeg's name of a decoding device: cuda, vaapi, qsv, ...; "": decode on the CPU
+
+
+class Unauthorised(SourceError):
+    """The camera wants another user name or password."""
+
+
+class Connection:
+    """One connection and the thread that opens, reads and closes it.
+
+    Puts (itself, picture, monotonic time it was decoded) for each picture and (itself, None, time) at its end.
+    """
+
+    def __init__(self, opened: Callable[[], OpenCamera], put: Callable[[Any], None], stall: float) -> None:
+        self._opened, self._put, self._stall = opened, put, stall
+        self._abandoned = threading.Event()
+        self.settled = threading.Event()  # connected, or failed to
+        self.opened_at = 0.0  # time.monotonic() when connected
+        self.source: OpenCamera | None = None
+        self.error: BaseException | None = None
+        self.finished = False  # a stream with an end has come to it
+        self.stalled = False
+        self.corrupt = 0
+        self.thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self.thread.start()
+
+    def abandon(self) -> None:
+        """Nobody listens any more: end at the next chance."""
+        self._abandoned.set()
+
+    def _run(self) -> None:
+        try:
+            self.source = self._opened()
+            self.opened_at = time.monotonic()
+            self.settled.set()
+            try:
+                self._read(self.source)
+            finally:
+                self.source.close()
+        except SourceError as error:
+            self.error = error
+        except av.error.ExitError:  # the read timed out
+            self.stalled = True
+        except av.FFmpegError as error:
+            self.error = SourceError(f"the connection ended ({error.strerror})")
+        except BaseException as error:  # raised again where the line can see it
+            self.error = error
+        finally:
+            self.settled.set()
+            self._put((self, None, time.monotonic()))
+
+    def _read(self, source: OpenCamera) -> None:
+        seen = time.monotonic()
+        for packet in source.container.demux(source.stream):
+            if self._abandoned.is_set():
+                return
+            if time.monotonic() - seen > self._stall:  # nothing came, or nothing to be seen in it
+                self.stalled = True  # even if a picture comes now: a read that timed out gives what it had first
+                return
+            images = source.decoded(packet)
+            self.corrupt = source.corrupt
+            for image in images:
+                seen = time.monotonic()
+                self._put((self, image, seen))
+        self.finished = bool(source.container.duration)
+
+
+class OpenCamera:
+    """An open connection: its container, its video stream, and how many packets could not be decoded."""
+
+    def __init__(self, container: av.container.InputContainer, name: str) -> None:
+        self.container, self.corrupt = container, 0
+        if not container.streams.video or container.streams.video[0].codec_context is None:
+            container.close()
+            raise SourceError(f"{name}: sends no video that can be decoded; check the URL")
+        self.stream = container.streams.video[0]
+        self.stream.thread_type = "SLICE"  # frame threads hold frames back
+        self.stream.codec_context.flags |= Flags.low_delay
+        self.rate = self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate
+        self.pixel_aspect = self.stream.sample_aspect_ratio
+        self.metadata = dict(container.metadata)
+
+    def close(self) -> None:
+        self.container.close()
+
+    def decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
+        try:
+            return self.stream.decode(packet if packet.size else None)
+        except av.error.EOFError:  # flushed twice
+            return []
+        except av.FFmpegError:
+            self.corrupt += 1
+            return []
+
+
+def open_camera(url: str, name: str, options: LiveOptions, form: str | None) -> OpenCamera:
+    """``url`` opened with as little analysis as it takes.
+
+    Raises:
+        SourceError: it cannot be opened; without the URL's secrets.
+    """
+    hardware = HWAccel(options.hwaccel, allow_software_fallback=False) if options.hwaccel else None
+    try:
+        container = av.open(
+            url, "r", form, _ffmpeg_options(url, options), timeout=(options.timeout, options.stall), hwaccel=hardware
+        )
+    except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError):
+        raise Unauthorised(f"{name}: the camera refuses this user name or password; check both") from None
+    except av.error.HTTPNotFoundError:
+        raise SourceError(f"{name}: the camera has no such stream; check the URL's path") from None
+    except (av.error.ConnectionRefusedError, av.error.ConnectionResetError) as error:
+        told = (error.strerror or "refused").lower()
+        raise SourceError(f"{name}: nothing answers there ({told}); is the camera on and the port right?") from None
+    except (av.error.ExitError, av.error.TimeoutError):
+        raise SourceError(
+            f"{name}: no answer within {options.timeout:g} s; is the camera on and can it be reached from here?"
+        ) from None
+    except av.error.ProtocolNotFoundError:
+        scheme = url.split("://", 1)[0]
+        raise SourceError(f"{name}: this PyAV's FFmpeg has no {scheme}; build PyAV with one that has") from None
+    except av.error.InvalidDataError:
+        raise SourceError(f"{name}: what answers there sends no video that can be read; check the URL") from None
+    except (av.FFmpegError, ValueError) as error:
+        reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
+        raise SourceError(f"{name}: cannot be opened ({reason}); check the host's name and the URL") from None
+    return OpenCamera(container, name)
+
+
+def _ffmpeg_options(url: str, options: LiveOptions) -> dict[str, str]:
+    """A first picture soon, and none held back.
+
+    Not FFmpeg's ``nobuffer``: it throws away what was read for the analysis, the first key frame among it.
+    """
+    scheme = url.split("://", 1)[0].lower() if "://" in url else ""
+    given = {"analyzeduration": "500000", "probesize": "500000"}
+    match scheme:
+        case "rtsp" | "rtsps":
+            given |= {"analyzeduration": "0", "probesize": "4096", "fpsprobesize": "0"}
+            given |= {"max_delay": "100000"}  # µs to wait for a packet that comes out of turn
+            if options.transport == "auto":
+                given["rtsp_flags"] = "prefer_tcp"
+            else:
+                given["rtsp_transport"] = options.transport
+        case "udp":
+            given |= {"overrun_nonfatal": "1", "fifo_size": "50000"}
+        case "http" | "https":
+            given |= {"live_start_index": "-1"}  # HLS: from the newest segment
+    return given
