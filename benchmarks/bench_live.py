@@ -1,6 +1,6 @@
 """How old a picture is when it comes out: from the camera's sensor to a player that reads our output.
 
-    python -m benchmarks.bench_live CLIP [--seconds 60] [--size 640x360] [--fps 25]
+    python -m benchmarks.bench_live CLIP [--seconds 60] [--size 640x360] [--fps 25] [--only to_muxed]
 
 A camera (GStreamer's RTSP server on loopback, x264 ultrafast with zerolatency) plays CLIP in a loop and draws its clock
 into each picture.  ``to_muxed`` reads it back from each picture the moment that our muxer has written it: it holds the
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--max-age", default="300ms")
     parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--only", help="One of the three.")
     given = parser.parse_args()
     if reason := missing():
         sys.exit(reason)
@@ -59,14 +60,15 @@ def main() -> None:
         raw = Path(folder) / "clip.i420"
         decoded(given.clip, width, height, raw)
         with Camera(raw=raw, width=width, height=height, fps=given.fps) as camera:
-            results = {
-                "to_muxed": muxed(camera.url, given, Path(folder)),
-                "to_player": measured(camera.url, given, Path(folder), chosen),
-                "to_player, overloaded": measured(camera.url, given, Path(folder), [*chosen, *OVERLOAD]),
+            runs: dict[str, Callable[[], dict[str, Any]]] = {
+                "to_muxed": lambda: muxed(camera.url, given, Path(folder)),
+                "to_player": lambda: measured(camera.url, given, Path(folder), chosen),
+                "to_player, overloaded": lambda: measured(camera.url, given, Path(folder), [*chosen, *OVERLOAD]),
             }
+            results = {name: run() for name, run in runs.items() if given.only in (None, name)}
     for name, result in results.items():
         print(f"{name}: {json.dumps(result)}")
-    save("live", results)
+    save("live" if given.only is None else f"live_{given.only}", results)
 
 
 def decoded(clip: str, width: int, height: int, to: Path) -> None:
@@ -139,8 +141,9 @@ def muxed(url: str, given: Any, folder: Path) -> dict[str, Any]:
 def figures(times: list[float], ages: list[float]) -> dict[str, Any]:
     """Without the first three seconds."""
     warm = np.array(times) > times[0] + 3
-    minutes, ms = np.array(times)[warm] / 60, np.array(ages)[warm]
+    minutes, ms = (np.array(times)[warm] - times[0]) / 60, np.array(ages)[warm]
     return {
+        "p50_by_minute": [round(float(np.median(ms[minutes.astype(int) == m])), 1) for m in range(int(minutes[-1]))],
         "glass_ms": {f"p{p}": round(float(np.percentile(ms, p)), 1) for p in (50, 95, 99)},
         "slope_ms_per_minute": round(float(np.polyfit(minutes, ms, 1)[0]), 2),
     }
