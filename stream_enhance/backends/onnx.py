@@ -60,6 +60,7 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # it keeps what the largest batch ever took; without it nothing is slower
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other stages need the cores
         self._session = self._load(onnxruntime, options, tried, provider, cache)
         self.card = self._card(task)
