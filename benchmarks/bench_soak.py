@@ -112,12 +112,20 @@ def watched(cameras: Cameras, samples: list[tuple[float, int, int, int]], began:
     return [round((b - a) / 10, 1) for a, b in zip(before, after, strict=True)]
 
 
-def slopes(samples: list[tuple[float, int, int, int]]) -> dict[str, float]:
-    """After the first fifth of the time, by least squares."""
-    table = np.array(samples)
-    table = table[table[:, 0] > 0.2 * table[-1, 0]]
+def slopes(samples: list[tuple[float, int, int, int]]) -> dict[str, Any]:
+    """After the first fifth of the time, by least squares; of memory also for each minute's least, and its medians.
+
+    Memory goes up and down with the pictures in hand, so the least of each minute tells more of what is kept.
+    """
+    whole = np.array(samples)
+    by_minute = [whole[whole[:, 0] // 60 == m, 1] / 1e6 for m in range(int(whole[-1, 0] // 60))]
+    table = whole[whole[:, 0] > 0.2 * whole[-1, 0]]
     minutes = table[:, 0] / 60
+    first = -(-len(by_minute) // 5)
+    least = [values.min() for values in by_minute[first:]]
     return {
+        "megabytes_by_minute": [round(float(np.median(values))) for values in by_minute],
+        "least_megabytes_per_10_min": round(float(np.polyfit(range(len(least)), least, 1)[0]) * 10, 2),
         "megabytes_per_10_min": round(float(np.polyfit(minutes, table[:, 1] / 1e6, 1)[0]) * 10, 2),
         "threads_per_10_min": round(float(np.polyfit(minutes, table[:, 2], 1)[0]) * 10, 2),
         "files_per_10_min": round(float(np.polyfit(minutes, table[:, 3], 1)[0]) * 10, 2),

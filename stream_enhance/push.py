@@ -110,7 +110,8 @@ class _Unbuffered:
 
 def child() -> None:
     """Read where to and packets from standard input; say ``ready`` once the server was greeted, or what is wrong."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which then closes the pipe
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to a whole group they are for the parent: it closes the pipe
+        signal.signal(number, signal.SIG_IGN)
     av.logging.set_level(None)
     pipe = io.FileIO(0)  # a read gives what is there, rather than wait until it has all it could take
     asked = json.loads(pipe.readline())
