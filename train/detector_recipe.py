@@ -8,6 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stream_enhance.errors import ConfigError
 
+# Half of the station's pictures, by camera: what is learnt from is not measured on. The stairs of 664 to 831 are
+# those of the other half, seen from another place.
+STATION = tuple(
+    f"station_{number:08d}"
+    for number in (43, 57, 70, 110, 111, 128, 151, 171, 611, 612, 664, 665, 672, 701, 715, 733, 784, 811, 817, 831)
+)
+
 
 class Part(BaseModel):
     """Pictures of one size, in shards."""
@@ -68,7 +75,7 @@ class Recipe(BaseModel):
     yunet: Path
     miner: Path | None = None  # an earlier ONNX of ours; what it takes for faces and is none, is shown often
     detect: Path  # YOLO pictures, with train.txt and val.txt
-    station: tuple[str, ...] = ()  # of cctv_pseudo.txt, the pictures to learn from; the others measure
+    station: tuple[str, ...] = STATION  # of cctv_pseudo.txt, the pictures to learn from; the others measure
     station_share: float = Field(ge=0, lt=1, default=0)  # how much of the real pictures they are
     faces: Path  # portraits, with index.csv
     face_sets: tuple[str, ...]

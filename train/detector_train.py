@@ -107,7 +107,7 @@ def learn(
     criterion = TaughtPoseLoss(model, recipe.soft, recipe.teacher_scores, recipe.point_sigma)
     feed: Iterator[dict[str, torch.Tensor]] = iter(())
     stage: Stage | None = None
-    seen: dict[str, float] = {}
+    seen: list[dict[str, float]] = []  # each step's losses since the last row
     began = time.monotonic()
     for step in tqdm(steps, mininterval=30):
         if step.stage is not stage:
@@ -133,13 +133,13 @@ def learn(
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
         follow(average, model, min(recipe.average, (step.number + 1) / (step.number + 10)))
-        for name, value in parts.items():
-            seen[name] = seen.get(name, 0.0) + float(value) / recipe.save_every
+        seen.append({name: float(value) for name, value in parts.items()})
         if (step.number + 1) % recipe.save_every == 0 or step is steps[-1]:
             save_checkpoint(run / "last.pt", recipe, step.number + 1, model, average, optimizer)
-            row = {"step": step.number + 1, "side": stage.side, "rate": step.rate, **seen}
+            means = {name: sum(losses[name] for losses in seen) / len(seen) for name in seen[0]}
+            row = {"step": step.number + 1, "side": stage.side, "rate": step.rate, **means}
             note(run / "metrics.csv", row | {"seconds": round(time.monotonic() - began)})
-            seen = {}
+            seen = []
 
 
 def set_mode(model: nn.Module, stage: Stage) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from stream_enhance.errors import InputError
 from train import boxes
+from train import detector_marks as marks
 from train import detector_metrics as metrics
 
 
@@ -135,3 +136,33 @@ def test_the_interval_holds_the_figure() -> None:
     )
     low, high = metrics.intervals(held, 100)["all"]["recall"]
     assert low < metrics.figures(held)["all"]["recall"] < high
+
+
+def test_two_detectors_are_compared_on_the_faces_that_both_find() -> None:
+    points = np.array([[[10, 10, 1], [20, 10, 1], [15, 15, 1], [11, 20, 1], [19, 20, 1]]], np.float32)
+    truth = boxes.labels([[5, 5, 25, 25], [45, 45, 65, 65]], np.concatenate([points, points + np.array([40, 40, 0])]))
+
+    def detection(place: float, off: float) -> np.ndarray:
+        at = points[0, :, :2] + place
+        return np.concatenate([[5 + place, 5 + place, 25 + place, 25 + place, 0.9], (at + np.array([off, 0])).ravel()])
+
+    ours = np.stack([detection(0, 1), detection(40, 5)]).astype(np.float32)
+    theirs = detection(0, 2)[None].astype(np.float32)
+    pools = {
+        f"{name}/val/640": metrics.pool([metrics.judge(rows_, truth)] * 4)
+        for name, rows_ in (("ours", ours), ("teacher", theirs))
+    }
+    table = marks.table(pools, "teacher")
+    assert "| val | 640 | all | +0.500 (+0.500 to +0.500) | +0.500" in table
+    assert "0.100 against 0.200, -0.100" in table, "the face that only ours finds does not count"
+
+
+def test_a_turned_face_is_boxed_as_an_oval() -> None:
+    faces = boxes.labels([[-10, -20, 10, 20]])
+    half = np.radians(45)
+    turn = np.array([[np.cos(half), -np.sin(half), 0], [np.sin(half), np.cos(half), 0]])
+    square, oval = (boxes.moved(faces, turn, kind).xyxy[0, 2] for kind in (False, True))
+    assert square == pytest.approx(30 * np.cos(half))
+    assert oval == pytest.approx(np.hypot(10, 20) * np.cos(half))
+    still = np.array([[2.0, 0, 1], [0, 1, 3]])
+    assert np.allclose(boxes.moved(faces, still).xyxy, boxes.moved(faces, still, oval=True).xyxy)

@@ -102,6 +102,7 @@ def test_the_stations_pictures_are_learnt_from_or_measured_on_never_both(tmp_pat
     split = recipe(tmp_path).model_copy(update={"station": ("b",)})
     assert [path.stem for path in detector_data.station_list(split, learnt=True)] == ["b"]
     assert [path.stem for path in detector_data.station_list(split, learnt=False)] == ["a", "c"]
+    assert len(recipe(tmp_path).station) == 20, "half of the forty"
     with pytest.raises(InputError, match="no d; mend `station`"):
         detector_data.station_list(split.model_copy(update={"station": ("d",)}), learnt=True)
 

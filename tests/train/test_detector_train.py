@@ -1,5 +1,6 @@
 """The detector's training: the start, the loss, the loop, resuming, the export. Real networks, tiny pictures."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -248,6 +249,16 @@ def test_a_run_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
     assert again["step"] == 4
     assert not torch.equal(again["model"]["model.22.cv4.0.2.bias"], state["model"]["model.22.cv4.0.2.bias"])
     assert (tmp_path / "run" / "metrics.csv").read_text().count("\n") == 6, "a heading, four steps and one more"
+
+
+def test_a_row_of_the_curves_is_the_mean_of_its_steps_however_few(folder: Path, tmp_path: Path) -> None:
+    rows = []
+    for every in (4, 3):
+        detector_train.train(recipe(folder, save_every=every), tmp_path / str(every))
+        with (tmp_path / str(every) / "metrics.csv").open() as file:
+            rows.append([float(row["cls_loss"]) for row in csv.DictReader(file)])
+    (whole,), (first, last) = rows
+    assert whole == pytest.approx((3 * first + last) / 4, rel=0.01)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(folder: Path, tmp_path: Path) -> None:
