@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError
-from train.boxes import Labels, Picture, area, iou, labels, moved, overlap, read_list, read_picture, read_yolo
+from train.boxes import Labels, Picture, iou, labels, moved, overlap, read_list, read_picture, read_yolo
 from train.detector_people import Cutout, cut_out
 from train.detector_places import look
 from train.detector_recipe import Part, Recipe
@@ -251,13 +251,4 @@ def read_shard(path: Path) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.gene
         return np.load(path.with_suffix(".npy"), mmap_mode="r"), dict(held)
 
 
-def check_faces(faces: Labels, width: int, height: int) -> Labels:
-    """`faces`, where every box lies in the picture. Raises InputError otherwise."""
-    if len(faces) and (
-        faces.xyxy.min() < -1 or (faces.xyxy > [width + 1, height + 1] * 2).any() or not area(faces.xyxy).all()
-    ):
-        raise InputError(f"a face outside its {width}x{height} picture; make the shards again")
-    return faces
-
-
-__all__ = ["Sources", "labels", "make_all", "make_shard", "prepare", "read_people", "read_places", "read_shard"]
+__all__ = ["Sources", "make_all", "make_shard", "prepare", "read_people", "read_places", "read_shard"]
