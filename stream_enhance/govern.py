@@ -70,7 +70,7 @@ class Admission:
             self._changed.notify()
 
     def _too_old(self, frame: Frame) -> bool:
-        return time.monotonic() - frame.captured_at + self.transit > 0.8 * self.max_age
+        return time.monotonic() - frame.captured_at + self.transit > 0.7 * self.max_age
 
     def _wait_for_room(self) -> None:
         with self._changed:
