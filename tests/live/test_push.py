@@ -97,7 +97,7 @@ def test_a_deaf_server_takes_no_pictures_from_a_recording(command: Command, tmp_
     with Camera() as camera, socket.create_server(("127.0.0.1", 0)) as deaf:
         address = f"rtsp://127.0.0.1:{deaf.getsockname()[1]}/push"
         words = ["run", camera.url, "-o", tmp_path / "a.mp4", "-o", address, "--max-age", "10s", "--overwrite"]
-        told = patient(lambda duration: command(*words, "--duration", duration), 20)
+        told = patient(lambda duration: command(*words, "--duration", duration), 5)
     assert told.code == 0, told.err
     outputs = {o["name"]: o for o in told.report["outputs"]}
     assert outputs[address]["packets"] == 0
