@@ -27,8 +27,9 @@ import yaml
 from websockets.sync.client import connect
 
 from benchmarks.conditions import conditions, save
-from stream_enhance.cameras import Camera as Line
-from stream_enhance.cameras import CameraConfig, Cameras
+from stream_enhance.camera import Camera as Line
+from stream_enhance.camera import CameraConfig
+from stream_enhance.cameras import Cameras
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
 from cameras import Camera, free_port, missing, wait_until

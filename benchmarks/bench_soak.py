@@ -25,7 +25,8 @@ import numpy as np
 
 from benchmarks.bench_live import decoded
 from benchmarks.conditions import conditions, save
-from stream_enhance.cameras import CameraConfig, Cameras
+from stream_enhance.camera import CameraConfig
+from stream_enhance.cameras import Cameras
 from stream_enhance.config import load
 from stream_enhance.memory import resident
 

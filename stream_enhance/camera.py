@@ -229,11 +229,10 @@ class Camera:
 def _counted(run: Run) -> dict[str, int]:
     source = run.source
     live = isinstance(source, LiveSource)
-    came, went = run.line.workers[0].count, run.done
     return {
-        "in": came,
-        "out": went,
-        "dropped": came - went if run.line.cancelled else sum(c.dropped for c in run.line.channels),
+        "in": run.line.workers[0].count,
+        "out": run.done,
+        "dropped": run.dropped,
         "no_signal": source.no_signal_frames if live else 0,  # type: ignore[attr-defined]
         "reconnects": source.reconnects if live else 0,  # type: ignore[attr-defined]
         "faces": run.faces,

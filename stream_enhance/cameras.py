@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import memory
-from .camera import BUCKETS_MS as BUCKETS_MS
-from .camera import Camera as Camera
-from .camera import CameraConfig as CameraConfig
+from .camera import Camera, CameraConfig
 from .config import Config, merged, validated
 from .errors import ConfigError
 from .notify import Notices

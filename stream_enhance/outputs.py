@@ -21,13 +21,13 @@ import av
 import av.container
 
 from .encoders import Encoding
-from .errors import SinkError, redact
+from .errors import SinkError
 from .mjpeg import Mjpeg
 from .overlay import Rendered
 from .push import Push
 from .runtime import Cancelled, Channel
-from .sink import FORMATS, VideoSink, file_to_write
-from .source import Source, with_environment
+from .sink import FORMATS, VideoSink, file_to_write, push_target
+from .source import Source
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,6 @@ _GOP_SECONDS = 2
 _ENDING = 3.0  # seconds that outputs have, together, to write what is queued and to close
 _RETRY = (0.5, 10.0)  # seconds, first and longest pause before an output is opened again
 _CODECS = {"whip": {"h264"}, "flv": {"h264", "hevc", "av1"}, "mpegts": {"h264", "hevc"}, "hls": {"h264", "hevc"}}
-_PUSHES = {"rtsp": "rtsp", "rtmp": "flv", "rtmps": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip"}
-_PUSHES |= {"https": "whip"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,16 +333,13 @@ def _hls(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwri
 
 
 def _push(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwrite: bool) -> Output:
-    name, scheme = redact(spec), spec.split("://", 1)[0].lower()
-    if scheme not in _PUSHES:
-        raise SinkError(f"{name}: cannot be pushed to; use one of {', '.join(sorted(_PUSHES))}")
-    form, url = _PUSHES[scheme], with_environment(spec)
+    form, url, name = push_target(spec)
     _check_codec(form, encoding, name)
-    options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}
+    options = {"rtsp_transport": "tcp"} if form == "rtsp" else {}
     if form == "mpegts":
         options["omit_video_pes_length"] = "0"
-    if scheme in ("rtsp", "rtmp", "rtmps"):
-        options["timeout" if scheme == "rtsp" else "rw_timeout"] = "5000000"  # µs
+    if form in ("rtsp", "flv"):
+        options["timeout" if form == "rtsp" else "rw_timeout"] = "5000000"  # µs
     return Output(name, lambda: (Push(url, form, options), name), waits)
 
 

@@ -150,6 +150,13 @@ class Run:
         return self.line.workers[-1].count
 
     @property
+    def dropped(self) -> int:
+        """Frames that came in and will not leave the sink."""
+        if self.line.cancelled:
+            return self.line.workers[0].count - self.done
+        return sum(channel.dropped for channel in self.line.channels)
+
+    @property
     def faces(self) -> int:
         """Faces enhanced so far, from the cache or not."""
         return self.enhance.counts.enhanced + self.enhance.counts.from_cache
@@ -177,7 +184,7 @@ class Run:
             source=self.source.name,
             frames_in=came,
             frames_out=went,
-            frames_dropped=came - went if self.line.cancelled else sum(c.dropped for c in self.line.channels),
+            frames_dropped=self.dropped,
             packets_corrupt=self.source.corrupt,
             faces_detected=self.detect.detected,
             faces_enhanced=self.faces,

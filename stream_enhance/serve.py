@@ -20,7 +20,7 @@ from .config import read_yaml, validated
 from .errors import ConfigError, InputError, SinkError
 
 if TYPE_CHECKING:
-    from .cameras import CameraConfig
+    from .camera import CameraConfig
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def read(path: str) -> tuple[ServeConfig, dict[str, CameraConfig]]:
     Raises:
         ConfigError: it cannot be used.
     """
-    from .cameras import CameraConfig
+    from .camera import CameraConfig
 
     config = validated(ServeConfig, read_yaml(path), path)
     cameras = {name: validated(CameraConfig, camera, f"{path}: {name}") for name, camera in config.cameras.items()}

@@ -27,12 +27,14 @@ from .errors import SinkError, redact
 from .images import ImageFolderSink
 from .overlay import Rendered
 from .planes import LAYOUTS, Layout
-from .source import SCHEMES, Source
+from .source import Source, with_environment
 
 log = logging.getLogger(__name__)
 
 _MP4 = {".mp4", ".m4v", ".mov"}
 _AT_RISK = 2  # seconds of video that a kill may cost
+_PUSHES = {"rtsp": "rtsp", "rtmp": "flv", "rtmps": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip"}
+_PUSHES |= {"https": "whip"}
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m2ts": "mpegts"}
 
 
@@ -84,11 +86,21 @@ def file_to_write(spec: str, overwrite: bool) -> Path:
 
 
 def _push(spec: str, source: Source, encoding: Encoding, comment: str) -> VideoSink:
-    scheme = spec.split("://", 1)[0].lower()
-    forms = {"rtsp": "rtsp", "rtmp": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip", "https": "whip"}
-    if scheme not in forms or scheme not in SCHEMES:
-        raise SinkError(f"{redact(spec)}: cannot be pushed to; use one of {', '.join(sorted(forms))}")
-    return VideoSink(spec, source, encoding, comment, form=forms[scheme], name=redact(spec))
+    form, url, name = push_target(spec)
+    return VideoSink(url, source, encoding, comment, form=form, name=name)
+
+
+def push_target(spec: str) -> tuple[str, str, str]:
+    """FFmpeg's form of the URL ``spec``, the URL with its ``{NAME}`` filled in, and its name, fit to be shown.
+
+    Raises:
+        SinkError: an unknown scheme.
+        SourceError: an environment variable is not set.
+    """
+    name, scheme = redact(spec), spec.split("://", 1)[0].lower()
+    if scheme not in _PUSHES:
+        raise SinkError(f"{name}: cannot be pushed to; use one of {', '.join(sorted(_PUSHES))}")
+    return _PUSHES[scheme], with_environment(spec), name
 
 
 class Sink(Protocol):

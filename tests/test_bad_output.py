@@ -125,3 +125,14 @@ def test_what_a_killed_run_wrote_can_be_played(
     process.wait(30)
     assert not (tmp_path / f"out.{suffix}").exists()
     assert len(luma_of(part)) >= 10
+
+
+@pytest.mark.parametrize("more", [[], ["-o", "also.mkv"]])
+def test_a_push_whose_password_is_not_in_the_environment_is_one_clear_line(
+    command: Command, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = command("run", clip, "-o", "rtsp://wart:{NOT_SET_ANYWHERE}@127.0.0.1/push", *more)
+    assert told.code == 2
+    assert "NOT_SET_ANYWHERE is not set" in told.error
+    assert "wart" not in told.err

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocketDisconnect
 
 from .. import __version__
-from ..cameras import Camera, CameraConfig, Cameras
+from ..camera import Camera, CameraConfig
+from ..cameras import Cameras
 from ..errors import InputError
 from . import metrics
 from .access import Guard

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..backends.batching import BatchingSession
-from ..cameras import BUCKETS_MS, Camera, Cameras
+from ..camera import BUCKETS_MS, Camera
+from ..cameras import Cameras
 from ..memory import resident
 from ..runtime import BUCKETS
 from . import gpu

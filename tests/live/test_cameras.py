@@ -13,7 +13,8 @@ from conftest import Models
 
 pytest.importorskip("fastapi")
 
-from stream_enhance.cameras import CameraConfig, Cameras
+from stream_enhance.camera import CameraConfig
+from stream_enhance.cameras import Cameras
 
 pytestmark = [pytest.mark.timeout(120), needs_camera]
 
