@@ -21,9 +21,9 @@ class Shards:
         if not paths:
             raise InputError(f"{cache / str(side)}: no training pictures; run `python -m train.detector data`")
         self.shards = [read_shard(path) for path in paths]
-        self.index = [(s, i) for s, (pictures, _) in enumerate(self.shards) for i in range(len(pictures))]
-        self.starts = [bounds(held["picture"], len(p)) for p, held in self.shards]
-        self.t_starts = [bounds(held["t_picture"], len(p)) for p, held in self.shards]
+        self.index = [(s, i) for s, (pictures, *_) in enumerate(self.shards) for i in range(len(pictures))]
+        self.starts = [bounds(held["picture"], len(p)) for p, _, held in self.shards]
+        self.t_starts = [bounds(held["t_picture"], len(p)) for p, _, held in self.shards]
         self.grids = [(side // stride, side // stride) for stride in (8, 16, 32)]
         self.mirror = mirror_cells(self.grids)
 
@@ -33,15 +33,17 @@ class Shards:
     def batch(self, chosen: NDArray[np.int64], flips: NDArray[np.bool_], sheet: int = 1) -> dict[str, torch.Tensor]:
         """The pictures `chosen` as one batch, those of `flips` mirrored; each sheet x sheet of them are laid side by
         side as one picture of the batch."""
-        pictures, rows = [], []
+        pictures: tuple[list[NDArray[np.uint8]], ...] = ([], [])  # as seen, and clean
+        rows = []
         t_rows: dict[str, list[NDArray[np.generic]]] = {
             k: [] for k in ("where", "cell", "score", "sure", "boxes", "kpts")
         }
         for b, (number, flip) in enumerate(zip(chosen, flips, strict=True)):
             s, i = self.index[number]
-            held = self.shards[s][1]
-            picture = np.asarray(self.shards[s][0][i])
-            pictures.append(picture[:, ::-1] if flip else picture)
+            *both, held = self.shards[s]
+            for kept, source in zip(pictures, both, strict=True):
+                picture = np.asarray(source[i])
+                kept.append(picture[:, ::-1] if flip else picture)
             whole, tile = divmod(b, sheet * sheet)
             row, column = divmod(tile, sheet)
             faces = self.faces(held, self.starts[s][i], self.starts[s][i + 1], whole, bool(flip))
@@ -58,14 +60,12 @@ class Shards:
         faces = np.concatenate(rows)  # (n, 21): picture, xyxy, points, worth
         sure, doubtful = faces[faces[:, 20] > 0], faces[faces[:, 20] < 1]
         xyxy = torch.from_numpy(sure[:, 1:5]) / (sheet * self.side)
-        tiles = np.stack(pictures).reshape(-1, sheet, sheet, self.side, self.side, 3)
-        large = tiles.transpose(0, 1, 3, 2, 4, 5).reshape(len(tiles), sheet * self.side, sheet * self.side, 3)
-        stacked = large.transpose(0, 3, 1, 2)
         points = torch.from_numpy(sure[:, 5:20].reshape(-1, 5, 3).copy())
         points[..., :2] /= sheet * self.side
         joined = {k: np.concatenate(v) for k, v in t_rows.items()}
         return {
-            "img": torch.from_numpy(stacked).contiguous(memory_format=torch.channels_last).float().div_(255),
+            "img": self.stacked(pictures[0], sheet),
+            "clean": self.stacked(pictures[1], sheet),
             "batch_idx": torch.from_numpy(sure[:, 0]),
             "cls": torch.zeros(len(sure)),
             "bboxes": torch.cat([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]], 1),
@@ -77,6 +77,13 @@ class Shards:
             "t_boxes": torch.from_numpy(joined["boxes"].astype(np.float32)),
             "t_kpts": torch.from_numpy(joined["kpts"].astype(np.float32)),
         }
+
+    def stacked(self, pictures: list[NDArray[np.uint8]], sheet: int) -> torch.Tensor:
+        """(n, 3, S, S) float32, 0..1, channels last: each sheet x sheet of `pictures` side by side."""
+        tiles = np.stack(pictures).reshape(-1, sheet, sheet, self.side, self.side, 3)
+        large = tiles.transpose(0, 1, 3, 2, 4, 5).reshape(len(tiles), sheet * self.side, sheet * self.side, 3)
+        planes = torch.from_numpy(large.transpose(0, 3, 1, 2))
+        return planes.contiguous(memory_format=torch.channels_last).float().div_(255)
 
     def faces(self, held: dict[str, NDArray], low: int, high: int, b: int, flip: bool) -> NDArray[np.float32]:
         """(n, 21) float32: place in the batch, xyxy, five points, worth; in pixels."""

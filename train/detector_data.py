@@ -1,8 +1,8 @@
 """Training pictures for the detector, made once and kept in shards, so that the training core only trains.
 
 In: portraits, real pictures with boxes, places without faces, the teacher. Out: per shard `NNN.npy`, (n, S, S, 3)
-uint8 RGB as the camera delivers them, and `NNN.npz`, the faces and what the teacher saw in the clean picture. A shard
-is a pure function of (recipe, its number).
+uint8 RGB as the camera delivers them, `NNN-clean.npy`, the same before the camera spoiled them, and `NNN.npz`, the
+faces and what the teacher saw in the clean picture. A shard is a pure function of (recipe, its number).
 """
 
 import csv
@@ -215,6 +215,7 @@ def make_shard(recipe: Recipe, part: Part, number: int, sources: Sources, teache
         "made": np.array(made),
     }
     np.save(folder / f"{number:03d}.npy", np.stack([scene.seen for scene in scenes]))
+    np.save(folder / f"{number:03d}-clean.npy", np.stack([scene.clean for scene in scenes]))
     with (folder / f"{number:03d}.part").open("wb") as file:
         np.savez(file, **truth, **{key: np.concatenate([t[key] for t in taught]) for key in taught[0]})
     os.replace(folder / f"{number:03d}.part", target)
@@ -245,10 +246,11 @@ def make_all(recipe: Recipe, workers: int) -> Iterator[str]:
         yield from pool.map(work, tasks)
 
 
-def read_shard(path: Path) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]:
-    """A shard's pictures, mapped from the disk, and everything else."""
+def read_shard(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, NDArray[np.generic]]]:
+    """A shard's pictures as seen and clean, mapped from the disk, and everything else."""
     with np.load(path) as held:
-        return np.load(path.with_suffix(".npy"), mmap_mode="r"), dict(held)
+        seen, clean = (np.load(path.with_name(f"{path.stem}{end}.npy"), mmap_mode="r") for end in ("", "-clean"))
+        return seen, clean, dict(held)
 
 
 __all__ = ["Sources", "make_all", "make_shard", "prepare", "read_people", "read_places", "read_shard"]

@@ -91,6 +91,7 @@ class Recipe(BaseModel):
     average: float = Field(gt=0, lt=1)  # decay of the weights' running mean
     soft: float = Field(ge=0)  # weight of the teacher's boxes and points at cells that it fires on
     teacher_scores: float = Field(ge=0, le=1)  # how much of the teacher's score counts as the target
+    features: float = Field(ge=0, default=0)  # weight of the distance to the teacher's features
     point_sigma: float = Field(gt=0, default=0.2)  # of a face's size; less wants points more exact
     gains: dict[Literal["box", "cls", "dfl", "pose", "kobj"], float]
     score_shift: float = 0.0  # added to the scores' logits by the export, so that 0.4 is a threshold to use

@@ -30,7 +30,7 @@ def build(network: str, gains: dict[str, float] | None = None) -> nn.Module:
 def load_folded(model: nn.Module, path: Path, classes: tuple[int, ...], pictures: torch.Tensor) -> None:
     """Give `model` the weights of the folded YOLOv8 export at `path`, whose classes `classes` are faces.
 
-    The points' branch has no counterpart and keeps its random weights. `pictures` (n, 3, S, S) float 0 to 1 are what
+    The points' branch keeps its random weights where the export has none. `pictures` (n, 3, S, S) float 0 to 1 are what
     the batch norms' means and variances are measured on. Raises ModelError where the file does not fit the network.
     """
     import onnx
@@ -38,13 +38,18 @@ def load_folded(model: nn.Module, path: Path, classes: tuple[int, ...], pictures
 
     if not path.is_file():
         raise ModelError(f"{path}: no such file to start from; see `start` in the recipe")
-    tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(path)).graph.initializer}
+    tensors = {
+        t.name.removesuffix("_half"): numpy_helper.to_array(t).astype(np.float32)
+        for t in onnx.load(str(path)).graph.initializer
+        if t.name.startswith("model.")
+    }
+    points = any(".cv4." in name for name in tensors)
     biases: dict[str, NDArray[np.float32]] = {}
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Conv2d) or ".cv4." in name or ".dfl." in name:
+        if not isinstance(module, nn.Conv2d) or (".cv4." in name and not points) or ".dfl." in name:
             continue
         weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
-        if weight is not None and bias is not None and ".cv3." in name and module.out_channels == 1:
+        if weight is not None and bias is not None and ".cv3." in name and module.out_channels < len(weight):
             weight, bias = (a[list(classes)].mean(0, keepdims=True) for a in (weight, bias))
         if weight is None or bias is None or weight.shape != tuple(module.weight.shape):
             raise ModelError(f"{path}: does not fit the network at {name}; start from a YOLOv8 of the same size")

@@ -20,9 +20,11 @@ from tqdm import tqdm
 
 from stream_enhance.errors import InputError, StreamEnhanceError
 from train.detector_batch import Shards
+from train.detector_features import FeatureLoss, through
 from train.detector_loss import TaughtPoseLoss
 from train.detector_recipe import Recipe, Stage
 from train.detector_start import build, load_folded
+from train.detector_teacher import bfloat16_is_fast, load_teacher
 
 FREE = {"threads", "save_every", "cache", "score_shift"}  # what may differ between a run and its resumption
 
@@ -73,13 +75,41 @@ def train(recipe: Recipe, run: Path, resume: bool = False) -> Path:
     model = model.to(device, memory_format=torch.channels_last)
     average = build(recipe.network).to(device)
     average.load_state_dict(state["average"] if resume else model.state_dict())
+    features = feature_loss(recipe, model, device)
     optimizer = torch.optim.AdamW(groups(model, recipe.weight_decay), betas=(0.9, 0.99))
+    if features is not None:
+        if resume:
+            features.load_state_dict(state["features"])
+        optimizer.add_param_group({"params": list(features.parameters()), "weight_decay": 0.0})
     if resume:
         optimizer.load_state_dict(state["optimizer"])
     run.mkdir(parents=True, exist_ok=True)
     (run / "recipe.json").write_text(recipe.model_dump_json(indent=1))
-    learn(recipe, run, steps[begin:], model, average, optimizer, device)
+    learn(recipe, run, steps[begin:], Learner(model, average, features, optimizer), device)
     return last
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What a run changes: the network, the running mean of its weights, the feature adapters, Adam's moments."""
+
+    model: nn.Module
+    average: nn.Module
+    features: FeatureLoss | None
+    optimizer: torch.optim.Optimizer
+
+
+def feature_loss(recipe: Recipe, model: nn.Module, device: torch.device) -> FeatureLoss | None:
+    """The distance to the teacher's features, its adapters fitted to `model` as it is; None where it weighs nothing."""
+    if not recipe.features:
+        return None
+    batches = Shards(recipe.cache, recipe.stages[0].side).batches(16, np.random.default_rng(recipe.seed))
+    model.train()
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    pairs = ((batch["img"].to(device), batch["clean"].to(device)) for batch in batches)
+    loss = FeatureLoss(load_teacher(recipe.teacher).to(device), model, pairs).to(device)
+    model.load_state_dict(kept)  # the fit has moved the batch norms' statistics
+    return loss
 
 
 def start(model: nn.Module, recipe: Recipe) -> None:
@@ -98,12 +128,11 @@ def learn(
     recipe: Recipe,
     run: Path,
     steps: list[Step],
-    model: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     device: torch.device,
 ) -> None:
     """Do `steps`, with a checkpoint and a row of `metrics.csv` every so often."""
+    model, average, features, optimizer = learner.model, learner.average, learner.features, learner.optimizer
     criterion = TaughtPoseLoss(model, recipe.soft, recipe.teacher_scores, recipe.point_sigma)
     feed: Iterator[dict[str, torch.Tensor]] = iter(())
     stage: Stage | None = None
@@ -119,10 +148,14 @@ def learn(
         batch = {k: v.to(device) for k, v in next(feed).items()}
         for group in optimizer.param_groups:
             group["lr"] = step.rate
-        with torch.autocast(device.type, torch.bfloat16):
-            preds = model(batch["img"])
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast()):
+            preds, felt = through(model.model, batch["img"])
+            apart = features(felt, batch["clean"], score_map(batch)) if features is not None else None
         total, parts = criterion.loss(preds, batch)
         loss = total.sum() / len(batch["img"])
+        if apart is not None:
+            loss = loss + recipe.features * apart
+            parts = parts | {"features": apart.detach()}
         if not math.isfinite(loss.item()):
             raise StreamEnhanceError(
                 f"{run}: the loss is {loss.item()} at step {step.number}; lower `learning_rate` and start again;"
@@ -135,11 +168,22 @@ def learn(
         follow(average, model, min(recipe.average, (step.number + 1) / (step.number + 10)))
         seen.append({name: float(value) for name, value in parts.items()})
         if (step.number + 1) % recipe.save_every == 0 or step is steps[-1]:
-            save_checkpoint(run / "last.pt", recipe, step.number + 1, model, average, optimizer)
+            save_checkpoint(run / "last.pt", recipe, step.number + 1, learner)
             means = {name: sum(losses[name] for losses in seen) / len(seen) for name in seen[0]}
             row = {"step": step.number + 1, "side": stage.side, "rate": step.rate, **means}
             note(run / "metrics.csv", row | {"seconds": round(time.monotonic() - began)})
             seen = []
+
+
+def score_map(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(n, 1, S/8, S/8), 0 to 1: the largest of the teacher's scores at each place, over all strides."""
+    count, side = len(batch["img"]), batch["img"].shape[-1]
+    where, cell = batch["t_index"]
+    sizes = [(side // stride) ** 2 for stride in (8, 16, 32)]
+    flat = torch.zeros(count, sum(sizes), device=cell.device)
+    flat[where, cell] = batch["t_score"]
+    maps = [part.view(count, 1, int(part.shape[1] ** 0.5), -1) for part in flat.split(sizes, 1)]
+    return torch.stack([nn.functional.interpolate(m, maps[0].shape[-2:]) for m in maps]).amax(0)
 
 
 def set_mode(model: nn.Module, stage: Stage) -> None:
@@ -169,13 +213,14 @@ def groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
     return [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def save_checkpoint(
-    path: Path, recipe: Recipe, step: int, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def save_checkpoint(path: Path, recipe: Recipe, step: int, learner: Learner) -> None:
     """Everything that goes on needs, whole or not at all."""
     part = path.with_suffix(".part")
-    state = {"recipe": recipe.model_dump_json(), "step": step, "model": model.state_dict()}
-    torch.save(state | {"average": average.state_dict(), "optimizer": optimizer.state_dict()}, part)
+    state = {"recipe": recipe.model_dump_json(), "step": step, "model": learner.model.state_dict()}
+    state |= {"average": learner.average.state_dict(), "optimizer": learner.optimizer.state_dict()}
+    if learner.features is not None:
+        state["features"] = learner.features.state_dict()
+    torch.save(state, part)
     part.replace(path)
 
 

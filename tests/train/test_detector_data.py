@@ -53,9 +53,10 @@ def test_a_shard_is_the_same_every_time_and_fits_its_pictures(sources: detector_
         detector_data.make_shard(recipe(tmp_path / name), part, 0, sources, teacher)
     first, second = (detector_data.read_shard(tmp_path / name / "96" / "000.npz") for name in ("a", "b"))
     assert np.array_equal(first[0], second[0])
-    assert all(np.array_equal(first[1][key], second[1][key]) for key in first[1])
-    pictures, held = first
-    assert pictures.shape == (10, 96, 96, 3)
+    assert all(np.array_equal(first[2][key], second[2][key]) for key in first[2])
+    pictures, clean, held = first
+    assert pictures.shape == clean.shape == (10, 96, 96, 3)
+    assert not np.array_equal(pictures, clean), "the camera spoils them"
     assert len(held["xyxy"]) == len(held["picture"]) == len(held["points"]) > 0
     assert held["xyxy"].min() >= 0
     assert held["xyxy"].max() <= 96

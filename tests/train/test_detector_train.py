@@ -4,13 +4,14 @@ import csv
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("ultralytics")
 onnx = pytest.importorskip("onnx")
+
+from discs import SIDE, recipe, write_shard  # noqa: E402
 
 from stream_enhance.card import Card, read_card  # noqa: E402
 from stream_enhance.errors import ConfigError, InputError, ModelError, StreamEnhanceError  # noqa: E402
@@ -19,9 +20,8 @@ from train.boxes import labels  # noqa: E402
 from train.detector_batch import Shards  # noqa: E402
 from train.detector_data import save  # noqa: E402
 from train.detector_loss import TaughtPoseLoss  # noqa: E402
-from train.detector_recipe import Recipe, load_recipe  # noqa: E402
+from train.detector_recipe import load_recipe  # noqa: E402
 
-SIDE = 64
 CARD = Card(
     name="test",
     task="face-detection",
@@ -39,64 +39,6 @@ CARD = Card(
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def write_shard(cache: Path, count: int = 16) -> None:
-    """Grey pictures with one bright disc each, called a face; the teacher fires on its middle cell."""
-    rng = np.random.default_rng(0)
-    pictures = np.full((count, SIDE, SIDE, 3), 90, np.uint8)
-    centres = rng.integers(20, 44, (count, 2))
-    for picture, (x, y) in zip(pictures, centres, strict=True):
-        cv2.circle(picture, (int(x), int(y)), 10, (220, 180, 150), -1)
-    boxes = np.concatenate([centres - 10, centres + 10], 1).astype(np.float32)
-    offsets = np.array([[-4, -3], [4, -3], [0, 0], [-3, 4], [3, 4]])
-    points = np.concatenate([centres[:, None] + offsets, np.ones((count, 5, 1))], 2).astype(np.float32)
-    cells = centres[:, 1] // 8 * (SIDE // 8) + centres[:, 0] // 8
-    folder = cache / str(SIDE)
-    folder.mkdir(parents=True)
-    np.save(folder / "000.npy", pictures)
-    np.savez(
-        folder / "000.npz",
-        picture=np.arange(count),
-        xyxy=boxes,
-        points=points,
-        worth=np.where(np.arange(count) == 3, 0, 1).astype(np.float32),
-        made=np.ones(count, bool),
-        t_picture=np.arange(count, dtype=np.int32),
-        t_cell=cells.astype(np.int32),
-        t_score=np.full(count, 0.8, np.float16),
-        t_sure=np.full(count, 0.7, np.float16),
-        t_boxes=rng.normal(size=(count, 64)).astype(np.float16),
-        t_kpts=rng.normal(size=(count, 15)).astype(np.float16),
-    )
-
-
-def recipe(folder: Path, **changes: object) -> Recipe:
-    """A run of four steps."""
-    values: dict[str, object] = {
-        "network": "yolov8n-pose.yaml",
-        "start": None,
-        "teacher": "none",
-        "yunet": "none",
-        "detect": folder,
-        "faces": folder,
-        "face_sets": [],
-        "backgrounds": folder,
-        "held_backgrounds": [],
-        "cache": folder / "cache",
-        "parts": [],
-        "stages": [{"side": SIDE, "pictures": 16, "batch": 8, "frozen": 2}, {"side": SIDE, "pictures": 8, "batch": 4}],
-        "learning_rate": 0.001,
-        "warmup": 1,
-        "weight_decay": 0.0005,
-        "average": 0.9,
-        "soft": 1.0,
-        "teacher_scores": 1.0,
-        "gains": {"box": 7.5, "cls": 0.5, "dfl": 1.5, "pose": 6.0, "kobj": 0.5},
-        "threads": 1,
-        "save_every": 2,
-    }
-    return Recipe.model_validate(values | changes)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +77,7 @@ def test_a_folded_export_is_where_training_starts(network: torch.nn.Module, tmp_
     detector_start.load_folded(fresh, tmp_path / "folded.onnx", (0,), pictures)
     with torch.no_grad():
         wanted, got = network(pictures)[0], fresh.eval()(pictures)[0]
-    assert torch.allclose(wanted[:, :5], got[:, :5], atol=1e-2), "boxes and scores; the points' branch starts anew"
+    assert torch.allclose(wanted, got, atol=2e-2)
     norm = fresh.model[0].bn
     assert torch.allclose(norm.weight, (norm.running_var + norm.eps).sqrt())
 
@@ -153,6 +95,8 @@ def test_a_mirrored_batch_mirrors_pictures_faces_and_the_teacher(folder: Path) -
     chosen = np.array([0, 3])
     plain, mirror = (shards.batch(chosen, np.full(2, flip)) for flip in (False, True))
     assert torch.equal(plain["img"].flip(3), mirror["img"])
+    assert torch.equal(plain["clean"], plain["img"].clamp(max=200 / 255))
+    assert torch.equal(mirror["clean"], mirror["img"].clamp(max=200 / 255))
     assert plain["bboxes"].shape == (1, 4), "the second picture's face is to be ignored"
     assert plain["doubtful"].shape == (1, 6)
     assert mirror["bboxes"][0, 0] == pytest.approx(1 - plain["bboxes"][0, 0].item())
