@@ -101,7 +101,13 @@ def fill(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
 
 
 def start_from(network: nn.Module, path: Path) -> None:
-    """Transfer learning: fill `network` from a checkpoint or a .safetensors file; a refinement may stay as it is."""
+    """Transfer learning: fill `network` from a checkpoint, a .safetensors file or an exported `unet_fast` (.onnx).
+
+    A refinement may stay as it is.
+    """
+    if path.suffix == ".onnx":
+        fill(network, network_of_onnx(path)[0].state_dict(), path)
+        return
     state = load_weights(path)
     weights = (state.get("ema") or state["generator"]) if "recipe" in state else state
     if any(name.startswith("refine.") for name in network.state_dict()):

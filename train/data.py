@@ -9,7 +9,7 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -256,12 +256,6 @@ def augmented(pair: Pair, rng: np.random.Generator, on: bool = True) -> Pair:
     if rng.random() < 0.5:
         pair = mirrored(pair)
     return tinted(pair, rng)
-
-
-def embed_all(portraits: Sequence[Portrait], embedder: Callable[[Picture], NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(n, d) embeddings of the faces, cut to 256-pixel patches."""
-    patches = (cut(read_picture(p.path), patch_to_frame(NO_BOX, p.points[None], 256)[0], 256) for p in portraits)
-    return np.stack([embedder(patch) for patch in patches])
 
 
 def arcface_warp(size: int) -> NDArray[np.float32]:

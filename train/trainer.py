@@ -125,12 +125,16 @@ class Trainer:
         return terms
 
     def crops(self, ours: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The same square of both, drawn anew each step; all of them where the recipe does not crop."""
+        """The same square of both, for each picture drawn anew; all of them where the recipe does not crop."""
         side, full = self.recipe.perceptual_crop, ours.shape[-1]
         if not side or side >= full:
             return ours, target
-        y, x = (int(v) for v in torch.randint(0, full - side + 1, (2,)))
-        return ours[..., y : y + side, x : x + side], target[..., y : y + side, x : x + side]
+        corners = torch.randint(0, full - side + 1, (len(ours), 2)).tolist()
+        a, b = (
+            torch.stack([p[:, y : y + side, x : x + side] for p, (y, x) in zip(pictures, corners, strict=True)])
+            for pictures in (ours, target)
+        )
+        return a, b
 
     def learn(self, batches: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """One step of each optimiser over `batches` (gradient accumulation); every loss term's mean."""

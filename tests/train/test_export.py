@@ -106,3 +106,12 @@ def test_an_onnx_file_of_another_network_is_refused(tmp_path):
     export.export(torch.nn.Conv2d(3, 3, 1), tmp_path / "other.onnx", CARD)
     with pytest.raises(ModelError, match="not an exported unet_fast"):
         checkpoints.network_of(tmp_path / "other.onnx")
+
+
+def test_training_goes_on_from_an_exported_file(tmp_path):
+    export.export(network(1), tmp_path / "net.onnx", CARD)
+    ours = network(2)
+    checkpoints.start_from(ours, tmp_path / "net.onnx")
+    assert torch.allclose(ours.stem.weight, network(1).stem.weight)
+    with pytest.raises(ModelError, match="another architecture"):
+        checkpoints.start_from(torch.nn.Conv2d(3, 3, 1), tmp_path / "net.onnx")
