@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from train.boxes import Labels, Picture, flipped, inside, join, labels, moved
 from train.degrade import Ranges, draw_kinds, draw_lens, infrared, night, through_codec
+from train.detector_heads import turned_head
 from train.detector_people import FACE, Cutout, dressed, from_behind, mirrored, with_body
 from train.detector_places import background, clutter, shelves
 
@@ -41,6 +42,7 @@ class Manner:
     covered: float = 0.0  # share of backs of heads that are hooded, capped or bald
     clear: float = 0.12  # share of pictures from a good camera
     goods: float = 0.0  # share of made scenes with shelves of goods
+    heads: float = 0.0  # share of people whose heads are turned in depth, to a side or down
     hard: float = 0.0  # share of real pictures cut around what an earlier network took for a face
 
 
@@ -115,6 +117,8 @@ def put(
     """Somebody somewhere in the scene, turned, foreshortened as from a high camera and lit like the place."""
     who = mirrored(who) if rng.random() < 0.5 else who
     who = from_behind(who, rng, manner.covered) if rng.random() < behind else dressed(who, rng)
+    if manner.heads and rng.random() < manner.heads:
+        who = turned_head(who, rng.uniform(-1.15, 1.15), rng.uniform(-0.15, 0.8), rng)
     who = with_body(who, rng) if rng.random() < 0.75 else who
     scale = face_px / FACE
     angle = np.radians(rng.normal(0, 7))
