@@ -57,7 +57,8 @@ class Optimiser(Part):
     base_lr: float | None = None  # of the generator under a refinement; `lr` is the refinement's then
     discriminator_lr: float = 2e-5
     betas: tuple[float, float] = (0.5, 0.999)
-    schedule: Literal["constant", "step", "cosine"] = "constant"
+    schedule: Literal["constant", "step", "cosine", "trapezoid"] = "constant"
+    fall: float = Field(default=0.4, gt=0, le=1)  # of a trapezoid: the last share of the steps, where the rate falls
     step_epochs: int = 5
     gamma: float = 0.1
     warmup_steps: int = 0

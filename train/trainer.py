@@ -74,8 +74,10 @@ class Trainer:
         warm = min(1.0, (step + 1) / o.warmup_steps) if o.warmup_steps else 1.0
         if o.schedule == "step":
             return warm * o.gamma ** (step // (o.step_epochs * self.steps_per_epoch))
-        if o.schedule == "cosine":
-            return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total))))
+        if o.schedule in ("cosine", "trapezoid"):
+            level = 0.0 if o.schedule == "cosine" else 1 - o.fall  # a trapezoid keeps its rate for that share
+            done = max(0.0, step / total - level) / (1 - level)
+            return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
         return warm
 
     def apply_freezing(self) -> None:

@@ -15,7 +15,7 @@ pytest.importorskip("tensorboard")
 from stream_enhance.errors import ConfigError, InputError, ModelError  # noqa: E402
 from train import checkpoints, recipe  # noqa: E402
 from train.train import fit, main  # noqa: E402
-from train.trainer import NotFinite, level  # noqa: E402
+from train.trainer import NotFinite, Trainer, World, level  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 TINY = {"name": "unet_fast", "channels": [8, 16], "blocks": [1, 1], "size": 64}
@@ -223,3 +223,14 @@ def test_batch_norms_are_brought_to_a_site(faces, tmp_path):
     assert found["face_px"][0] == pytest.approx(0.82 * 48)
     with pytest.raises(InputError, match="8 crops are the least"):
         read_crops(tmp_path)
+
+
+def test_a_trapezoid_keeps_its_rate_and_falls_at_the_end(faces):
+    made = make(faces, optimiser={"schedule": "trapezoid", "fall": 0.5}, epochs=10)
+    trainer = Trainer(made, World(), 10)
+    rates = [trainer.rate(step) for step in range(101)]
+    assert rates[:51] == [1.0] * 51
+    assert rates[50:] == sorted(rates[50:], reverse=True)
+    assert rates[100] == pytest.approx(0.01)
+    whole = Trainer(make(faces, optimiser={"schedule": "cosine"}, epochs=5), World(), 10)
+    assert rates[75] == pytest.approx(whole.rate(25))
