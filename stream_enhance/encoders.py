@@ -32,6 +32,7 @@ class Encoding:
     pixel_format: str = ""  # "": the source's, where the encoder takes it
     live: bool = False  # no frames held back
     gop: int = 0  # frames between key frames; 0: the encoder's choice
+    profile: str = ""  # of H.264; "": the encoder's choice
 
 
 def encoder_names(codec: Codec, hardware: Hardware) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any
 import av
 import av.container
 
+from .certificate import dtls_options
 from .encoders import Encoding
 from .errors import SinkError
 from .mjpeg import Mjpeg
@@ -269,6 +270,9 @@ def open_outputs(
     if source.side_streams:
         log.warning("%s: several outputs carry its pictures only", source.name)
         source.side_streams.clear()
+    if any(spec.startswith(("http://", "https://")) for spec in specs):
+        # what every browser and WHIP server must take (RFC 7742)
+        encoding = replace(encoding, profile="baseline", pixel_format="yuv420p")
     waits = not source.live
     outputs: list[Output | Mjpeg] = []
     for spec in specs:
@@ -338,6 +342,8 @@ def _push(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwr
     options = {"rtsp_transport": "tcp"} if form == "rtsp" else {}
     if form == "mpegts":
         options["omit_video_pes_length"] = "0"
+    if form == "whip":
+        options |= dtls_options()
     if form in ("rtsp", "flv"):
         options["timeout" if form == "rtsp" else "rw_timeout"] = "5000000"  # µs
     return Output(name, lambda: (Push(url, form, options), name), waits)

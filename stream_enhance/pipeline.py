@@ -216,7 +216,8 @@ class Pipeline:
         encoding, only = self._encoding(source), specs[0]
         if self.config.segments.seconds and not any("%" in spec for spec in specs):
             raise SinkError(f"{only}: segments need a name with the time in it, such as %Y%m%d-%H%M%S.mp4")
-        if len(specs) == 1 and "%" not in only and not only.endswith(".m3u8") and not (source.live and "://" in only):
+        several = len(specs) > 1 or "%" in only or only.endswith(".m3u8") or only.startswith(("http://", "https://"))
+        if not several and not (source.live and "://" in only):
             return open_sink(only, source, encoding, self.comment, overwrite)
         segments = Segments(**self.config.segments.model_dump())
         return open_outputs(specs, source, encoding, self.comment, segments, overwrite)

@@ -106,7 +106,8 @@ def serve(path: str, stopped: Callable[[], bool] = lambda: False) -> None:
                 cameras.stop()  # what streams to a browser ends with its camera, and uvicorn waits for that
                 await super().shutdown(sockets)
 
-        server = Server(uvicorn.Config(app, timeout_graceful_shutdown=1, ws_max_size=4096, **options))
+        options |= {"ws_max_size": 4096, "ws_per_message_deflate": False}  # H.264 does not get smaller
+        server = Server(uvicorn.Config(app, timeout_graceful_shutdown=1, **options))
         _reload_on_hangup(path, config, cameras)
         log.info("http://%s:%d/ shows %d cameras", host, listening.getsockname()[1], len(wanted))
         if not stopped():

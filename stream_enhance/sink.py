@@ -226,6 +226,10 @@ class VideoSink:
         self._stream = stream
 
     def _options(self) -> dict[str, str]:
+        profile = {"profile": self._encoding.profile} if self._encoding.profile else {}
+        return {**self._quality(), **profile}
+
+    def _quality(self) -> dict[str, str]:
         encoding, crf = self._encoding, str(self._encoding.crf)
         if self._encoder.endswith("nvenc"):
             return {"cq": crf, "preset": "p4", "tune": "ull" if encoding.live else "hq"}

@@ -129,9 +129,10 @@ def _add_views(app: FastAPI, cameras: Cameras) -> None:
         await socket.accept()
         try:
             async for piece in _pieces(camera, "video"):
-                if piece.kind == "header":
-                    await asyncio.wait_for(socket.send_text(piece.codec), _PATIENCE)
-                await asyncio.wait_for(socket.send_bytes(piece.data), _PATIENCE)
+                async with asyncio.timeout(_PATIENCE):
+                    if piece.kind == "header":
+                        await socket.send_text(piece.codec)
+                    await socket.send_bytes(piece.data)
             await socket.close()
         except (WebSocketDisconnect, TimeoutError, RuntimeError):  # RuntimeError: uvicorn's, of a closed socket
             return
@@ -175,22 +176,20 @@ class _Wanted:
 
 async def _pieces(camera: Camera, kind: str) -> AsyncIterator[Piece]:
     """What a viewer is to be sent, from a key frame on, for as long as the camera is there."""
-    loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Piece] = asyncio.Queue()
     wanted = _Wanted()
 
-    def arrived(piece: Piece) -> None:
+    def take(piece: Piece) -> None:
         if wanted(piece, queue.qsize()):
             queue.put_nowait(piece)
 
-    def take(piece: Piece) -> None:
-        loop.call_soon_threadsafe(arrived, piece)
-
-    number = camera.view.join(kind, take)
+    number = camera.view.join(kind, take, asyncio.get_running_loop())
     try:
         while not camera.gone:
             try:
-                yield await asyncio.wait_for(queue.get(), 1.0)
+                async with asyncio.timeout(1.0):  # unlike wait_for, no task is made for each piece
+                    piece = await queue.get()
+                yield piece
             except TimeoutError:
                 continue
             if wanted.lost and queue.empty():  # it has caught up

@@ -6,6 +6,7 @@ Viewers each have a short queue; one that does not read loses pictures up to the
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import threading
@@ -49,7 +50,7 @@ class View:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._viewers: dict[int, tuple[str, Callable[[Piece], None]]] = {}  # id: kind of pieces wanted, taker
+        self._viewers: dict[int, _Viewer] = {}
         self._lock = threading.Lock()
         self._pictures: Channel[tuple[av.VideoFrame, av.VideoFrame, float]] = Channel(2, "drop_oldest")
         self._before: deque[tuple[int, av.VideoFrame]] = deque(maxlen=16)
@@ -62,11 +63,11 @@ class View:
     def viewers(self) -> int:
         return len(self._viewers)
 
-    def join(self, kind: str, take: Callable[[Piece], None]) -> int:
-        """Have ``take`` called, in another thread, with each piece of ``kind`` ("video" or "jpeg")."""
+    def join(self, kind: str, take: Callable[[Piece], None], loop: asyncio.AbstractEventLoop) -> int:
+        """Have ``take`` called on ``loop`` with each piece of ``kind`` ("video" or "jpeg")."""
         with self._lock:
             number = max(self._viewers, default=0) + 1
-            self._viewers[number] = (kind, take)
+            self._viewers[number] = _Viewer(kind, take, loop)
             self._fresh = True
         return number
 
@@ -113,7 +114,7 @@ class View:
 
     def _show(self, picture: av.VideoFrame, seconds: float) -> None:
         with self._lock:
-            wanted = {kind for kind, _ in self._viewers.values()}
+            wanted = {viewer.kind for viewer in self._viewers.values()}
             fresh, self._fresh = self._fresh, False
         if "jpeg" in wanted:
             self._send("jpeg", Piece(_jpeg(picture), True, "jpeg"))
@@ -133,10 +134,26 @@ class View:
         self._send("video", data)
 
     def _send(self, kind: str, piece: Piece) -> None:
+        """Hand ``piece`` over with one call into the event loop, however many viewers there are."""
+        takers: dict[asyncio.AbstractEventLoop, list[Callable[[Piece], None]]] = {}
         with self._lock:
-            takers = [take for wanted, take in self._viewers.values() if wanted == kind]
-        for take in takers:
-            take(piece)
+            for viewer in self._viewers.values():
+                if viewer.kind == kind:
+                    takers.setdefault(viewer.loop, []).append(viewer.take)
+        for loop, takes in takers.items():
+            loop.call_soon_threadsafe(_hand, takes, piece)
+
+
+@dataclass(frozen=True, slots=True)
+class _Viewer:
+    kind: str  # of pieces wanted
+    take: Callable[[Piece], None]
+    loop: asyncio.AbstractEventLoop  # where ``take`` is called
+
+
+def _hand(takes: list[Callable[[Piece], None]], piece: Piece) -> None:
+    for take in takes:
+        take(piece)
 
 
 class _Encoder:
