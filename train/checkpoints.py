@@ -75,7 +75,8 @@ def network_of_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         "blocks": [sum(n.startswith(f"encode.{k}.") and n.endswith("first.weight") for n in weights) for k in stages],
         "size": card.size,
         "fold": round((weights["head.weight"].shape[0] / 3) ** 0.5),
-        "levelled": any(node.op_type == "ReduceMean" for node in graph.node),
+        "levelled": any(node.op_type == "Sqrt" for node in graph.node),
+        "keep_grey": any(node.op_type == "Abs" for node in graph.node),
     }
     network = build(model)
     own = network.state_dict()

@@ -24,7 +24,7 @@ from stream_enhance.card import Card, weights_sha256, write_card
 from stream_enhance.errors import InputError, ModelError, StreamEnhanceError
 from train.checkpoints import network_of
 from train.command import ended
-from train.models import Clipped
+from train.models import Clipped, UNetFast
 
 OPSET = 17
 LEAST_DB = {"fp32": 60.0, "fp16": 45.0}  # PSNR between torch and the file
@@ -144,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--blend", nargs=2, metavar=("CHECKPOINT", "SHARE"), help="so far on the way to another checkpoint's weights"
     )
     parser.add_argument("--precision", choices=sorted(LEAST_DB), default="fp16", help="how weights are stored")
+    parser.add_argument("--keep-grey", action="store_true", help="to a face without colour only grey is added")
     parser.add_argument("--license", default="AGPL-3.0-or-later")
     parser.add_argument("--data", default="not stated", help="what it was trained on")
     parser.add_argument("--weaknesses", default="", help="what it is bad at")
@@ -159,6 +160,10 @@ def run(given: argparse.Namespace) -> None:
     if given.blend:
         other, recipe = network_of(Path(given.blend[0]))
         blend(network, other, share_of(given.blend[1]))
+    if given.keep_grey:
+        if not isinstance(network, UNetFast):
+            raise InputError(f"{given.checkpoint}: --keep-grey is for unet_fast")
+        network.keep_grey = True
     if recipe["data"]["heatmaps"]:
         raise InputError(f"{given.checkpoint}: takes heatmaps, which the runtime does not make; train without them")
     card = Card(

@@ -37,10 +37,11 @@ class UNetFast(nn.Module):
     sees 48 channels of a 64 x 64 grid. Each of the four levels is half the size of the one above. Skips are added, not
     joined. Faces come aligned, so each level below the first learns what belongs where: `place`, one value a channel
     and cell. `levelled`: the layers see every face at the same mean and contrast, and what they add is scaled back, so
-    that a dark or a hazy face is not taken for a ruined one.
+    that a dark or a hazy face is not taken for a ruined one. `keep_grey`: to a face without colour only grey is added.
     """
 
     LEVEL, SPREAD, LEAST = 0.53, 0.165, 0.02  # mean and deviation of a face's middle by daylight; the least deviation
+    GREY, COLOUR = 0.004, 0.012  # mean distance of R, G and B from their mean: an infra-red picture's, a picture's
 
     def __init__(
         self,
@@ -49,9 +50,10 @@ class UNetFast(nn.Module):
         size: int = 256,
         fold: int = 4,
         levelled: bool = False,
+        keep_grey: bool = False,
     ):
         super().__init__()
-        self.fold, self.size, self.levelled = fold, size, levelled
+        self.fold, self.size, self.levelled, self.keep_grey = fold, size, levelled, keep_grey
         folded = 3 * fold * fold
         pairs = list(pairwise(channels))
         self.stem = nn.Conv2d(folded, channels[0], 3, padding=1)
@@ -68,13 +70,23 @@ class UNetFast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.levelled:
-            return x + self.residual(x)
+            return x + self.coloured(self.residual(x), x)
         s = x.shape[-1]
         face = x[..., s // 4 : s - s // 8, s // 4 : s - s // 4]
         mean = face.mean((1, 2, 3), keepdim=True)
         spread = (face - mean).square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(self.LEAST)
         gain = spread / self.SPREAD
-        return x + gain * self.residual((x - mean) / gain + self.LEVEL)
+        return x + gain * self.coloured(self.residual((x - mean) / gain + self.LEVEL), x)
+
+    def coloured(self, residual: Tensor, x: Tensor) -> Tensor:
+        """`residual`, where `keep_grey` with as much colour as `x` has: none to all."""
+        if not self.keep_grey:
+            return residual
+        few = x[..., ::4, ::4]  # enough to tell grey from colour
+        colour = (few - few.mean(1, keepdim=True)).abs().mean((1, 2, 3), keepdim=True)
+        share = ((colour - self.GREY) / (self.COLOUR - self.GREY)).clamp(0, 1)
+        grey = residual.mean(1, keepdim=True)
+        return grey + share * (residual - grey)
 
     def residual(self, x: Tensor) -> Tensor:
         """What is added to `x`, (n, 3, S, S)."""

@@ -93,6 +93,25 @@ def test_a_file_says_whether_its_network_levels_light(tmp_path, levelled):
         assert torch.allclose(back(x), net(x), atol=1e-5)
 
 
+def test_a_grey_face_stays_grey_and_a_coloured_one_is_changed_as_before(tmp_path):
+    checkpoint = {
+        "recipe": {"name": "r", "model": MODEL, "data": {"size": 64, "heatmaps": False}},
+        "generator": network(1).state_dict(),
+        "ema": None,
+    }
+    checkpoints.save(checkpoint, tmp_path / "last.pt")
+    out = tmp_path / "net.onnx"
+    assert export.main([str(tmp_path / "last.pt"), str(out), "--precision", "fp32", "--keep-grey"]) == 0
+    back, recipe = checkpoints.network_of(out)
+    assert recipe["model"]["keep_grey"]
+    grey, coloured = torch.rand(2, 1, 64, 64).expand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    plain = network(1)
+    with torch.no_grad():
+        assert (plain(grey) - plain(grey).mean(1, keepdim=True)).abs().max() > 0.01
+        assert (back(grey) - back(grey).mean(1, keepdim=True)).abs().max() < 1e-5
+        assert torch.allclose(back(coloured), plain(coloured), atol=1e-5)
+
+
 def test_a_blend_lies_between_the_two():
     ours, other = network(1), network(2)
     middle = (ours.stem.weight + other.stem.weight) / 2
