@@ -34,7 +34,8 @@ from benchmarks.bench_live import age
 from benchmarks.conditions import conditions, save
 from stream_enhance.config import load
 from stream_enhance.live import LiveSource
-from stream_enhance.pipeline import Pipeline, open_with
+from stream_enhance.pipeline import Pipeline
+from stream_enhance.source import open_with
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
 from cameras import Camera, free_port, missing, wait_until

@@ -30,9 +30,10 @@ from stream_enhance.cli import seconds_of
 from stream_enhance.config import load
 from stream_enhance.encoders import Encoding
 from stream_enhance.overlay import Rendered
-from stream_enhance.pipeline import Pipeline, open_with
+from stream_enhance.pipeline import Pipeline
 from stream_enhance.run import Run
 from stream_enhance.sink import VideoSink
+from stream_enhance.source import open_with
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
 from cameras import Camera, missing
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--max-age", default="300ms")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--only", help="One of the three.")
+    parser.add_argument("--starts", type=int, default=0, help="Only begin so often, and time the first picture.")
     given = parser.parse_args()
     if reason := missing():
         sys.exit(reason)
@@ -60,6 +62,9 @@ def main() -> None:
         raw = Path(folder) / "clip.i420"
         decoded(given.clip, width, height, raw)
         with Camera(raw=raw, width=width, height=height, fps=given.fps) as camera:
+            if given.starts:
+                save("live_starts", starts(camera.url, given, Path(folder)))
+                return
             runs: dict[str, Callable[[], dict[str, Any]]] = {
                 "to_muxed": lambda: muxed(camera.url, given, Path(folder)),
                 "to_player": lambda: measured(camera.url, given, Path(folder), chosen),
@@ -69,6 +74,16 @@ def main() -> None:
     for name, result in results.items():
         print(f"{name}: {json.dumps(result)}")
     save("live" if given.only is None else f"live_{given.only}", results)
+
+
+def starts(url: str, given: Any, folder: Path) -> dict[str, Any]:
+    """Seconds from the command to the first picture that a reader of its output has decoded, so often."""
+    given.seconds = 6
+    seconds = [
+        measured(url, given, folder, [])["first_picture_s"]["process start to reader"] for _ in range(given.starts)
+    ]
+    print(seconds)
+    return {"first_picture_s": {"median": float(np.median(seconds)), "worst": max(seconds), "all": seconds}}
 
 
 def decoded(clip: str, width: int, height: int, to: Path) -> None:

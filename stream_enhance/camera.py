@@ -22,10 +22,10 @@ from .live import LiveSource
 from .notify import Notices
 from .outputs import Tee
 from .overlay import Rendered
-from .pipeline import Pipeline, open_with
+from .pipeline import Pipeline
 from .run import Run
 from .sink import Sink
-from .source import SCHEMES
+from .source import SCHEMES, open_with
 from .types import Enhanced, Scene
 from .web.view import View
 

@@ -73,12 +73,14 @@ def run(
 ) -> None:
     """Enhance SOURCE: a video, a folder of images, - for a pipe, webcam:N, or a camera's URL."""
     from .config import load
-    from .pipeline import Pipeline, open_with
+    from .source import open_with
 
     config = load(given["config"], _overrides(given))
     limit = seconds_of(duration) if duration else None
     report_path = _writable(report)
-    opened = open_with(config, source)  # a camera connects while the networks are loaded
+    opened = open_with(config, source)  # a camera connects while the rest is imported and the networks are loaded
+    from .pipeline import Pipeline
+
     with stop_signals() as stopped, Pipeline(config) as pipeline:
         from .progress import Progress
 

@@ -22,13 +22,13 @@ from .detect import Detector
 from .encoders import Encoding
 from .enhance import Enhancer, Network, UNet
 from .errors import ConfigError, ModelError, SinkError
-from .live import LiveOptions, LiveSource
+from .live import LiveSource
 from .outputs import Segments, Tee, open_outputs
 from .overlay import Overlay, Rendered
 from .run import Report, Run
 from .runtime import Channel
 from .sink import Sink, open_sink
-from .source import Source, open_source
+from .source import Source, open_with
 from .track import Tracker
 
 if TYPE_CHECKING:
@@ -49,11 +49,6 @@ def default_model(name: str) -> Path:
         if path.is_file():
             return path
     raise ModelError(f"{name}: not in this installation; name a model file with detector.model or enhancer.model")
-
-
-def open_with(config: Config, source: str) -> Source:
-    """The source of that name, as ``config`` would have it; see ``open_source``."""
-    return open_source(source, config.source.rate, LiveOptions(**config.live.model_dump(exclude={"max_age"})))
 
 
 class Pipeline:

@@ -30,6 +30,7 @@ from .planes import LAYOUTS
 from .types import Frame
 
 if TYPE_CHECKING:
+    from .config import Config
     from .live import LiveOptions
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,13 @@ def open_source(spec: str, rate: float = 25.0, live: LiveOptions | None = None) 
     if not path.exists():
         raise SourceError(f"{spec}: no such file")
     return VideoSource(f"file:{path}", name=spec)
+
+
+def open_with(config: Config, spec: str) -> Source:
+    """The source of that name, as ``config`` would have it; see ``open_source``."""
+    from .live import LiveOptions
+
+    return open_source(spec, config.source.rate, LiveOptions(**config.live.model_dump(exclude={"max_age"})))
 
 
 def with_environment(url: str) -> str:

@@ -14,8 +14,8 @@ from proxy import Proxy
 
 from stream_enhance import Pipeline
 from stream_enhance.live import LiveOptions, LiveSource
-from stream_enhance.pipeline import open_with
 from stream_enhance.run import Report
+from stream_enhance.source import open_with
 
 pytestmark = pytest.mark.timeout(240)
 
