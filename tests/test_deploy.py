@@ -49,3 +49,25 @@ def test_the_container_copies_what_is_there_and_the_unit_starts_what_there_is() 
     for name in " ".join(copied).split():
         assert (CONFIGS.parent / name).exists(), name
     assert "stream-enhance serve" in (CONFIGS / "stream-enhance.service").read_text()
+
+
+def test_grafanas_own_types_take_all_of_the_dashboard() -> None:
+    models = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+
+    register_default_plugins()
+    written = json.loads((CONFIGS / "grafana.json").read_text())
+    read = models.Dashboard.from_json(written)
+    back = json.loads(JSONEncoder(sort_keys=True).encode(read))
+    assert len(read.panels) > 5
+    assert holds(back, written), "no key that Grafana does not know, no value that it changes"
+
+
+def holds(whole: object, part: object) -> bool:
+    """Whether ``whole`` has all that ``part`` has, at every depth."""
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(key in whole and holds(whole[key], part[key]) for key in part)
+    if isinstance(part, list):
+        return isinstance(whole, list) and len(whole) == len(part) and all(map(holds, whole, part))
+    return whole == part
