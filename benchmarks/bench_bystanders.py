@@ -20,9 +20,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import yaml
 from websockets.sync.client import connect
 
@@ -32,22 +30,9 @@ from stream_enhance.camera import CameraConfig
 from stream_enhance.cameras import Cameras
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
-from cameras import Camera, free_port, missing, wait_until
+from cameras import Camera, Poisoned, free_port, missing, wait_until
 
 _APART = 61.0  # seconds; a line that fails more often begins anew after ever longer pauses
-
-
-class Poisoned:
-    """A session that is given what its network cannot take."""
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    def __call__(self, batch: Any) -> Any:
-        return self._session(np.zeros((1, 1), np.float32))
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ class Camera:
     def status(self) -> dict[str, Any]:
         """What the page and the API show; no credentials."""
         run = self._run
-        ages = np.array(list(run._ages)[-100:] if run else []) * 1000
+        ages = np.array(list(run.ages)[-100:] if run else []) * 1000
         return {
             "name": self.name,
             "url": redact(self.config.url),

@@ -72,7 +72,7 @@ class Run:
             source.side_streams.clear()
         stills = isinstance(source, ImageFolder) or source.frame_count == 1
         self.detect, self.enhance, self.overlay = pipeline.detector(stills), pipeline.enhancer(), pipeline.overlay()
-        self._ages: deque[float] = deque(maxlen=50_000)
+        self.ages: deque[float] = deque(maxlen=50_000)
         self.first_frame: float | None = None
         stages: dict[str, Stage] = {
             "detect": self._detected,
@@ -118,7 +118,7 @@ class Run:
         if self.first_frame is None:
             self.first_frame = now - self.started
         if not item.enhanced.scene.frame.no_signal:
-            self._ages.append(now - item.enhanced.scene.frame.captured_at)
+            self.ages.append(now - item.enhanced.scene.frame.captured_at)
         if self.source.live:
             self.admission.left()
 
@@ -178,7 +178,7 @@ class Run:
         workers = {worker.name: worker for worker in self.line.workers}
         came, went = workers["source"].count, self.done
         counts = self.enhance.counts
-        ages = np.array(self._ages or [0.0]) * 1000
+        ages = np.array(self.ages or [0.0]) * 1000
         channels = {worker.name: worker.inbox for worker in self.line.workers}
         return Report(
             source=self.source.name,

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -80,6 +81,19 @@ class Camera:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+
+class Poisoned:
+    """A session that is given what its network cannot take."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def __call__(self, batch: Any) -> Any:
+        return self._session(np.zeros((1, 1), np.float32))
 
 
 def wait_until(holds: object, seconds: float = 60.0) -> None:

@@ -6,9 +6,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from cameras import Camera, needs_camera, wait_until
+from cameras import Camera, Poisoned, needs_camera, wait_until
 from conftest import Models
 
 pytest.importorskip("fastapi")
@@ -17,19 +16,6 @@ from stream_enhance.camera import CameraConfig
 from stream_enhance.cameras import Cameras
 
 pytestmark = [pytest.mark.timeout(120), needs_camera]
-
-
-class Poisoned:
-    """A session that is given what its network cannot take."""
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    def __call__(self, batch: Any) -> Any:
-        return self._session(np.zeros((1, 1), np.float32))
 
 
 def settings(models: Models) -> dict[str, Any]:
