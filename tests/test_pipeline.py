@@ -190,13 +190,13 @@ def test_modes_that_draw_beside_the_picture_make_a_larger_one(
 
 def test_each_still_of_a_folder_is_looked_at_by_itself(tmp_path: Path) -> None:
     """Doubtful faces too, which in a video would have to be seen twice; and nothing of one picture is in the next."""
-    from skimage.data import astronaut, coffee
+    from skimage.data import astronaut, rocket
 
     face = cv2.resize(astronaut(), (360, 360))[:, :, ::-1]
-    cup = cv2.resize(coffee(), (640, 360))[:, :, ::-1]
+    sky = cv2.resize(rocket(), (640, 360))[:, :, ::-1]
     (tmp_path / "in").mkdir()
     for i, left in enumerate([0, None, 280, None]):
-        picture = cup.copy()
+        picture = sky.copy()
         if left is not None:
             picture[:, left : left + 360] = face
         cv2.imwrite(str(tmp_path / "in" / f"{i}.png"), picture)

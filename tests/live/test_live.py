@@ -40,7 +40,8 @@ class Going:
         self._thread.start()
 
     def wait(self, state: str, times: int = 1) -> None:
-        wait_until(lambda: [s for _, s in list(self.source.states)].count(state) >= times)
+        # GStreamer's server may hold up a new connection until the sessions before it time out, after a minute
+        wait_until(lambda: [s for _, s in list(self.source.states)].count(state) >= times, 150)
 
     def wait_no_signal(self, count: int = 1) -> None:
         before = self.source.no_signal_frames
