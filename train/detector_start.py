@@ -5,6 +5,7 @@ convolution gives on real pictures, so that training starts exactly where infere
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,22 @@ from torch import nn
 
 from stream_enhance.errors import ModelError
 
+PICO = "yolov8p-pose.yaml"
 GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "pose": 6.0, "kobj": 0.5}
 
 
 def build(network: str, gains: dict[str, float] | None = None) -> nn.Module:
-    """The network that ultralytics' yaml `network` describes, with one class and five points; random weights."""
-    from ultralytics.cfg import get_cfg
-    from ultralytics.nn.tasks import PoseModel
+    """The network that ultralytics' yaml `network` describes, with one class and five points; random weights.
 
-    model = PoseModel(network, nc=1, data_kpt_shape=[5, 3], verbose=False)
+    `yolov8p-pose.yaml` is the same at half of YOLOv8n's width, which ultralytics has no yaml for.
+    """
+    from ultralytics.cfg import get_cfg
+    from ultralytics.nn.tasks import PoseModel, yaml_model_load
+
+    described: str | dict[str, Any] = network
+    if network == PICO:
+        described = yaml_model_load(network.replace("8p", "8n")) | {"scales": {"p": [0.33, 0.125, 1024]}, "scale": "p"}
+    model = PoseModel(described, nc=1, data_kpt_shape=[5, 3], verbose=False)
     model.args = get_cfg(overrides=gains or GAINS)
     model.names = {0: "face"}
     return model

@@ -22,6 +22,7 @@ from stream_enhance.errors import InputError, StreamEnhanceError
 from train.detector_batch import Shards
 from train.detector_features import FeatureLoss, through
 from train.detector_loss import TaughtPoseLoss
+from train.detector_narrow import narrow
 from train.detector_recipe import Recipe, Stage
 from train.detector_start import build, load_folded
 from train.detector_teacher import bfloat16_is_fast, load_teacher
@@ -117,7 +118,12 @@ def start(model: nn.Module, recipe: Recipe) -> None:
     if recipe.start is None:
         return
     if recipe.start.suffix == ".pt":
-        model.load_state_dict(read_checkpoint(recipe.start, None)["average"])
+        whole = build(recipe.start_network or recipe.network)
+        whole.load_state_dict(read_checkpoint(recipe.start, None)["average"])
+        if recipe.start_network:
+            narrow(whole, model)
+        else:
+            model.load_state_dict(whole.state_dict())
         return
     shards = Shards(recipe.cache, recipe.stages[0].side)
     sample = shards.batch(np.arange(32) * (len(shards) // 32), np.zeros(32, bool))["img"]
