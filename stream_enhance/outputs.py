@@ -7,36 +7,32 @@ and starts again at a key frame when it can; it never holds up another output, t
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
 import av.container
 
-from .certificate import dtls_options
 from .encoders import Encoding
 from .errors import SinkError
 from .mjpeg import Mjpeg
 from .overlay import Rendered
 from .push import Push
 from .runtime import Cancelled, Channel
-from .sink import FORMATS, VideoSink, file_to_write, push_target
+from .sink import VideoSink
 from .source import Source
 
 log = logging.getLogger(__name__)
 
 _QUEUE = 256  # packets that may wait for one output
-_GOP_SECONDS = 2
+GOP_SECONDS = 2
 _ENDING = 3.0  # seconds that outputs have, together, to write what is queued and to close
 _RETRY = (0.5, 10.0)  # seconds, first and longest pause before an output is opened again
-_CODECS = {"whip": {"h264"}, "flv": {"h264", "hevc", "av1"}, "mpegts": {"h264", "hevc"}, "hls": {"h264", "hevc"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +225,7 @@ class Tee(VideoSink):
     def _open(self, first: Rendered) -> av.container.OutputContainer:
         rate = self._source.rate or 25
         if not self._encoding.gop:
-            self._encoding = replace(self._encoding, gop=max(1, round(_GOP_SECONDS * rate)))
+            self._encoding = replace(self._encoding, gop=max(1, round(GOP_SECONDS * rate)))
         self._url = _Nowhere()  # type: ignore[assignment]
         container = super()._open(first)
         container.start_encoding()
@@ -252,104 +248,3 @@ class _Nowhere:
 
     def write(self, data: bytes) -> int:
         return len(data)
-
-
-def open_outputs(
-    specs: list[str], source: Source, encoding: Encoding, comment: str, segments: Segments, overwrite: bool = False
-) -> Tee:
-    """One sink for all of ``specs``.
-
-    Args:
-        specs: video files, their names with strftime's ``%`` codes where they are cut into segments; ``.m3u8`` for
-            HLS; ``mjpeg://127.0.0.1:port/`` for JPEGs over HTTP; URLs to push to, with ``{NAME}`` for environment
-            variables.
-
-    Raises:
-        SinkError: one of them cannot be written, or cannot hold the codec.
-    """
-    if source.side_streams:
-        log.warning("%s: several outputs carry its pictures only", source.name)
-        source.side_streams.clear()
-    if any(spec.startswith(("http://", "https://")) for spec in specs):
-        # what every browser and WHIP server must take (RFC 7742)
-        encoding = replace(encoding, profile="baseline", pixel_format="yuv420p")
-    waits = not source.live
-    outputs: list[Output | Mjpeg] = []
-    for spec in specs:
-        if spec.startswith("mjpeg://"):
-            outputs.append(Mjpeg(spec))
-            continue
-        make = _push if "://" in spec else _hls if spec.endswith(".m3u8") else _files
-        outputs.append(make(spec, encoding, waits, segments, overwrite))
-    return Tee(outputs, source, encoding, comment)
-
-
-def _files(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwrite: bool) -> Output:
-    cut = "%" in spec
-    path = file_to_write(spec, overwrite or cut)
-    form = FORMATS[path.suffix.lower()]
-    _check_codec(form, encoding, spec)
-
-    def opened() -> Opened:
-        name = _unused(Path(time.strftime(spec)), overwrite and not cut)
-        options = {"flush_packets": "1"}
-        if form in ("mp4", "mov"):  # playable while it is written
-            options |= {"movflags": "+hybrid_fragmented+frag_keyframe", "avoid_negative_ts": "disabled"}
-        return av.open(str(name), "w", format=form, options=options), str(name)
-
-    def tidy() -> None:
-        if cut:
-            retain(path.parent, path.suffix, segments)
-
-    return Output(spec, opened, waits, segments if cut else None, tidy)
-
-
-def _unused(path: Path, overwrite: bool) -> Path:
-    """``path``, or where that is taken, the same with a number."""
-    number = 1
-    while not overwrite and (candidate := path if number == 1 else path.with_stem(f"{path.stem}-{number}")).exists():
-        number += 1
-    return path if overwrite else candidate
-
-
-def retain(folder: Path, suffix: str, segments: Segments) -> None:
-    """Delete the oldest ``suffix`` files of ``folder``, but never the newest, until the limits of ``segments`` hold."""
-    found = [(p.stat().st_mtime, p.stat().st_size, p) for p in folder.glob(f"*{suffix}")]
-    found.sort()
-    total = sum(size for _, size, _ in found)
-    for written, size, path in found[:-1]:
-        old = segments.keep_hours and time.time() - written > segments.keep_hours * 3600
-        much = segments.keep_megabytes and total > segments.keep_megabytes * 1e6
-        if not (old or much):
-            continue
-        path.unlink(missing_ok=True)
-        total -= size
-
-
-def _hls(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwrite: bool) -> Output:
-    path = Path(spec)
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise SinkError(f"{path.parent}: no folder that can be written to; make it first")
-    _check_codec("hls", encoding, spec)
-    options = {"hls_time": str(_GOP_SECONDS), "hls_list_size": "6"}
-    options |= {"hls_flags": "delete_segments+independent_segments+temp_file"}
-    return Output(spec, lambda: (av.open(spec, "w", format="hls", options=options), spec), waits)
-
-
-def _push(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwrite: bool) -> Output:
-    form, url, name = push_target(spec)
-    _check_codec(form, encoding, name)
-    options = {"rtsp_transport": "tcp"} if form == "rtsp" else {}
-    if form == "mpegts":
-        options["omit_video_pes_length"] = "0"
-    if form == "whip":
-        options |= dtls_options()
-    if form in ("rtsp", "flv"):
-        options["timeout" if form == "rtsp" else "rw_timeout"] = "5000000"  # µs
-    return Output(name, lambda: (Push(url, form, options), name), waits)
-
-
-def _check_codec(form: str, encoding: Encoding, name: str) -> None:
-    if encoding.codec not in _CODECS.get(form, {encoding.codec}):
-        known = ", ".join(sorted(_CODECS[form]))
-        raise SinkError(f"{name}: {form} cannot hold {encoding.codec}; set sink.codec to one of {known}")

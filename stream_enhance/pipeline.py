@@ -23,12 +23,13 @@ from .encoders import Encoding
 from .enhance import Enhancer, Network, UNet
 from .errors import ConfigError, ModelError, SinkError
 from .live import LiveSource
-from .outputs import Segments, Tee, open_outputs
+from .outputs import Segments, Tee
 from .overlay import Overlay, Rendered
 from .run import Report, Run
 from .runtime import Channel
 from .sink import Sink, open_sink
 from .source import Source, open_with
+from .targets import open_outputs
 from .track import Tracker
 
 if TYPE_CHECKING:

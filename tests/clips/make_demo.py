@@ -1,6 +1,6 @@
 """Make ``demo.mp4``: ten seconds of what a cheap camera over a shop's counter would record.
 
-    python tests/clips/make_demo.py [OUT.mp4]
+    python tests/clips/make_demo.py [OUT.mp4] [--one]
 
 The one person in it, several times over in other clothes, is scikit-image's picture of the astronaut Eileen Collins
 (NASA, public domain).  The shop is drawn here, with three of scikit-image's CC0 pictures for wall, counter and poster;
@@ -8,12 +8,13 @@ the sound is computed.  LICENSE.md beside this file names each.
 
 The people are cut out, walked along paths with their faces 24 to 60 pixels high, blurred by their motion, dimmed,
 blurred by the lens, given sensor noise and a clock, and coded as H.264 at a camera's bit rate.  Nothing is random but
-the noise, and that is seeded: the same library versions make the same file.  Needs scikit-image; takes a minute.
+the noise, and that is seeded: the same library versions make the same file.  ``--one`` leaves all but one person out,
+for benchmarks whose mark is for one face.  Needs scikit-image; takes a minute.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -43,8 +44,12 @@ class Person:
 
 
 def main() -> None:
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("demo.mp4")
-    room, cast = shop(), people()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", type=Path, default=Path(__file__).with_name("demo.mp4"))
+    parser.add_argument("--one", action="store_true")
+    given = parser.parse_args()
+    out = given.out
+    room, cast = shop(), people()[1:2] if given.one else people()
     rng = np.random.default_rng(2026)
     frames = (camera(scene(room, cast, i / RATE), i, rng) for i in range(RATE * SECONDS))
     encode(out, frames, sound(np.random.default_rng(3)))

@@ -12,7 +12,8 @@ from cameras import Camera, free_port, needs_camera, patient, wait_until
 from conftest import Command, Models, Told
 from test_live import Going, rising, times_and_sizes
 
-from stream_enhance.outputs import Segments, retain
+from stream_enhance.outputs import Segments
+from stream_enhance.targets import retain
 
 pytestmark = pytest.mark.timeout(240)
 
