@@ -30,10 +30,10 @@ DATA = (
     " targets."
 )
 WEAKNESSES = (
-    "Heads seen from steeply above, as cameras under a shop's ceiling see them, are mostly missed; profiles often score"
-    " low; so do faces under 8 pixels of the input. In a dark crowd a back of a head or a hand passes for a face in two"
-    " frames of five, elsewhere now and then a hooded back or balloons. Points are coarser than boxes, on masked faces"
-    " guesses."
+    "Heads seen from steeply above, as cameras under a shop's ceiling see them, are missed half of the time; profiles"
+    " often score low; so do faces under 8 pixels of the input. In a dark crowd a back of a head or a hand passes for a"
+    " face in one frame of four, elsewhere now and then balloons or a hooded back. Points are coarser than boxes, on"
+    " masked faces guesses."
 )
 
 
