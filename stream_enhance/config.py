@@ -51,6 +51,7 @@ class TrackerConfig(_Section):
     keep: float = Field(0.25, ge=0, le=60)  # seconds a face is shown without a detection
     remember: float = Field(1.0, ge=0, le=600)  # seconds until a lost face's id is given up
     certain: float = Field(0.6, ge=0, le=1)  # score from which a new face is shown at once; others when seen twice
+    doubt: float = Field(2.0, ge=0, le=600)  # seconds a face goes on whose score is below detector.score
 
 
 class ClassicalConfig(_Section):

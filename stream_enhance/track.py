@@ -33,6 +33,7 @@ class _Track:
     score: float
     seen: float  # seconds, last detection
     certain: bool  # detected twice, or once with no doubt
+    sure: float  # seconds, last detection with a score to begin a track
     at: float  # seconds, the state's time
 
     def to(self, seconds: float) -> None:
@@ -49,10 +50,14 @@ class Tracker:
         keep: seconds that a track is shown without a detection.
         remember: seconds after which a track that was not seen is forgotten.
         certain: score from which a new track is shown at once; others when they are detected a second time.
+        doubt: seconds that detections of less than ``sure`` carry a track on; else what looked like a face for a moment
+            would be one for as long as it is in the picture.
     """
 
-    def __init__(self, sure: float = 0.3, keep: float = 0.25, remember: float = 1.0, certain: float = 0.6) -> None:
-        self._sure, self._keep, self._remember, self._certain = sure, keep, remember, certain
+    def __init__(
+        self, sure: float = 0.3, keep: float = 0.25, remember: float = 1.0, certain: float = 0.6, doubt: float = 2.0
+    ) -> None:
+        self._sure, self._keep, self._remember, self._certain, self._doubt = sure, keep, remember, certain, doubt
         self._tracks: list[_Track] = []
         self.begun = 0
 
@@ -73,7 +78,8 @@ class Tracker:
         for rows in (np.flatnonzero(sure), np.flatnonzero(~sure)):
             for row, index in self._matches(states[rows], free):
                 owner[rows[row]] = index
-            free = sorted(set(free) - set(owner.tolist()))
+            held = set(owner.tolist())
+            free = [i for i in free if i not in held and seconds - self._tracks[i].sure <= self._doubt]
         for row, index in enumerate(owner):
             if index >= 0:
                 self._corrected(self._tracks[index], states[row], float(found.score[row]), seconds)
@@ -82,7 +88,7 @@ class Tracker:
         return self._shown(seconds)
 
     def _begin(self, state: NDArray[np.float32], points: bool, score: float, seconds: float) -> None:
-        track = _Track(0, state, np.zeros_like(state), points, score, seconds, False, seconds)
+        track = _Track(0, state, np.zeros_like(state), points, score, seconds, False, seconds, seconds)
         self._tracks.append(track)
         if score >= self._certain:
             self._number(track)
@@ -140,8 +146,10 @@ class Tracker:
         if track.points:  # points ride with the box: their own speeds would tear the face apart
             track.speed[:, 2:] = track.speed[:, :1]
         track.score, track.seen = score, seconds
-        if not track.certain and score >= self._sure:
-            self._number(track)
+        if score >= self._sure:
+            track.sure = seconds
+            if not track.certain:
+                self._number(track)
 
 
 def _states(faces: Faces) -> NDArray[np.float32]:

@@ -73,6 +73,16 @@ def test_unsure_detections_continue_a_track_but_begin_none() -> None:
     assert tracker.update(faces(box(11), score=0.3), 0.08).track.tolist() == [1]
 
 
+def test_unsure_detections_do_not_continue_a_track_for_ever() -> None:
+    """Else a lid that looked like a face for a moment is one until the clip ends."""
+    tracker = Tracker(sure=0.3, keep=0.25, doubt=2.0)
+    tracker.update(faces(box(10)), 0.0)
+    shown = [len(tracker.update(faces(box(10), score=0.2), i / 25)) for i in range(1, 100)]
+    assert shown[:50] == [1] * 50
+    assert shown[60:] == [0] * 39
+    assert tracker.update(faces(box(10)), 4.0).track.tolist() == [2]
+
+
 def test_a_box_of_another_size_in_the_same_place_is_another_face() -> None:
     tracker = Tracker()
     tracker.update(faces(box(50, 50, 20)), 0.0)
