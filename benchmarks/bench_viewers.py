@@ -112,7 +112,8 @@ def _fuzzer(address: str) -> subprocess.Popen[str]:
     tool += ["run", f"http://{address}/openapi.json"]
     tool += ["--include-method", "GET", "--exclude-path-regex", "events|mjpeg", "--checks", "not_a_server_error"]
     tool += ["--phases", "coverage,fuzzing", "--max-examples", "2000", "--request-timeout", "20"]
-    return subprocess.Popen(tool, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    folder = tempfile.gettempdir()  # it keeps notes of its own where it stands
+    return subprocess.Popen(tool, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def _age(address: str, seconds: float) -> float:

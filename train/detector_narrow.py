@@ -21,6 +21,8 @@ def narrow(wide: nn.Module, small: nn.Module) -> None:
     """
     if [type(layer) for layer in wide.model.modules()] != [type(layer) for layer in small.model.modules()]:
         raise ModelError("the network to start from has other layers; start from another width of the same YOLOv8")
+    if any(len(ours) > len(theirs) for ours, theirs in zip(small.parameters(), wide.parameters(), strict=True)):
+        raise ModelError("the network to start from is narrower; start from a wider one")
     outs: list[Kept] = []
     last: Kept = (torch.arange(3), 3)
     for theirs, mine in zip(wide.model[:-1], small.model[:-1], strict=True):

@@ -69,8 +69,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str  # ultralytics' yaml
-    start: Path | None  # an ONNX export of a folded YOLOv8 of this size, a run's last.pt, or null: from scratch
-    start_network: str = ""  # where `start` is a run of a wider network: that one's yaml
+    start: (
+        Path | None
+    )  # an ONNX export of a YOLOv8 of this size, the last.pt of one this wide or wider, or null: nothing
     origin: str = ""  # what the card says of the weights that the first run started from
     start_classes: tuple[int, ...] = ()  # which of its classes are faces
     teacher: Path

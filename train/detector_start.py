@@ -28,7 +28,7 @@ def build(network: str, gains: dict[str, float] | None = None) -> nn.Module:
 
     described: str | dict[str, Any] = network
     if network == PICO:
-        described = yaml_model_load(network.replace("8p", "8n")) | {"scales": {"p": [0.33, 0.125, 1024]}, "scale": "p"}
+        described = yaml_model_load("yolov8n-pose.yaml") | {"scales": {"p": [0.33, 0.125, 1024]}, "scale": "p"}
     model = PoseModel(described, nc=1, data_kpt_shape=[5, 3], verbose=False)
     model.args = get_cfg(overrides=gains or GAINS)
     model.names = {0: "face"}

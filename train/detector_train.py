@@ -118,12 +118,14 @@ def start(model: nn.Module, recipe: Recipe) -> None:
     if recipe.start is None:
         return
     if recipe.start.suffix == ".pt":
-        whole = build(recipe.start_network or recipe.network)
-        whole.load_state_dict(read_checkpoint(recipe.start, None)["average"])
-        if recipe.start_network:
-            narrow(whole, model)
-        else:
-            model.load_state_dict(whole.state_dict())
+        state = read_checkpoint(recipe.start, None)
+        network = json.loads(state["recipe"])["network"]
+        if network == recipe.network:
+            model.load_state_dict(state["average"])
+            return
+        wide = build(network)
+        wide.load_state_dict(state["average"])
+        narrow(wide, model)
         return
     shards = Shards(recipe.cache, recipe.stages[0].side)
     sample = shards.batch(np.arange(32) * (len(shards) // 32), np.zeros(32, bool))["img"]

@@ -55,12 +55,14 @@ def test_what_is_left_out_is_what_counts_for_nothing(wide: torch.nn.Module) -> N
 def test_another_kind_of_network_is_refused(wide: torch.nn.Module) -> None:
     with pytest.raises(ModelError, match="another width of the same YOLOv8"):
         narrow(wide, build("yolov8m-pose.yaml"))
+    with pytest.raises(ModelError, match="is narrower"):
+        narrow(wide, build("yolov8s-pose.yaml"))
 
 
 def test_a_narrow_run_starts_from_a_wide_one(tmp_path: Path) -> None:
     write_shard(tmp_path / "cache")
     first = detector_train.train(recipe(tmp_path, stages=[{"side": SIDE, "pictures": 8, "batch": 4}]), tmp_path / "n")
-    changes = {"network": PICO, "start": first, "start_network": "yolov8n-pose.yaml", "learning_rate": 1e-9}
+    changes = {"network": PICO, "start": first, "learning_rate": 1e-9}
     last = detector_train.train(recipe(tmp_path, **changes), tmp_path / "p")
     theirs, ours = (detector_train.read_checkpoint(path, None)["average"] for path in (first, last))
     kernel = ours["model.0.conv.weight"]
