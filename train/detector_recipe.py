@@ -69,9 +69,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str  # ultralytics' yaml
-    start: (
-        Path | None
-    )  # an ONNX export of a YOLOv8 of this size, the last.pt of one this wide or wider, or null: nothing
+    start: Path | None  # an ONNX export of a YOLOv8 of this size, the last.pt of one at least as wide, or null: nothing
     origin: str = ""  # what the card says of the weights that the first run started from
     start_classes: tuple[int, ...] = ()  # which of its classes are faces
     teacher: Path
