@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from stream_enhance.cameras import Cameras
 from stream_enhance.errors import ConfigError
-from stream_enhance.web.access import CHANGING, HEADERS, check_exposure, hashed
+from stream_enhance.web.access import CHANGING, HEADERS, Allowance, check_exposure, hashed
 from stream_enhance.web.app import make_app
 
 TOKEN = "a token that is long enough"
@@ -106,6 +107,27 @@ def test_guessing_tokens_is_slowed_down(far: TestClient) -> None:
     codes = [far.post("/login", data={"token": f"guess {i}"}).status_code for i in range(30)]
     assert codes[0] == 303
     assert codes[-1] == 429
+
+
+def test_many_reads_are_slowed_down_but_not_the_watchers_nor_the_page(far: TestClient) -> None:
+    codes = [far.get("/api/cameras", headers={"authorization": f"Bearer guess {i}"}).status_code for i in range(250)]
+    assert (codes[0], codes[-1]) == (401, 429)
+    known = {"authorization": f"Bearer {TOKEN}"}
+    refused = far.get("/api/shots", headers=known)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) > 0
+    assert refused.headers["x-content-type-options"] == "nosniff"
+    assert far.get("/healthz").status_code == 200
+    for path in ("/metrics", "/shots/door/20260101-000000/track_00001_after.png", "/static/app.js"):
+        assert far.get(path, headers=known).status_code == 200
+
+
+def test_an_allowance_comes_back_with_time() -> None:
+    allowance = Allowance(3, 0.5)
+    assert [allowance.take("a") for _ in range(5)] == [True, True, True, False, False]
+    assert allowance.take("b")
+    time.sleep(0.6)
+    assert allowance.take("a")
 
 
 def test_too_large_a_request_is_refused(local: TestClient) -> None:

@@ -174,7 +174,7 @@ def read_sources(recipe: Recipe) -> Sources:
 
 def one_picture(sources: Sources, part: Part, rng: np.random.Generator) -> tuple[Scene, bool]:
     """One training picture; whether it is made, that is, whether its faces are known to be all."""
-    manner = Manner(part.turned, part.covered, part.clear, part.goods, part.heads, part.hard)
+    manner = Manner(part.turned, part.covered, part.clear, part.goods, part.round, part.heads, part.hard)
     if rng.random() < part.made:
         crowd, face_px = (0, 12), part.face_px
         if rng.random() < part.crowded:

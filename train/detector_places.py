@@ -102,6 +102,45 @@ def shelves(place: Picture, sources: Sequence[Picture], rng: np.random.Generator
     return canvas
 
 
+def round_things(place: Picture, rng: np.random.Generator, size: tuple[float, float]) -> Picture:
+    """`place` with 3 to 15 balls, balloons and lids of `size` pixels (log-uniform), of any colour, each lit from
+    somewhere, so that a ball is shaded like a head; a lid has a rim and a knob."""
+    canvas = place.copy()
+    side = place.shape[0]
+    for _ in range(rng.integers(3, 16)):
+        height = float(np.exp(rng.uniform(*np.log(size))))
+        reach = int(np.ceil(height))
+        x0, y0 = (int(v) for v in rng.integers(-reach, side - reach, 2))
+        grid = np.mgrid[y0 : y0 + 2 * reach, x0 : x0 + 2 * reach].astype(np.float64)
+        v, u = (grid - np.array([y0 + reach, x0 + reach])[:, None, None]) / (height / 2)
+        angle = rng.uniform(0, 2 * np.pi)
+        u, v = u * np.cos(angle) - v * np.sin(angle), u * np.sin(angle) + v * np.cos(angle)
+        u = u / rng.uniform(0.6, 1.0)
+        far = np.hypot(u, v)
+        tone = np.array([205, 150, 120]) * rng.uniform(0.3, 1.2) if rng.random() < 0.5 else rng.uniform(0, 255, 3)
+        light = rng.normal([0, -0.6, 1.2], 1)
+        light /= np.linalg.norm(light)
+        if rng.random() < 0.4:  # a lid: flat, with a rim and a knob or a label
+            rim, knob = rng.uniform(0.75, 0.95), rng.uniform(0.1, 0.6)
+            shade = (
+                1 + rng.uniform(-0.4, 0.4) * (far > rim) + rng.uniform(-0.5, 0.5) * (far < knob) + 0.2 * light[0] * u
+            )
+            glint = np.zeros_like(far)
+        else:
+            normal = np.stack([u, v, np.sqrt(np.maximum(1 - far**2, 0))])
+            facing = np.tensordot(light, normal, 1)
+            shade = 0.35 + 0.75 * np.maximum(facing, 0)
+            glint = rng.uniform(0, 160) * np.maximum(facing, 0) ** rng.uniform(8, 60)
+        thing = np.clip(tone * shade[..., None] + glint[..., None], 0, 255)
+        share = np.clip((1 - far) * height / 2, 0, 1)[..., None]
+        top, left = max(-y0, 0), max(-x0, 0)
+        region = canvas[y0 + top : y0 + 2 * reach, x0 + left : x0 + 2 * reach]
+        rows, columns = region.shape[:2]
+        where = np.s_[top : top + rows, left : left + columns]
+        region[:] = region + share[where] * (thing[where] - region)
+    return canvas
+
+
 def packet(source: Picture, rng: np.random.Generator, wide: int, high: int) -> Picture:
     """A high x wide piece of `source`, of any scale and tint, with a dark edge now and then."""
     height, width = source.shape[:2]

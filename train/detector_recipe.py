@@ -34,6 +34,7 @@ class Part(BaseModel):
     covered: float = Field(ge=0, le=1, default=0)  # share of turned backs that show a hood, a cap or bald skin
     clear: float = Field(ge=0, le=1, default=0.12)  # share of pictures from a good camera
     goods: float = Field(ge=0, le=1, default=0)  # share of made scenes with shelves of goods
+    round: float = Field(ge=0, le=1, default=0)  # share of made scenes with lids, balls and balloons
     heads: float = Field(ge=0, le=1, default=0)  # share of made people whose heads are turned in depth
     hard: float = Field(ge=0, le=1, default=0)  # share of real pictures cut around what `miner` took for a face
 

@@ -16,7 +16,7 @@ from train.boxes import Labels, Picture, flipped, inside, join, labels, moved
 from train.degrade import Ranges, draw_kinds, draw_lens, infrared, night, through_codec
 from train.detector_heads import turned_head
 from train.detector_people import FACE, Cutout, dressed, from_behind, mirrored, with_body
-from train.detector_places import background, clutter, shelves
+from train.detector_places import background, clutter, round_things, shelves
 
 # Faces of many sizes stand in one picture, so lens defects are drawn for a small one: the face stays findable.
 RANGES = Ranges(noise_sigma=(1.5, 22), defocus_of_face=(0.01, 0.06), motion_of_face=0.14, crf=(23, 38))
@@ -42,6 +42,7 @@ class Manner:
     covered: float = 0.0  # share of backs of heads that are hooded, capped or bald
     clear: float = 0.12  # share of pictures from a good camera
     goods: float = 0.0  # share of made scenes with shelves of goods
+    round: float = 0.0  # share of made scenes with lids, balls and balloons
     heads: float = 0.0  # share of people whose heads are turned in depth, to a side or down
     hard: float = 0.0  # share of real pictures cut around what an earlier network took for a face
 
@@ -84,6 +85,8 @@ def make(
         place = clutter(place, rng)
     if manner.goods and rng.random() < manner.goods:
         place = shelves(place, backgrounds, rng)
+    if manner.round and rng.random() < manner.round:
+        place = round_things(place, rng, face_px)
     nearest = np.exp(rng.uniform(np.log(face_px[0] * 2), np.log(face_px[1])))
     farthest = max(face_px[0], nearest / rng.uniform(1.0, 5.0))
     placed = [

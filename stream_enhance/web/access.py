@@ -27,12 +27,16 @@ COOKIE = "stream_enhance"
 CHANGING = "x-stream-enhance"  # header that a changing request must carry
 SHORTEST_TOKEN = 16
 _OPEN = {"/healthz", "/readyz", "/login", "/static/style.css"}
-_RATE = 20, 10.0  # changing requests, or wrong tokens, from one address in so many seconds
+_WATCHED = {"/healthz", "/readyz", "/metrics"}
+_CHANGES = 20  # requests that change something, or try a token, from one address in _SECONDS
+_READS = 200  # others; but for the files of the page and the gallery, of which one page asks for many at once
+_SECONDS = 10.0
 _MOST_BODY = 64 * 1024
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+_READING = ("GET", "HEAD", "OPTIONS")
 HEADERS = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
@@ -40,6 +44,7 @@ HEADERS = {
     "x-frame-options": "DENY",
     "cross-origin-resource-policy": "same-origin",
 }
+_TOO_MANY = PlainTextResponse("too many requests\n", 429, {"retry-after": str(int(_SECONDS))})
 
 
 def hashed(token: str) -> str:
@@ -67,6 +72,27 @@ def check_exposure(host: str, token_sha256: str) -> None:
         )
 
 
+class Allowance:
+    """At most ``count`` requests of one kind in any ``seconds``; what is refused does not count."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._count, self._seconds = count, seconds
+        self._recent: defaultdict[str, deque[float]] = defaultdict(deque)
+
+    def take(self, whose: str) -> bool:
+        """Whether one more may be had now."""
+        now = time.monotonic()
+        if len(self._recent) > 10_000:
+            self._recent.clear()
+        recent = self._recent[whose]
+        while recent and now - recent[0] > self._seconds:
+            recent.popleft()
+        if len(recent) >= self._count:
+            return False
+        recent.append(now)
+        return True
+
+
 class Guard:
     """ASGI middleware: lets in who may, limits what they send, and adds the security headers.
 
@@ -79,21 +105,20 @@ class Guard:
     def __init__(self, app: ASGIApp, host: str, token_sha256: str) -> None:
         self._app, self._local, self._token = app, loopback(host) and not token_sha256, token_sha256
         self._sessions: dict[str, float] = {}  # cookie's digest: when it ends
-        self._recent: defaultdict[str, deque[float]] = defaultdict(deque)
+        self._changes, self._reads = Allowance(_CHANGES, _SECONDS), Allowance(_READS, _SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        answer = self._refusal(HTTPConnection(scope))
+        answer = _TOO_MANY if self._too_often(scope) else self._refusal(HTTPConnection(scope))
         if answer is None and scope["type"] == "http" and scope["path"] == "/login" and scope["method"] == "POST":
             answer = await self._login(scope, receive)
         if answer is not None:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 4401})
                 return
-            answer.headers.update(HEADERS)
-            await answer(scope, receive, send)
+            await answer(scope, receive, _with_headers(send))
             return
         await self._app(scope, _limited(receive), _with_headers(send))
 
@@ -109,11 +134,11 @@ class Guard:
             return PlainTextResponse("another site's page may not do this\n", 403)
         if int(headers.get("content-length") or 0) > _MOST_BODY:
             return PlainTextResponse("too large\n", 413)
-        if method not in ("GET", "HEAD", "OPTIONS"):
+        if method not in _READING:
             if path != "/login" and CHANGING not in headers:
                 return PlainTextResponse(f"send the header {CHANGING}: 1 with requests that change something\n", 403)
-            if self._too_often(request):
-                return PlainTextResponse("too many requests\n", 429, {"retry-after": str(int(_RATE[1]))})
+            if not self._changes.take(_address(request.scope)):
+                return _TOO_MANY
         if self._local or path in _OPEN or self._known(request):
             return None
         if "text/html" in headers.get("accept", "") and method == "GET":
@@ -127,16 +152,13 @@ class Guard:
         cookie = request.cookies.get(COOKIE, "")
         return self._sessions.get(hashed(cookie), 0.0) > time.monotonic()
 
-    def _too_often(self, request: HTTPConnection) -> bool:
-        count, seconds = _RATE
-        now = time.monotonic()
-        if len(self._recent) > 10_000:
-            self._recent.clear()
-        recent = self._recent[request.client.host if request.client else ""]
-        while recent and now - recent[0] > seconds:
-            recent.popleft()
-        recent.append(now)
-        return len(recent) > count
+    def _too_often(self, scope: Scope) -> bool:
+        """Whether this reads more than its share; told before anything else is looked at, so that it costs little."""
+        path = scope["path"]
+        if scope.get("method") not in _READING or path.startswith(("/static/", "/shots/")):
+            return False
+        # whoever looks after the server is not shut out by another program of the same machine
+        return not self._reads.take(f"{_address(scope)} {path if path in _WATCHED else ''}")
 
     async def _login(self, scope: Scope, receive: Receive) -> Response:
         form = await Request(scope, _limited(receive)).body()
@@ -151,6 +173,10 @@ class Guard:
         secure = scope.get("scheme") == "https"
         answer.set_cookie(COOKIE, cookie, max_age=12 * 3600, httponly=True, samesite="strict", secure=secure)
         return answer
+
+
+def _address(scope: Scope) -> str:
+    return (scope.get("client") or ("",))[0]
 
 
 def _limited(receive: Receive) -> Receive:

@@ -96,7 +96,7 @@ class Poisoned:
         return self._session(np.zeros((1, 1), np.float32))
 
 
-def wait_until(holds: object, seconds: float = 60.0) -> None:
+def wait_until(holds: object, seconds: float = 100.0) -> None:
     """Return once ``holds()`` does; fail where it does not within ``seconds``."""
     assert callable(holds)
     end = time.monotonic() + seconds

@@ -15,7 +15,7 @@ pytest.importorskip("fastapi")
 from stream_enhance.camera import CameraConfig
 from stream_enhance.cameras import Cameras
 
-pytestmark = [pytest.mark.timeout(120), needs_camera]
+pytestmark = [pytest.mark.timeout(300), needs_camera]
 
 
 def settings(models: Models) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def test_a_poisoned_frame_restarts_its_own_camera_only(models: Models, tmp_path:
         run = bad._run
         assert run is not None
         run.detect._session = Poisoned(run.detect._session)
-        wait_until(lambda: bad.restarts == 1)
+        wait_until(lambda: bad.restarts)
         assert bad.error
         before = out(cameras, "poisoned")
         wait_until(lambda: bad.state == "live" and out(cameras, "poisoned") > before + 5)
@@ -74,7 +74,7 @@ def test_cameras_share_the_networks_and_sum_up(models: Models, tmp_path: Path) -
         cameras = Cameras(settings(models), tmp_path)
         for name in "abcd":
             cameras.put(name, CameraConfig(url=server.url.replace("/cam", f"/{name}")))
-        wait_until(lambda: all(out(cameras, name) > 10 for name in "abcd"), 60)
+        wait_until(lambda: all(out(cameras, name) > 10 for name in "abcd"))
         sizes = cameras.pipeline.sessions["face-detection"].sizes  # type: ignore[attr-defined]
         assert sum(rows * count for rows, count in sizes.items()) >= 40
         cameras.close()

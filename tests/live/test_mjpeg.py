@@ -16,7 +16,7 @@ from stream_enhance.errors import SinkError
 from stream_enhance.live import LiveOptions, LiveSource
 from stream_enhance.mjpeg import Mjpeg
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @needs_camera

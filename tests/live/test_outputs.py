@@ -15,7 +15,7 @@ from test_live import Going, rising, times_and_sizes
 from stream_enhance.outputs import Segments
 from stream_enhance.targets import retain
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 
 @needs_camera
@@ -44,7 +44,7 @@ def test_a_push_goes_on_when_its_server_comes_back(models: Models, tmp_path: Pat
     target = Camera(record=tmp_path / "one.ts")
     with Camera() as camera:
         target.start()
-        going = Going(models, camera.url, target.url.replace("/cam", "/push"))
+        going = Going(models, camera.url, target.url.replace("/cam", "/push"), stall=60)
         wait_until(lambda: (tmp_path / "one.ts").exists() and (tmp_path / "one.ts").stat().st_size > 20_000)
         target.kill()
         target.start(record=tmp_path / "two.ts")

@@ -16,7 +16,7 @@ from stream_enhance.errors import SourceError
 from stream_enhance.live import LiveOptions, LiveSource
 from stream_enhance.push import Push
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 def no_tls() -> bool:

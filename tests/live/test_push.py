@@ -16,7 +16,7 @@ from conftest import Command
 
 from stream_enhance.push import Push
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 class Nowhere:

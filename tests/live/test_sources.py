@@ -20,7 +20,7 @@ from cameras import free_port, wait_until
 from stream_enhance.live import LiveOptions, LiveSource
 from stream_enhance.source import VideoSource, open_source
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(300)
 
 
 class Sender:

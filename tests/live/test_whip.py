@@ -14,7 +14,7 @@ from conftest import Command
 pytest.importorskip("aiortc")
 pytest.importorskip("cryptography")
 
-pytestmark = [pytest.mark.timeout(200), needs_camera]
+pytestmark = [pytest.mark.timeout(300), needs_camera]
 
 
 def test_a_whip_server_sees_the_pictures(command: Command, tmp_path: Path) -> None:

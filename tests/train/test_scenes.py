@@ -178,3 +178,15 @@ def test_shelves_are_cut_from_the_places_and_cover_a_part(place: np.ndarray) -> 
     covered = [float((picture.max(2) > 0).mean()) for picture in full]
     assert max(covered) > 0.2
     assert min(covered) < 1
+
+
+def test_round_things_are_of_the_size_asked_for_and_drawn_with_the_rng_alone() -> None:
+    blank = np.full((192, 192, 3), 7, np.uint8)
+    drawn = [detector_places.round_things(blank, np.random.default_rng(seed), (20, 20)) for seed in (1, 1, 2)]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    assert (blank == 7).all(), "the place itself is left alone"
+    small = detector_places.round_things(blank, np.random.default_rng(5), (8, 8))
+    count, _, stats, _ = cv2.connectedComponentsWithStats((small != 7).any(2).astype(np.uint8))
+    assert count > 2
+    assert np.median(stats[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1)) == pytest.approx(8, abs=2)
