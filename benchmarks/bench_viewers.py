@@ -5,15 +5,20 @@
 One camera of 640x360 at 25 frames a second under ``serve``.  The mean age of its frames is taken from /metrics in
 turns, while nobody watches and while all do, so many seconds each and so many times over, since what else the machine
 does changes from minute to minute.  Let the seconds be whole rounds of CLIP, whose frames do not all cost the same.
-Viewers are WebSockets that count what comes, in a process of their own on the same cores.  With ``--fuzz``
-schemathesis asks beside them what the OpenAPI document allows, and what it does not (GET only: it finds and deletes the
-camera else).  Needs what tests/live needs; for ``--fuzz`` schemathesis beside this Python.
+A viewer is a WebSocket that counts what comes, and a stream of events, as of a page; all are in a process of their own
+on the same cores.
+
+With ``--fuzz`` schemathesis asks in those turns what the OpenAPI document allows, and what it does not (GET only: else
+it finds and deletes the camera).  In the other turns it asks a second server, which has no camera, the same: its own
+work is on these cores, too.  Needs what tests/live needs; for ``--fuzz`` schemathesis beside this Python.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import selectors
 import signal
 import socket
@@ -23,6 +28,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +41,8 @@ from benchmarks.conditions import conditions, save
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
 from cameras import Camera, free_port, missing, wait_until
+
+IDLE = ("chrt", "--idle", "0")  # gets only what others leave of the cores: elsewhere it would have its own
 
 
 def main() -> None:
@@ -57,38 +66,51 @@ def main() -> None:
         with Camera(raw=raw) as camera:
             config = {"listen": f"127.0.0.1:{port}", "gallery": folder, "cameras": {"one": {"url": camera.url}}}
             file.write_text(yaml.safe_dump(config))
-            server = subprocess.Popen([sys.executable, "-m", "stream_enhance", "serve", str(file)])
-            try:
-                result = watched(given, f"127.0.0.1:{port}")
-            finally:
-                server.terminate()
-                server.wait()
+            with serving(file):
+                if given.fuzz:
+                    other, elsewhere = Path(folder) / "none.yaml", free_port()
+                    other.write_text(yaml.safe_dump({"listen": f"127.0.0.1:{elsewhere}"}))
+                    with serving(other, IDLE):
+                        result = watched(given, f"127.0.0.1:{port}", f"127.0.0.1:{elsewhere}")
+                else:
+                    result = watched(given, f"127.0.0.1:{port}")
     print(json.dumps(result))
     save("viewers", result)
 
 
-def watched(given: Any, address: str) -> dict[str, Any]:
-    """Ages in milliseconds without viewers and with them, and what the viewers and the fuzzer say."""
+@contextmanager
+def serving(file: Path, before: Sequence[str] = ()) -> Iterator[None]:
+    """``serve`` of that file; ``before`` goes before its command."""
+    server = subprocess.Popen([*before, sys.executable, "-m", "stream_enhance", "serve", str(file)])
+    try:
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def watched(given: Any, address: str, elsewhere: str = "") -> dict[str, Any]:
+    """Ages in milliseconds without viewers and with them, and what the viewers and the fuzzers say."""
     wait_until(lambda: _figures(address)[1] > 750, 120)  # half a minute: the first frames are older
-    asked: list[str] = []  # what the fuzzer said, round by round
+    fuzzers = {0: Fuzzer(elsewhere), given.viewers: Fuzzer(address)} if given.fuzz else {}
     ages: dict[int, list[float]] = {0: [], given.viewers: []}
     told: dict[str, Any] = {}
     for _ in range(given.rounds):
         for viewers in ages:
             process = _watching(given, address, viewers) if viewers else None
-            fuzzer = _fuzzer(address) if viewers and given.fuzz else None
+            if fuzzers:
+                fuzzers[viewers].go_on()
             time.sleep(4)
             ages[viewers].append(_age(address, given.seconds))
-            if fuzzer:
-                fuzzer.send_signal(signal.SIGINT)  # it has more to ask than there is time; it sums up and ends
-                asked.append(fuzzer.communicate(timeout=60)[0])
+            if fuzzers:
+                fuzzers[viewers].pause()
             if process:
                 told = json.loads(process.communicate(timeout=120)[0].splitlines()[-1])
     result: dict[str, Any] = {"age_ms": {str(viewers): one for viewers, one in ages.items()}}
     result["over_none"] = _ratio(ages[given.viewers], ages[0])
-    if asked:
-        tail = [line.strip() for line in asked[-1].splitlines() if line.strip()][-12:]
-        result["fuzzer"] = {"server_errors": sum("Server error" in one for one in asked), "last_told": tail}
+    if fuzzers:
+        result["fuzzer"] = fuzzers[given.viewers].end()
+        result["fuzzer_elsewhere"] = fuzzers[0].end()
     return {**result, **told}
 
 
@@ -107,14 +129,43 @@ def _watching(given: Any, address: str, viewers: int) -> subprocess.Popen[str]:
     )
 
 
-def _fuzzer(address: str) -> subprocess.Popen[str]:
-    # at the lowest priority: elsewhere it would have cores of its own
-    tool = ["nice", "-n", "19", str(Path(sys.executable).with_name("schemathesis"))]
-    tool += ["run", f"http://{address}/openapi.json"]
-    tool += ["--include-method", "GET", "--exclude-path-regex", "events|mjpeg", "--checks", "not_a_server_error"]
-    tool += ["--phases", "coverage,fuzzing", "--max-examples", "2000", "--request-timeout", "20"]
-    folder = tempfile.gettempdir()  # it keeps notes of its own where it stands
-    return subprocess.Popen(tool, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+class Fuzzer:
+    """schemathesis, again and again; between ``pause`` and ``go_on`` it is stopped."""
+
+    def __init__(self, address: str) -> None:
+        tool = [str(Path(sys.executable).with_name("schemathesis")), "run", f"http://{address}/openapi.json"]
+        tool += ["--include-method", "GET", "--exclude-path-regex", "events|mjpeg", "--checks", "not_a_server_error"]
+        tool += ["--phases", "coverage,fuzzing", "--max-examples", "150", "--request-timeout", "20"]
+        again = [*IDLE, "sh", "-c", 'while "$@"; do :; done', "sh", *tool]
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        folder = tempfile.gettempdir()  # it keeps notes of its own where it stands
+        self._process = subprocess.Popen(
+            again, cwd=folder, stdout=self._said, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        time.sleep(15)  # until it asks
+        self.pause()
+
+    def pause(self) -> None:
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def end(self) -> dict[str, int]:
+        """How many requests its whole rounds were of, and how many of them were answered as they may be."""
+        ended = self._process.poll() is not None  # it does where an answer is an error of the server
+        if not ended:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._said.seek(0)
+        said = self._said.read()
+        assert not ended, said[-3000:]
+        rounds = re.findall(r"(\d+) generated, (\d+) passed", said)
+        return {
+            "rounds": len(rounds),
+            "asked": sum(int(a) for a, _ in rounds),
+            "passed": sum(int(p) for _, p in rounds),
+        }
 
 
 def _age(address: str, seconds: float) -> float:
@@ -148,21 +199,24 @@ def _viewers(address: str, count: int, seconds: float) -> dict[str, Any]:
 
     Bare sockets: a WebSocket library in Python would cost more than what it watches, on the same two cores.
     """
-    viewers = {}
+    viewers: dict[socket.socket, Counted] = {}
+    told: list[socket.socket] = []
     with selectors.DefaultSelector() as waiting:
         for _ in range(count):
             viewers[connection := _joined(address)] = Counted()
-            waiting.register(connection, selectors.EVENT_READ)
+            waiting.register(connection, selectors.EVENT_READ, viewers[connection].feed)
+            waiting.register(events := _told(address), selectors.EVENT_READ, _drained)
+            told.append(events)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             for key, _ in waiting.select(left):
-                viewers[key.fileobj].feed(key.fileobj)  # type: ignore[index,arg-type]
+                key.data(key.fileobj)
             time.sleep(0.005)  # several viewers a turn
-    for connection in viewers:
+    for connection in [*viewers, *told]:
         connection.close()
     counts = [viewer.messages for viewer in viewers.values()]
-    told = {"least": min(counts), "median": int(np.median(counts))}
-    return {"viewers": count, "messages_each": told, "viewers_cpu": round(time.process_time() / seconds, 3)}
+    each = {"least": min(counts), "median": int(np.median(counts))}
+    return {"viewers": count, "messages_each": each, "viewers_cpu": round(time.process_time() / seconds, 3)}
 
 
 def _joined(address: str) -> socket.socket:
@@ -177,6 +231,19 @@ def _joined(address: str) -> socket.socket:
         answer += connection.recv(1)
     assert b" 101 " in answer.splitlines()[0], answer
     return connection
+
+
+def _told(address: str) -> socket.socket:
+    """A page's server-sent events."""
+    host, port = address.split(":")
+    connection = socket.create_connection((host, int(port)), 60)
+    connection.sendall(f"GET /api/events HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+    assert b" 200 " in connection.recv(20)
+    return connection
+
+
+def _drained(connection: socket.socket) -> None:
+    assert connection.recv(1 << 20), "the server hung up"
 
 
 class Counted:

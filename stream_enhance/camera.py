@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -132,20 +133,32 @@ class Camera:
     def status(self) -> dict[str, Any]:
         """What the page and the API show; no credentials."""
         run = self._run
-        ages = np.array(list(run.ages)[-100:] if run else []) * 1000
         return {
             "name": self.name,
             "url": redact(self.config.url),
             "state": self.state,
             "fps": self._fps(),
-            "age_ms": {f"p{p}": round(float(np.percentile(ages, p)), 1) for p in (50, 95, 99)} if len(ages) else None,
+            "age_ms": self._ages_ms(run),
             "frames": self.counts(),
-            "quality_step": run.governor.step if run else 0,
+            "quality_step": self.quality_step,
             "viewers": self.view.viewers,
             "restarts": self.restarts,
             "error": self.error or (run.source.problem if run and isinstance(run.source, LiveSource) else ""),
             "outputs": [redact(o) for o in self.config.outputs],
         }
+
+    @staticmethod
+    def _ages_ms(run: Run | None) -> dict[str, float] | None:
+        """Of the last hundred frames."""
+        if run is None or not run.ages:
+            return None
+        found = np.percentile(list(islice(reversed(run.ages), 100)), (50, 95, 99)) * 1000
+        return {key: round(float(value), 1) for key, value in zip(("p50", "p95", "p99"), found, strict=True)}
+
+    @property
+    def quality_step(self) -> int:
+        """How many steps of quality are given up just now."""
+        return self._run.governor.step if self._run else 0
 
     def _fps(self) -> float:
         done = list(self._done)

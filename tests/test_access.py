@@ -109,25 +109,36 @@ def test_guessing_tokens_is_slowed_down(far: TestClient) -> None:
     assert codes[-1] == 429
 
 
-def test_many_reads_are_slowed_down_but_not_the_watchers_nor_the_page(far: TestClient) -> None:
-    codes = [far.get("/api/cameras", headers={"authorization": f"Bearer guess {i}"}).status_code for i in range(250)]
-    assert (codes[0], codes[-1]) == (401, 429)
-    known = {"authorization": f"Bearer {TOKEN}"}
-    refused = far.get("/api/shots", headers=known)
+def test_many_reads_are_refused_but_not_the_watchers_nor_the_page(cameras: Cameras) -> None:
+    guard = make_app(cameras, "0.0.0.0", hashed(TOKEN))
+    guard._reads = Allowance(0.1, 5, 0)
+    far = TestClient(guard, base_url="http://cameras.example", headers={"authorization": f"Bearer {TOKEN}"})
+    codes = [far.get("/api/cameras", headers={"authorization": f"Bearer guess {i}"}).status_code for i in range(6)]
+    assert codes == [401] * 5 + [429]
+    refused = far.get("/api/shots")
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) > 0
     assert refused.headers["x-content-type-options"] == "nosniff"
-    assert far.get("/healthz").status_code == 200
-    for path in ("/metrics", "/shots/door/20260101-000000/track_00001_after.png", "/static/app.js"):
-        assert far.get(path, headers=known).status_code == 200
+    for path in ("/healthz", "/metrics", "/shots/door/20260101-000000/track_00001_after.png", "/static/app.js"):
+        assert far.get(path).status_code == 200
 
 
-def test_an_allowance_comes_back_with_time() -> None:
-    allowance = Allowance(3, 0.5)
-    assert [allowance.take("a") for _ in range(5)] == [True, True, True, False, False]
-    assert allowance.take("b")
-    time.sleep(0.6)
-    assert allowance.take("a")
+def test_reads_that_come_too_fast_are_held_back(cameras: Cameras) -> None:
+    guard = make_app(cameras, "127.0.0.1", "")
+    guard._reads = Allowance(4, 1, 5)
+    local = TestClient(guard, base_url="http://127.0.0.1:8000")
+    began = time.monotonic()
+    assert [local.get("/api/cameras").status_code for _ in range(3)] == [200] * 3
+    assert time.monotonic() - began >= 0.49
+
+
+def test_an_allowance_is_spent_at_once_or_evenly_and_comes_back() -> None:
+    allowance = Allowance(rate=2, burst=3, patience=1.0)
+    waits = [allowance.wait("a", 100.0) for _ in range(6)]
+    assert waits == pytest.approx([0, 0, 0, 0.5, 1.0, None])
+    assert allowance.wait("b", 100.0) == 0, "another's is its own"
+    assert allowance.wait("a", 100.5) == pytest.approx(1.0), "what was refused does not count"
+    assert [allowance.wait("a", 200.0) for _ in range(4)] == pytest.approx([0, 0, 0, 0.5])
 
 
 def test_too_large_a_request_is_refused(local: TestClient) -> None:

@@ -7,12 +7,12 @@ once in the page's form, which gives a cookie for this browser.  Changes need a 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import secrets
 import time
-from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -28,9 +28,6 @@ CHANGING = "x-stream-enhance"  # header that a changing request must carry
 SHORTEST_TOKEN = 16
 _OPEN = {"/healthz", "/readyz", "/login", "/static/style.css"}
 _WATCHED = {"/healthz", "/readyz", "/metrics"}
-_CHANGES = 20  # requests that change something, or try a token, from one address in _SECONDS
-_READS = 200  # others; but for the files of the page and the gallery, of which one page asks for many at once
-_SECONDS = 10.0
 _MOST_BODY = 64 * 1024
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
@@ -44,7 +41,7 @@ HEADERS = {
     "x-frame-options": "DENY",
     "cross-origin-resource-policy": "same-origin",
 }
-_TOO_MANY = PlainTextResponse("too many requests\n", 429, {"retry-after": str(int(_SECONDS))})
+_TOO_MANY = PlainTextResponse("too many requests\n", 429, {"retry-after": "10"})
 
 
 def hashed(token: str) -> str:
@@ -73,24 +70,28 @@ def check_exposure(host: str, token_sha256: str) -> None:
 
 
 class Allowance:
-    """At most ``count`` requests of one kind in any ``seconds``; what is refused does not count."""
+    """So many requests a second of one kind, some of them at once (the generic cell rate algorithm, ITU-T I.371).
 
-    def __init__(self, count: int, seconds: float) -> None:
-        self._count, self._seconds = count, seconds
-        self._recent: defaultdict[str, deque[float]] = defaultdict(deque)
+    Args:
+        rate: requests a second.
+        burst: as many may come at once after a rest.
+        patience: longest time in seconds that one may be held back; one that would have to wait longer is refused.
+    """
 
-    def take(self, whose: str) -> bool:
-        """Whether one more may be had now."""
-        now = time.monotonic()
-        if len(self._recent) > 10_000:
-            self._recent.clear()
-        recent = self._recent[whose]
-        while recent and now - recent[0] > self._seconds:
-            recent.popleft()
-        if len(recent) >= self._count:
-            return False
-        recent.append(now)
-        return True
+    def __init__(self, rate: float, burst: int, patience: float) -> None:
+        self._apart, self._burst, self._patience = 1 / rate, (burst - 1) / rate, patience
+        self._due: dict[str, float] = {}  # when the next is due if they came evenly
+
+    def wait(self, whose: str, now: float) -> float | None:
+        """Seconds until one more, asked for at ``now``, may be had; None where it may not."""
+        if len(self._due) > 10_000:
+            self._due = {key: due for key, due in self._due.items() if due > now}
+        due = max(self._due.get(whose, now), now)
+        wait = max(0.0, due - now - self._burst)
+        if wait > self._patience:
+            return None
+        self._due[whose] = due + self._apart
+        return wait
 
 
 class Guard:
@@ -105,13 +106,18 @@ class Guard:
     def __init__(self, app: ASGIApp, host: str, token_sha256: str) -> None:
         self._app, self._local, self._token = app, loopback(host) and not token_sha256, token_sha256
         self._sessions: dict[str, float] = {}  # cookie's digest: when it ends
-        self._changes, self._reads = Allowance(_CHANGES, _SECONDS), Allowance(_READS, _SECONDS)
+        self._changes = Allowance(rate=2, burst=20, patience=0)  # they, and tokens tried
+        self._reads = Allowance(rate=10, burst=100, patience=5)
+        self._files = Allowance(rate=100, burst=400, patience=5)  # a page asks for many, six at a time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        answer = _TOO_MANY if self._too_often(scope) else self._refusal(HTTPConnection(scope))
+        wait = self._wait(scope)
+        if wait:
+            await asyncio.sleep(wait)
+        answer = _TOO_MANY if wait is None else self._refusal(HTTPConnection(scope))
         if answer is None and scope["type"] == "http" and scope["path"] == "/login" and scope["method"] == "POST":
             answer = await self._login(scope, receive)
         if answer is not None:
@@ -137,7 +143,7 @@ class Guard:
         if method not in _READING:
             if path != "/login" and CHANGING not in headers:
                 return PlainTextResponse(f"send the header {CHANGING}: 1 with requests that change something\n", 403)
-            if not self._changes.take(_address(request.scope)):
+            if self._changes.wait(_address(request.scope), time.monotonic()) is None:
                 return _TOO_MANY
         if self._local or path in _OPEN or self._known(request):
             return None
@@ -152,13 +158,15 @@ class Guard:
         cookie = request.cookies.get(COOKIE, "")
         return self._sessions.get(hashed(cookie), 0.0) > time.monotonic()
 
-    def _too_often(self, scope: Scope) -> bool:
-        """Whether this reads more than its share; told before anything else is looked at, so that it costs little."""
-        path = scope["path"]
-        if scope.get("method") not in _READING or path.startswith(("/static/", "/shots/")):
-            return False
-        # whoever looks after the server is not shut out by another program of the same machine
-        return not self._reads.take(f"{_address(scope)} {path if path in _WATCHED else ''}")
+    def _wait(self, scope: Scope) -> float | None:
+        """How long to hold back one that reads, or None to refuse it; told first, so that many cost little."""
+        if scope.get("method") not in _READING:
+            return 0.0
+        path, address = scope["path"], _address(scope)
+        if path.startswith(("/static/", "/shots/")):
+            return self._files.wait(address, time.monotonic())
+        # whoever looks after the server is not held up by another program of the same machine
+        return self._reads.wait(f"{address} {path if path in _WATCHED else ''}", time.monotonic())
 
     async def _login(self, scope: Scope, receive: Receive) -> Response:
         form = await Request(scope, _limited(receive)).body()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import FastAPI, HTTPException, Query, WebSocket
 from fastapi import Path as InPath
@@ -29,6 +29,7 @@ _QUEUED = 50  # pieces that may wait for one viewer
 _PATIENCE = 10.0  # seconds a viewer may take for one piece
 _SHOTS = 200
 
+T = TypeVar("T")
 Name = Annotated[str, InPath(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
 
 
@@ -75,12 +76,12 @@ def _known(cameras: Cameras, name: str) -> Camera:
 
 def _add_cameras(app: FastAPI, cameras: Cameras) -> None:
     @app.get("/api/cameras")
-    def every_camera() -> list[dict[str, Any]]:
+    async def every_camera() -> list[dict[str, Any]]:
         """State, rates, age and counts of each camera."""
         return [camera.status() for camera in cameras]
 
     @app.get("/api/cameras/{name}", responses={404: {}})
-    def one_camera(name: Name) -> dict[str, Any]:
+    async def one_camera(name: Name) -> dict[str, Any]:
         return _known(cameras, name).status()
 
     @app.put("/api/cameras/{name}", responses={400: {}})
@@ -218,6 +219,9 @@ def _add_shots(app: FastAPI, cameras: Cameras) -> None:
             raise HTTPException(404, "no such shot")
         return FileResponse(path, media_type="image/png", headers={"cache-control": "no-cache"})
 
+    statuses = _Shared(lambda: _event("cameras", [camera.status() for camera in cameras]))
+    newest = _Shared(lambda: _found(cameras, None))
+
     @app.get("/api/events")
     async def events() -> StreamingResponse:
         """Server-sent events: ``cameras`` with every camera's status each second, ``shot`` for each new best shot."""
@@ -225,14 +229,27 @@ def _add_shots(app: FastAPI, cameras: Cameras) -> None:
         async def lines() -> AsyncIterator[str]:
             seen = time.time()
             while not cameras.closed:
-                yield _event("cameras", [camera.status() for camera in cameras])
-                found = await asyncio.to_thread(_found, cameras, None)
-                for one in reversed([shot for shot in found if shot["written"] > seen]):
+                yield await statuses.get()
+                for one in reversed([shot for shot in await newest.get() if shot["written"] > seen]):
                     seen = max(seen, one["written"])
                     yield _event("shot", one)
                 await asyncio.sleep(1.0)
 
         return StreamingResponse(lines(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+class _Shared(Generic[T]):
+    """What ``make()`` gave, made in a thread and at most twice a second, however many ask."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._lock = make, asyncio.Lock()
+        self._made: tuple[float, T] | None = None
+
+    async def get(self) -> T:
+        async with self._lock:
+            if self._made is None or time.monotonic() - self._made[0] > 0.5:
+                self._made = time.monotonic(), await asyncio.to_thread(self._make)
+            return self._made[1]
 
 
 def _event(name: str, data: Any) -> str:
@@ -260,12 +277,12 @@ def _found(cameras: Cameras, only: str | None) -> list[dict[str, Any]]:
 
 def _add_operations(app: FastAPI, cameras: Cameras) -> None:
     @app.get("/healthz", response_class=PlainTextResponse)
-    def alive() -> str:
+    async def alive() -> str:
         """The process answers."""
         return "ok\n"
 
     @app.get("/readyz", responses={503: {}})
-    def ready() -> Response:
+    async def ready() -> Response:
         """Every camera that is not paused is live; else which are not."""
         not_live = {c.name: c.state for c in cameras if c.state not in ("live", "paused")}
         return Response(json.dumps({"not_live": not_live}), 503 if not_live else 200, media_type="application/json")

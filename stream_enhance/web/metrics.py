@@ -39,7 +39,7 @@ def text(cameras: Cameras) -> str:
         f'state{{camera="{c.name}",state="{s}"}} {int(c.state == s)}' for c in every for s in STATES
     ))  # fmt: skip
     family("quality_step", "gauge", "Steps of quality given up to keep up.", (
-        f'quality_step{{camera="{c.name}"}} {c.status()["quality_step"]}' for c in every
+        f'quality_step{{camera="{c.name}"}} {c.quality_step}' for c in every
     ))  # fmt: skip
     family("viewers", "gauge", "Browsers that watch.", (
         f'viewers{{camera="{c.name}"}} {c.view.viewers}' for c in every
