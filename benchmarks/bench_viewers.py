@@ -16,6 +16,7 @@ work is on these cores, too.  Needs what tests/live needs; for ``--fuzz`` schema
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import re
@@ -29,7 +30,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,10 @@ def main() -> None:
         with Camera(raw=raw) as camera:
             config = {"listen": f"127.0.0.1:{port}", "gallery": folder, "cameras": {"one": {"url": camera.url}}}
             file.write_text(yaml.safe_dump(config))
-            with serving(file):
-                if given.fuzz:
-                    other, elsewhere = Path(folder) / "none.yaml", free_port()
-                    other.write_text(yaml.safe_dump({"listen": f"127.0.0.1:{elsewhere}"}))
-                    with serving(other, IDLE):
-                        result = watched(given, f"127.0.0.1:{port}", f"127.0.0.1:{elsewhere}")
-                else:
-                    result = watched(given, f"127.0.0.1:{port}")
+            other, elsewhere = Path(folder) / "none.yaml", free_port()
+            other.write_text(yaml.safe_dump({"listen": f"127.0.0.1:{elsewhere}"}))
+            with serving(file), serving(other, IDLE) if given.fuzz else nullcontext():
+                result = watched(given, f"127.0.0.1:{port}", f"127.0.0.1:{elsewhere}")
     print(json.dumps(result))
     save("viewers", result)
 
@@ -89,7 +86,7 @@ def serving(file: Path, before: Sequence[str] = ()) -> Iterator[None]:
         server.wait()
 
 
-def watched(given: Any, address: str, elsewhere: str = "") -> dict[str, Any]:
+def watched(given: Any, address: str, elsewhere: str) -> dict[str, Any]:
     """Ages in milliseconds without viewers and with them, and what the viewers and the fuzzers say."""
     wait_until(lambda: _figures(address)[1] > 750, 120)  # half a minute: the first frames are older
     fuzzers = {0: Fuzzer(elsewhere), given.viewers: Fuzzer(address)} if given.fuzz else {}
@@ -142,6 +139,7 @@ class Fuzzer:
         self._process = subprocess.Popen(
             again, cwd=folder, stdout=self._said, stderr=subprocess.STDOUT, start_new_session=True
         )
+        atexit.register(self._kill)
         time.sleep(15)  # until it asks
         self.pause()
 
@@ -151,12 +149,15 @@ class Fuzzer:
     def go_on(self) -> None:
         os.killpg(self._process.pid, signal.SIGCONT)
 
+    def _kill(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
     def end(self) -> dict[str, int]:
         """How many requests its whole rounds were of, and how many of them were answered as they may be."""
         ended = self._process.poll() is not None  # it does where an answer is an error of the server
-        if not ended:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._kill()
         self._said.seek(0)
         said = self._said.read()
         assert not ended, said[-3000:]
