@@ -8,7 +8,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime 1.29 and later gather telemetry for Microsoft, with an identifier of the machine, unless they are told not
+# to before their import. What watches cameras reports to nobody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Pipeline", "__version__"]

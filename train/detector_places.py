@@ -79,14 +79,15 @@ def clutter(place: Picture, rng: np.random.Generator) -> Picture:
 
 
 def shelves(place: Picture, sources: Sequence[Picture], rng: np.random.Generator) -> Picture:
-    """`place` with up to three aslant shelves of goods: rows of the same few packets, cut from `sources`."""
+    """`place` with up to three aslant shelves of goods: rows of the same few packets or tins, cut from `sources`."""
     canvas = place.copy()
     side = place.shape[0]
     for _ in range(rng.integers(1, 4)):
         wide = int(rng.integers(6, 30))
         high = int(wide * rng.uniform(0.7, 2.0))
         rows, columns = int(rng.integers(2, 9)), int(rng.integers(4, 16))
-        packets = [packet(sources[rng.integers(len(sources))], rng, wide, high) for _ in range(rng.integers(2, 7))]
+        make = tin if rng.random() < 0.35 else packet
+        packets = [make(sources[rng.integers(len(sources))], rng, wide, high) for _ in range(rng.integers(2, 7))]
         lines = []
         for _ in range(rows):
             kinds = np.repeat(rng.integers(len(packets), size=columns), rng.integers(1, 6, columns))[:columns]
@@ -151,3 +152,15 @@ def packet(source: Picture, rng: np.random.Generator, wide: int, high: int) -> P
     if rng.random() < 0.5:
         piece[-1:], piece[:, -1:] = piece[-1:] // 3, piece[:, -1:] // 3
     return piece
+
+
+def tin(source: Picture, rng: np.random.Generator, wide: int, high: int) -> Picture:
+    """A high x wide look at a tin from above: a disc of one colour, every second one like skin, with a piece of
+    `source` as its dark print, on black."""
+    stamp = packet(source, rng, wide, high).mean(2, keepdims=True) / 255
+    v, u = np.mgrid[-1 : 1 : high * 1j, -1 : 1 : wide * 1j]
+    far = np.hypot(u, v)[..., None]
+    tone = np.array([225, 165, 150]) * rng.uniform(0.5, 1.15) if rng.random() < 0.5 else rng.uniform(60, 255, 3)
+    ink = np.where(far < rng.uniform(0.55, 0.85), 1 - rng.uniform(0.3, 0.9) * (stamp < rng.uniform(0.3, 0.7)), 1)
+    lid = tone * ink * np.where(far > 0.9, rng.uniform(0.6, 1.2), 1)
+    return np.where(far < 1, np.clip(lid, 0, 255), 20).astype(np.uint8)

@@ -45,6 +45,7 @@ class OnnxSession:
     def __init__(self, path: Path, task: str, provider: str, threads: int, cache: Path | None) -> None:
         import onnxruntime
 
+        onnxruntime.disable_telemetry_events()  # Windows knows no variable for it
         self.path = path
         if not path.is_file():
             raise ModelError(f"{path}: no such model file")

@@ -180,6 +180,16 @@ def test_shelves_are_cut_from_the_places_and_cover_a_part(place: np.ndarray) -> 
     assert min(covered) < 1
 
 
+def test_a_tin_is_a_printed_disc_on_black(place: np.ndarray) -> None:
+    rng = np.random.default_rng(3)
+    seen = detector_places.tin(place, rng, 24, 30)
+    assert seen.shape == (30, 24, 3)
+    assert seen.dtype == np.uint8
+    assert (seen[[0, 0, -1, -1], [0, -1, 0, -1]] == 20).all()
+    assert len(np.unique(seen[15, 4:20], axis=0)) > 1, "a lid without a print is no face to anybody"
+    assert seen[15].max() > 40
+
+
 def test_round_things_are_of_the_size_asked_for_and_drawn_with_the_rng_alone() -> None:
     blank = np.full((192, 192, 3), 7, np.uint8)
     drawn = [detector_places.round_things(blank, np.random.default_rng(seed), (20, 20)) for seed in (1, 1, 2)]
