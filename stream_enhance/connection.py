@@ -14,6 +14,8 @@ from av.codec.context import Flags
 from av.codec.hwaccel import HWAccel
 
 from .errors import SourceError
+from .nosignal import copy_of
+from .source import native
 
 Transport = Literal["auto", "tcp", "udp"]
 
@@ -89,6 +91,7 @@ class Connection:
                 return
             images = source.decoded(packet)
             self.corrupt = source.corrupt
+            del packet  # a webcam's lies in memory that goes with the container
             for image in images:
                 seen = time.monotonic()
                 self._put((self, image, seen))
@@ -114,13 +117,25 @@ class OpenCamera:
         self.container.close()
 
     def decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
+        """Pictures that outlive the connection, in a format of ours."""
         try:
-            return self.stream.decode(packet if packet.size else None)
+            images = self.stream.decode(packet if packet.size else None)
+            return [_own(image) for image in images] if self.stream.codec_context.name == "rawvideo" else images
         except av.error.EOFError:  # flushed twice
             return []
         except av.FFmpegError:
             self.corrupt += 1
             return []
+
+
+def _own(image: av.VideoFrame) -> av.VideoFrame:
+    """``image`` in memory of its own: raw pictures lie in their packet's, and a webcam's packets in the driver's, which
+    it takes back when it is closed."""
+    there = native(image)
+    if there is image:
+        there = copy_of(image)
+        there.pts, there.time_base = image.pts, image.time_base
+    return there
 
 
 def open_camera(url: str, name: str, options: LiveOptions, form: str | None) -> OpenCamera:
