@@ -21,8 +21,11 @@ BITS, BLOCK = 24, 16
 class Pictures:
     """The pictures of one media, pushed by a timer."""
 
-    def __init__(self, source, arguments):
-        self.source, self.every = source, 1.0 / arguments.fps
+    def __init__(self, media, arguments):
+        self.source = media.get_element().get_by_name("pictures")
+        self.ended = False
+        media.connect("unprepared", self.end)
+        self.every = 1.0 / arguments.fps
         self.width, self.height = arguments.width, arguments.height
         self.size = self.width * self.height * 3 // 2
         self.count = 0
@@ -33,7 +36,10 @@ class Pictures:
             row = bytes(16 + x * 200 // self.width for x in range(self.width))
             self.frames = [row * self.height + bytes([100 + i]) * (self.size // 3) for i in range(50)]
         self.due = time.monotonic()
-        GLib.timeout_add(0, self.push)
+        GLib.timeout_add(5, self.push)
+
+    def end(self, _):
+        self.ended = True
 
     def push(self):
         frame = bytearray(self.frames[self.count % len(self.frames)])
@@ -44,7 +50,7 @@ class Pictures:
         buffer = Gst.Buffer.new_wrapped(bytes(frame))
         buffer.duration = int(self.every * Gst.SECOND)
         if self.source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
-            return False
+            return not self.count and not self.ended  # before the first, the pipeline may not be up yet
         self.count += 1
         self.due = max(self.due + self.every, time.monotonic() - 0.2)
         GLib.timeout_add(max(0, int((self.due - time.monotonic()) * 1000)), self.push)
@@ -82,7 +88,7 @@ def main():
         factory.set_shared(True)
         factory.connect(
             "media-configure",
-            lambda _, media: Pictures(media.get_element().get_by_name("pictures"), arguments),
+            lambda _, media: Pictures(media, arguments),
         )
         if arguments.user:
             permissions = GstRtspServer.RTSPPermissions()
