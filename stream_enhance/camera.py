@@ -97,6 +97,7 @@ class Camera:
     def stop(self) -> None:
         """End soon; what is in flight is still written."""
         self._stopping.set()
+        self.view.dismiss()
 
     @property
     def gone(self) -> bool:

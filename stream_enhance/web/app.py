@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -26,7 +27,7 @@ from .view import Piece
 
 _HERE = Path(__file__).parent
 _QUEUED = 50  # pieces that may wait for one viewer
-_PATIENCE = 10.0  # seconds a viewer may take for one piece
+_PATIENCE = 10.0  # seconds a viewer may be so many pieces behind
 _SHOTS = 200
 
 T = TypeVar("T")
@@ -128,9 +129,16 @@ def _add_views(app: FastAPI, cameras: Cameras) -> None:
             await socket.close(4404)
             return
         await socket.accept()
+        limit, clock = asyncio.timeout(None), asyncio.get_running_loop().time
+
+        def behind(
+            late: bool,
+        ) -> None:  # one time limit for a viewer, not one for each piece: those cost more than sending
+            limit.reschedule(clock() + _PATIENCE if late else None)
+
         try:
-            async for piece in _pieces(camera, "video"):
-                async with asyncio.timeout(_PATIENCE):
+            async with limit, aclosing(_pieces(camera, "video", behind)) as pieces:
+                async for piece in pieces:
                     if piece.kind == "header":
                         await socket.send_text(piece.codec)
                     await socket.send_bytes(piece.data)
@@ -175,28 +183,33 @@ class _Wanted:
         return True
 
 
-async def _pieces(camera: Camera, kind: str) -> AsyncIterator[Piece]:
-    """What a viewer is to be sent, from a key frame on, for as long as the camera is there."""
-    queue: asyncio.Queue[Piece] = asyncio.Queue()
+async def _pieces(
+    camera: Camera, kind: str, behind: Callable[[bool], None] = lambda _: None
+) -> AsyncGenerator[Piece, None]:
+    """What a viewer is to be sent, from a key frame on, for as long as the camera is there.
+
+    ``behind`` is told when the viewer has lost pieces because it does not keep up, and when it has caught up.
+    """
+    queue: asyncio.Queue[Piece | None] = asyncio.Queue()
     wanted = _Wanted()
 
-    def take(piece: Piece) -> None:
-        if wanted(piece, queue.qsize()):
+    def take(piece: Piece | None) -> None:
+        lost = wanted.lost
+        if piece is None or wanted(piece, queue.qsize()):
             queue.put_nowait(piece)
+        elif wanted.lost and not lost:
+            behind(True)
 
     number = camera.view.join(kind, take, asyncio.get_running_loop())
     try:
-        while not camera.gone:
-            try:
-                async with asyncio.timeout(1.0):  # unlike wait_for, no task is made for each piece
-                    piece = await queue.get()
-                yield piece
-            except TimeoutError:
-                continue
+        while (piece := await queue.get()) is not None and not camera.gone:
+            yield piece
             if wanted.lost and queue.empty():  # it has caught up
                 wanted.lost = False
+                behind(False)
                 camera.view.refresh()
     finally:
+        wanted.lost = True  # what is on its way to ``take`` is no news any more
         camera.view.leave(number)
 
 

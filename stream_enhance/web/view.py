@@ -55,6 +55,7 @@ class View:
         self._pictures: Channel[tuple[av.VideoFrame, av.VideoFrame, float]] = Channel(2, "drop_oldest")
         self._before: deque[tuple[int, av.VideoFrame]] = deque(maxlen=16)
         self._encoder: _Encoder | None = None
+        self._dismissed = False
         self._fresh = False  # a viewer has come who needs a header and a key frame
         self._thread = threading.Thread(target=self._run, name=f"view of {name}", daemon=True)
         self._thread.start()
@@ -63,13 +64,23 @@ class View:
     def viewers(self) -> int:
         return len(self._viewers)
 
-    def join(self, kind: str, take: Callable[[Piece], None], loop: asyncio.AbstractEventLoop) -> int:
-        """Have ``take`` called on ``loop`` with each piece of ``kind`` ("video" or "jpeg")."""
+    def join(self, kind: str, take: Callable[[Piece | None], None], loop: asyncio.AbstractEventLoop) -> int:
+        """Have ``take`` called on ``loop`` with each piece of ``kind`` ("video" or "jpeg"), with None at the end."""
         with self._lock:
             number = max(self._viewers, default=0) + 1
             self._viewers[number] = _Viewer(kind, take, loop)
             self._fresh = True
+            if self._dismissed:
+                loop.call_soon_threadsafe(take, None)
         return number
+
+    def dismiss(self) -> None:
+        """Tell every viewer, and who may come yet, that there is no more to see."""
+        with self._lock:
+            self._dismissed = True
+            for viewer in self._viewers.values():
+                if not viewer.loop.is_closed():
+                    viewer.loop.call_soon_threadsafe(viewer.take, None)
 
     def refresh(self) -> None:
         """Have a header and a key frame sent soon: a viewer has lost pictures and wants to go on."""
@@ -135,7 +146,7 @@ class View:
 
     def _send(self, kind: str, piece: Piece) -> None:
         """Hand ``piece`` over with one call into the event loop, however many viewers there are."""
-        takers: dict[asyncio.AbstractEventLoop, list[Callable[[Piece], None]]] = {}
+        takers: dict[asyncio.AbstractEventLoop, list[Callable[[Piece | None], None]]] = {}
         with self._lock:
             for viewer in self._viewers.values():
                 if viewer.kind == kind:
@@ -147,11 +158,11 @@ class View:
 @dataclass(frozen=True, slots=True)
 class _Viewer:
     kind: str  # of pieces wanted
-    take: Callable[[Piece], None]
+    take: Callable[[Piece | None], None]
     loop: asyncio.AbstractEventLoop  # where ``take`` is called
 
 
-def _hand(takes: list[Callable[[Piece], None]], piece: Piece) -> None:
+def _hand(takes: list[Callable[[Piece | None], None]], piece: Piece) -> None:
     for take in takes:
         take(piece)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -10,8 +11,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import aclosing
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 import pytest
@@ -202,6 +204,38 @@ def test_a_viewer_gets_each_header_once_and_goes_on_at_a_key_frame_after_a_loss(
     assert wanted.lost
     assert [wanted(piece, 0) for piece in (delta, header, delta, key, delta)] == [False, False, False, True, True]
     assert [wanted(piece, 0) for piece in (other, delta, key)] == [True, False, False]
+
+
+def test_a_viewer_is_told_when_it_falls_behind_and_when_its_camera_goes() -> None:
+    from stream_enhance.web.app import _QUEUED, _pieces
+    from stream_enhance.web.view import Piece, View
+
+    async def watch() -> None:
+        view, told = View("door"), list[bool]()
+        camera: Any = SimpleNamespace(view=view, gone=False)
+        key = Piece(b"", True, "fragment", encoder=1)
+        async with aclosing(_pieces(camera, "video", told.append)) as pieces:
+            first = asyncio.ensure_future(anext(pieces))
+            await asyncio.sleep(0)
+            for piece in (Piece(b"", True, "header", "avc1", 1), *[key] * (_QUEUED + 5)):
+                view._send("video", piece)
+            assert (await first).kind == "header"
+            await asyncio.sleep(0.05)
+            assert told == [True]
+            for _ in range(_QUEUED - 1):
+                assert await anext(pieces) is key
+            after = asyncio.ensure_future(anext(pieces))
+            await asyncio.sleep(0.05)
+            assert told == [True, False]
+            view._send("video", key)
+            assert await after is key
+            view.dismiss()
+            assert [piece async for piece in pieces] == []
+        assert view.viewers == 0
+        assert [piece async for piece in _pieces(camera, "jpeg")] == [], "nor does one wait who comes too late"
+        view.close()
+
+    asyncio.run(asyncio.wait_for(watch(), 60))
 
 
 def test_recordings_are_closed_by_a_graceful_stop_whatever_else_hangs(models: Models, tmp_path: Path) -> None:
