@@ -39,6 +39,9 @@ def read(path: Path) -> dict[str, Any]:
     state = load_weights(path)
     if not isinstance(state, dict) or "recipe" not in state:
         raise ModelError(f"{path}: not a training checkpoint; it carries no recipe")
+    recipe = state["recipe"] if isinstance(state["recipe"], dict) else {}
+    if missing := [key for key in ("name", "model", "data") if key not in recipe]:
+        raise ModelError(f"{path}: its recipe lacks {missing[0]}; give a checkpoint that `python -m train.train` wrote")
     return state
 
 

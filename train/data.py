@@ -7,7 +7,6 @@
 
 import csv
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from stream_enhance.crop import TEMPLATE, cut, patch_to_frame
 from stream_enhance.errors import InputError
+from train.command import json_object
 from train.degrade import DEFAULT, Picture, Ranges, surveil
 
 log = logging.getLogger("train.data")
@@ -271,8 +271,8 @@ def arcface_warp(size: int) -> NDArray[np.float32]:
 
 
 def named(portraits: Sequence[Portrait], people: Path, root: Path) -> list[Portrait]:
-    """`portraits` with the people that the JSON file {file: person} names."""
-    names = json.loads(people.read_text())
+    """`portraits` with the people that the JSON file {file: person} names. Raises InputError."""
+    names = json_object(people, "the JSON {file: person} that `python -m train.people` wrote")
     keys = [p.path.relative_to(root).as_posix() for p in portraits]
     return [
         Portrait(p.path, p.group, p.xyxy, p.points, names.get(key, p.person))

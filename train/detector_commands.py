@@ -1,6 +1,5 @@
 """What `python -m train.detector export` and `... eval` do."""
 
-import json
 import pickle
 import subprocess
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from train import detector_peers as peers
 from train import detector_report as report
 from train import detector_tracks as tracks
 from train.boxes import labels
+from train.command import json_object
 from train.detector_eval import SIDES, detect, evaluate, load_set, save_summary, summary
 from train.detector_recipe import Recipe
 
@@ -43,7 +43,7 @@ def write_onnx(recipe: Recipe, run: Path, target: Path, name: str, size: int, re
     from train.detector_look import trained
 
     network = trained(recipe, run)  # first: without it nothing else matters
-    metrics: dict[str, Any] = json.loads(results.read_text()) if results else {}
+    metrics = json_object(results, "a summary.json of `python -m train.detector eval`") if results else {}
     card = Card(
         name=name,
         task="face-detection",

@@ -107,6 +107,10 @@ def load_recipe(path: str | Path) -> Recipe:
         return Recipe.model_validate(yaml.safe_load(Path(path).read_text()))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such recipe") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; name a YAML file, see configs/train_detector.yaml") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not text; name a YAML file, see configs/train_detector.yaml") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:

@@ -154,6 +154,11 @@ def choose(given: argparse.Namespace) -> list[Portrait]:
 
 def run(given: argparse.Namespace) -> list[Row]:
     """Measure what the command line asks for; the rows."""
+    for path in (given.json, given.rows):  # now: a measurement takes hours
+        if path and (path.is_dir() or not path.parent.is_dir()):
+            raise InputError(f"{path}: cannot be written; name a file in a folder that is there")
+    if min(given.sizes) < 1:
+        raise InputError(f"--sizes {min(given.sizes)}: no height of a face; name pixels, 1 or more")
     metrics = open_metrics(given.vgg, given.lpips_heads, given.dlib, given.quality, given.without)
     for name, why in metrics.missing.items():
         log.warning("%s is left out (null in the results): %s", name, why)

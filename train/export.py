@@ -5,8 +5,8 @@ stored as float16 (half the size; the arithmetic stays float32). The export fail
 """
 
 import argparse
-import json
 import logging
+import math
 import subprocess
 import sys
 import warnings
@@ -23,7 +23,7 @@ from torch import nn
 from stream_enhance.card import Card, weights_sha256, write_card
 from stream_enhance.errors import InputError, ModelError, StreamEnhanceError
 from train.checkpoints import network_of
-from train.command import ended
+from train.command import ended, json_object
 from train.models import Clipped, UNetFast
 
 OPSET = 17
@@ -62,7 +62,7 @@ def export(network: nn.Module, out: Path, card: Card, precision: str = "fp32", c
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(beside))
     apart = agreement(clipped, beside, card.size, channels)
-    if apart < LEAST_DB[precision]:
+    if not apart >= LEAST_DB[precision]:  # nan, too
         beside.unlink()
         raise ExportDiffers(
             f"{out}: the {precision} file is only {apart:.1f} dB from torch, under {LEAST_DB[precision]}"
@@ -116,7 +116,7 @@ def agreement(network: nn.Module, path: Path, size: int, channels: int = 3) -> f
         with torch.inference_mode():
             ours = network(torch.from_numpy(x)).numpy()
         errors.append(float(np.mean((session.run(None, {"input": x})[0] - ours) ** 2)))
-    return float(-10 * np.log10(max(max(errors), 1e-12)))
+    return float(-10 * np.log10(max(np.max(errors), 1e-12)))  # np.max, as Python's passes over a nan
 
 
 def example_pictures(rng: np.random.Generator, count: int, channels: int, size: int) -> NDArray[np.float32]:
@@ -156,6 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(given: argparse.Namespace) -> None:
     """What the command line asks for."""
+    for path in [given.checkpoint, *map(Path, given.blend[:1] if given.blend else [])]:
+        if path.exists() and given.out.exists() and given.out.samefile(path):
+            raise InputError(f"{given.out}: is the checkpoint itself; name another file to write")
     network, recipe = network_of(given.checkpoint)
     if given.blend:
         other, recipe = network_of(Path(given.blend[0]))
@@ -185,19 +188,19 @@ def run(given: argparse.Namespace) -> None:
 
 
 def share_of(text: str) -> float:
-    """The number in `text`. Raises InputError where there is none."""
+    """The number in `text`; above 1 goes on past the other. Raises InputError where there is none."""
     try:
-        return float(text)
+        share = float(text)
     except ValueError:
-        raise InputError(f"--blend: {text!r} is not a share, a number from 0 to 1") from None
+        share = math.nan
+    if not math.isfinite(share):
+        raise InputError(f"--blend: {text!r} is not a share; write a number such as 0.75")
+    return share
 
 
 def onnx_metrics(path: Path | None) -> dict[str, object]:
     """The JSON document in `path`; nothing without one. Raises InputError."""
-    try:
-        return {} if path is None else dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a JSON document of train.evaluate ({error})") from None
+    return {} if path is None else json_object(path, "a JSON document of train.evaluate")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,11 @@ class Quality:
             raise InputError(f"{path}: no such model file")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+            why = str(error).splitlines()[0][:160]
+            raise InputError(f"{path}: not a model that onnxruntime can load ({why}); name LightQNet's ONNX") from None
         self.name = self.session.get_inputs()[0].name
 
     def __call__(self, patch: Picture) -> float:

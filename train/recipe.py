@@ -104,6 +104,8 @@ def load(path: Path, changes: list[str] | None = None) -> Recipe:
         tree = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not text; name a YAML file, see configs/train_unet.yaml") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):

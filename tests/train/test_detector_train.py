@@ -223,6 +223,11 @@ def test_no_pictures_no_checkpoint_and_a_bad_recipe_are_one_clear_line(folder: P
         load_recipe(tmp_path / "bad.yaml")
     with pytest.raises(ConfigError, match="no such recipe"):
         load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="Is a directory; name a YAML file"):
+        load_recipe(tmp_path)
+    (tmp_path / "last.pt").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(ConfigError, match=r"last\.pt: not text; name a YAML file"):
+        load_recipe(tmp_path / "last.pt")
 
 
 def test_the_recipe_in_the_repository_is_valid() -> None:
@@ -244,6 +249,16 @@ def test_the_export_says_what_it_is_and_takes_any_size(exported: Path, network: 
     with torch.no_grad():
         wanted = network(torch.from_numpy(x))[0].numpy()
     assert np.abs(wanted[:, 4] - got[:, 4]).max() < 0.01
+
+
+def test_metrics_that_are_no_object_are_named(folder: Path, tmp_path: Path) -> None:
+    settings = recipe(folder)
+    detector_train.train(settings, tmp_path / "run")
+    (tmp_path / "rows.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"rows\.json: holds a list, not an object"):
+        detector_commands.write_onnx(
+            settings, tmp_path / "run", tmp_path / "net.onnx", "test", SIDE, tmp_path / "rows.json"
+        )
 
 
 def test_the_recipe_shifts_the_exported_scores(folder: Path, tmp_path: Path) -> None:

@@ -129,6 +129,27 @@ def test_an_empty_folder_a_missing_model_and_a_wrong_one_end_with_code_2(faces, 
     assert "none.onnx" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--json", "none/out.json"], "none/out.json: cannot be written; name a file in a folder that is there"),
+        (["--rows", "none/rows.csv"], "none/rows.csv: cannot be written"),
+        (["--json", "."], ".: cannot be written"),
+        (["--sizes", "24", "-5"], "--sizes -5: no height of a face; name pixels, 1 or more"),
+        (["--people", "list.json"], "list.json: holds a list, not an object with keys; name the JSON {file: person}"),
+        (["--people", "none.json"], "none.json: No such file or directory; name the JSON {file: person}"),
+        (["--quality", "list.json"], "list.json: not a model that onnxruntime can load"),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_anything_is_measured(faces, tmp_path, monkeypatch, capsys, options, says):
+    monkeypatch.setattr(evaluate, "measure", lambda *given: pytest.fail("measured"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.json").write_text("[1, 2]")
+    assert evaluate.main(["--faces", str(faces), "--without", "lpips", "identity", *options]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert says in line
+
+
 def test_the_report_is_one_page_with_tables_plots_and_the_worst_first(faces, tmp_path):
     pytest.importorskip("matplotlib")
     names = [f"{p.group}/{p.path.name}" for p in read_faces(faces)]

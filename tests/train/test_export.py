@@ -61,6 +61,56 @@ def test_an_export_that_differs_fails_and_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_that_gives_no_numbers_is_not_exported(tmp_path):
+    net = network()
+    net.stem.weight.data[0] = torch.nan
+    with pytest.raises(export.ExportDiffers, match="only nan dB from torch"):
+        export.export(net, tmp_path / "net.onnx", CARD)
+    assert not list(tmp_path.iterdir())
+
+
+def saved(path, **recipe):
+    """A checkpoint of `network(1)`."""
+    recipe = {"name": "r", "model": MODEL, "data": {"size": 64, "heatmaps": False}, **recipe}
+    recipe = {key: value for key, value in recipe.items() if value is not None}
+    checkpoints.save({"recipe": recipe, "generator": network(1).state_dict(), "ema": None}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--blend", "{other}", "nan"], "--blend: 'nan' is not a share; write a number"),
+        (["--blend", "{other}", "inf"], "--blend: 'inf' is not a share; write a number"),
+        (["--metrics", "{rows}"], "rows.json: holds a list, not an object with keys; name a JSON document"),
+        (["--metrics", "{other}"], "other.pt: not JSON"),
+    ],
+)
+def test_what_the_command_cannot_use_is_named(tmp_path, capsys, options, says):
+    (tmp_path / "rows.json").write_text("[]")
+    given = {"other": saved(tmp_path / "other.pt"), "rows": tmp_path / "rows.json"}
+    words = [word.format(**given) for word in options]
+    assert export.main([str(saved(tmp_path / "last.pt")), str(tmp_path / "net.onnx"), *words]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_no_checkpoint_is_written_over(tmp_path, capsys):
+    last, other = saved(tmp_path / "last.pt"), saved(tmp_path / "other.pt")
+    (tmp_path / "link.pt").symlink_to(last)
+    before = last.read_bytes()
+    for words in ([last, last], [last, tmp_path / "link.pt"], [other, last, "--blend", last, "0.5"]):
+        assert export.main([str(word) for word in words]) == 2
+        assert "is the checkpoint itself; name another file" in capsys.readouterr().err
+    assert last.read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["name", "model", "data"])
+def test_a_checkpoint_with_half_a_recipe_is_named(tmp_path, capsys, key):
+    assert export.main([str(saved(tmp_path / "half.pt", **{key: None})), str(tmp_path / "net.onnx")]) == 2
+    assert f"half.pt: its recipe lacks {key}; give a checkpoint" in capsys.readouterr().err
+
+
 def test_the_command_takes_a_checkpoint_and_refuses_what_is_none(tmp_path, capsys):
     state = {
         "recipe": {"name": "r", "model": MODEL, "data": {"size": 64, "heatmaps": False}},

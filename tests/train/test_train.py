@@ -140,11 +140,11 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_checkpoint
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    path = tmp_path / "last.pt"
-    checkpoints.save({"recipe": {}, "n": 1}, path)
+    path, recipe_ = tmp_path / "last.pt", {"name": "r", "model": {}, "data": {}}
+    checkpoints.save({"recipe": recipe_, "n": 1}, path)
     path.with_suffix(".part").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"No space left.*previous one is untouched"):
-        checkpoints.save({"recipe": {}, "n": 2, "more": torch.zeros(1 << 16)}, path)
+        checkpoints.save({"recipe": recipe_, "n": 2, "more": torch.zeros(1 << 16)}, path)
     assert checkpoints.read(path)["n"] == 1
 
 
@@ -167,6 +167,12 @@ def test_the_command_says_what_is_wrong_in_one_line(faces, tmp_path, capsys):
     bad.write_text("name: x\nmodel: {name: unet_fast}\ndata: {}\nlosses: {l1: 1}\nepochs: 1\n")
     assert main([str(bad), "--out", str(tmp_path)]) == 2
     assert "exactly one of shards, faces and scface" in capsys.readouterr().err
+
+
+def test_a_recipe_that_is_not_text_is_named(tmp_path):
+    (tmp_path / "last.pt").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(ConfigError, match=r"last\.pt: not text; name a YAML file"):
+        recipe.load(tmp_path / "last.pt")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("train_[up]*.yaml")), ids=lambda p: p.stem)
