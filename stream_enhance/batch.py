@@ -50,6 +50,8 @@ def videos_in(folder: Path, outputs: Path | None = None) -> list[Path]:
     if not folder.is_dir():
         raise SourceError(f"{folder}: no such folder")
     inside = outputs.resolve() if outputs is not None else None
+    if inside is not None and not inside.is_relative_to(folder.resolve()):
+        inside = None
     found = sorted(
         path
         for path in folder.rglob("*")
@@ -96,6 +98,7 @@ def enhance_folder(
     sources = videos_in(folder, outputs)
     manifest = Manifest(outputs)
     settings = settings_sha256(pipeline)
+    originals = {source.resolve() for source in sources}
     taken: set[Path] = set()
     for source in sources:
         if stopping():
@@ -106,18 +109,21 @@ def enhance_folder(
             if name in taken:
                 raise InputError(f"{source}: another video's output is {name} too; rename one of them")
             taken.add(name)
+            if (outputs / name).resolve() in originals:
+                raise SinkError(f"{outputs / name}: is an original, which is never written over; name another folder")
             key = {"source_sha256": _content(source), "settings_sha256": settings}
             if manifest.holds(relative, name, key):
                 yield Item(relative, name, "kept")
                 continue
             report = _enhanced(pipeline, source, outputs / name, manifest.begun(relative, name, key, overwrite), watch)
+            if report is not None:
+                manifest.completed(relative, outputs / name, report)
         except Exception as error:  # whatever it is, it is this file's: the rest goes on
             yield Item(relative, name, "failed", error=error)
             continue
         if report is None:
             yield Item(relative, name, "stopped")
             return
-        manifest.completed(relative, outputs / name, report)
         yield Item(relative, name, "done", report)
 
 
@@ -169,6 +175,8 @@ class Manifest:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._entries: dict[str, dict[str, Any]] = json.loads(self._path.read_text())["files"]
+            if not all(isinstance(entry, dict) for entry in {**self._entries}.values()):
+                raise TypeError
         except FileNotFoundError:
             self._entries = {}
         except OSError as error:

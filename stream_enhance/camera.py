@@ -115,21 +115,22 @@ class Camera:
         if self.config.paused:
             return "paused"
         run = self._run
-        if run is None or not isinstance(run.source, LiveSource):
+        if run is None:
             return "failed" if self.error else "starting"
-        return run.source.state
+        return run.source.state if isinstance(run.source, LiveSource) else "live"  # a recording: it plays
 
     def counts(self) -> dict[str, int]:
         """Totals since the camera was added."""
         counts = self._before.copy()
-        if self._run is not None:
-            for key, value in _counted(self._run).items():
+        if run := self._run:  # taken once: the line may end at any moment
+            for key, value in _counted(run).items():
                 counts[key] += value
         return counts
 
     def stages(self) -> dict[str, StageTimes]:
         """How long each stage has worked on each picture since the camera was added, by the stage's name."""
-        return _summed(self._stages, self._run) if self._run else self._stages
+        run = self._run
+        return _summed(self._stages, run) if run else self._stages
 
     def status(self) -> dict[str, Any]:
         """What the page and the API show; no credentials."""
@@ -159,7 +160,8 @@ class Camera:
     @property
     def quality_step(self) -> int:
         """How many steps of quality are given up just now."""
-        return self._run.governor.step if self._run else 0
+        run = self._run
+        return run.governor.step if run and run.source.live else 0  # a recording waits: it has none
 
     def _fps(self) -> float:
         done = list(self._done)

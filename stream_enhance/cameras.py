@@ -41,6 +41,7 @@ class Cameras:
         self.pipeline = Pipeline(validated(Config, settings, "settings"), shared=True)
         memory.settle()
         self._cameras: dict[str, Camera] = {}
+        self._filed: dict[str, CameraConfig] = {}  # as ``become`` was last asked for
         self._lock = threading.RLock()
         self.closed = False
         self._stopped_at = 0.0
@@ -57,15 +58,20 @@ class Cameras:
         Raises:
             ConfigError: the name or the settings cannot be used.
         """
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"{name!r}: a camera's name has 1 to 40 letters, digits, - and _")
-        settings = validated(Config, merged(self.settings, config.settings), f"camera {name}: settings")
+        settings = self._checked(name, config)  # told before the old line is ended
         with self._lock:
-            self.pipeline.variant(settings)  # told before the old line is ended
             if old := self.get(name):  # listed until the new one takes its place
                 old.stop()
                 old.join(6)
             self._cameras[name] = Camera(name, config, self.pipeline, settings, self.gallery, self.notices)
+
+    def _checked(self, name: str, config: CameraConfig) -> Config:
+        """The whole configuration of a camera that can be had."""
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"{name!r}: a camera's name has 1 to 40 letters, digits, - and _")
+        settings = validated(Config, merged(self.settings, config.settings), f"camera {name}: settings")
+        self.pipeline.variant(settings)
+        return settings
 
     def remove(self, name: str) -> bool:
         with self._lock:
@@ -77,13 +83,24 @@ class Cameras:
         return True
 
     def become(self, wanted: dict[str, CameraConfig]) -> list[str]:
-        """Add, change and remove until the cameras are ``wanted``; what each needed, told."""
+        """Add, change and remove until the cameras are ``wanted``; what each needed, told.
+
+        One that was paused or resumed since, stays so, unless ``wanted`` has another ``paused`` than the last time.
+
+        Raises:
+            ConfigError: a name or settings cannot be used; nothing was changed.
+        """
+        for name, config in wanted.items():
+            self._checked(name, config)
+        before, self._filed = self._filed, dict(wanted)
         done = []
         for name in [camera.name for camera in self if camera.name not in wanted]:
             self.remove(name)
             done.append(f"{name} removed")
         for name, config in wanted.items():
             known = self.get(name)
+            if known and name in before and config.paused == before[name].paused:
+                config = config.model_copy(update={"paused": known.config.paused})
             if known is None or known.config != config:
                 self.put(name, config)
                 done.append(f"{name} {'changed' if known else 'added'}")

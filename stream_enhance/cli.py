@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def run(
 
     config = load(given["config"], _overrides(given))
     limit = seconds_of(duration) if duration else None
-    report_path = _writable(report)
+    report_path = _writable(report, source, sinks)
     opened = open_with(config, source)  # a camera connects while the rest is imported and the networks are loaded
     from .pipeline import Pipeline
 
@@ -96,7 +96,13 @@ def run(
 
         try:
             done = pipeline.run(
-                opened, list(sinks), overwrite=given["overwrite"], gallery=gallery, duration=limit, watch=watch
+                opened,
+                list(sinks),
+                overwrite=given["overwrite"],
+                gallery=gallery,
+                duration=limit,
+                watch=watch,
+                stopped=lambda: stopped.count > 0,
             )
         finally:
             progress.close()
@@ -195,11 +201,16 @@ def _overrides(given: dict[str, Any]) -> list[str]:
     return [*given["overrides"], *(f"{key}={value}" for key, value in named.items() if value is not None)]
 
 
-def _writable(report: str | None) -> Path | None:
+def _writable(report: str | None, source: str, sinks: Sequence[str]) -> Path | None:
     """The report's path, tried before the work rather than after it."""
     if report is None:
         return None
+    from .sink import spare
+
     path = Path(report)
+    spare(source, report)
+    if path.resolve() in {Path(sink).resolve() for sink in sinks}:
+        raise SinkError(f"{report}: is the output too; give the report another name")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise SinkError(f"{report}: cannot be written; name a folder that is there and may be written to")
     return path
@@ -273,8 +284,27 @@ def _set_up_logging(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The ``stream-enhance`` command; always ends in ``SystemExit``."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """The ``stream-enhance`` command; ends in ``SystemExit``, or, called without ``arguments``, with the process."""
+    try:
+        _main(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit as leaving:
+        if arguments is None:
+            _end_process(leaving.code)
+        raise
+
+
+def _end_process(code: int | str | None) -> None:
+    """End it at once where a thread is left: one in FFmpeg would call back into an interpreter that is no more."""
+    if all(thread is threading.current_thread() or not thread.daemon for thread in threading.enumerate()):
+        return
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else bool(code))
+
+
+def _main(arguments: list[str]) -> None:
     _set_up_logging(arguments)
     try:
         cli.main(arguments, prog_name="stream-enhance", standalone_mode=False)

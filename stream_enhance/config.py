@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
+from av import VideoFormat
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import ConfigError
@@ -88,7 +89,15 @@ class SinkConfig(_Section):
     crf: int = Field(20, ge=0, le=51)
     preset: str = "veryfast"
     threads: int = Field(0, ge=0, le=128)
-    pixel_format: str = ""
+    pixel_format: str = ""  # FFmpeg's name; "": as the source
+
+    @field_validator("pixel_format")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            return VideoFormat(value).name if value else ""
+        except ValueError:
+            raise ValueError(f"FFmpeg knows no {value!r}; take one of its pixel formats, such as yuv420p") from None
 
 
 class SegmentsConfig(_Section):
@@ -141,10 +150,21 @@ class _NoTwins(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):  # a list, say: refused below
+                continue
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, ArithmeticError, AttributeError):  # of what only looks like a date or number
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"no {kind}; put it in quotes if it is text", node.start_mark
+            ) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -162,6 +182,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not text"
         raise ConfigError(f"{path}: not YAML{where}: {problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: too many brackets within each other") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -214,7 +236,7 @@ def validated(model: type[T], data: Any, where: str) -> T:
             near = difflib.get_close_matches(key, known, 1) or difflib.get_close_matches(key, known, 1, 0.4)
             hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
             raise ConfigError(f"{where}: unknown key {key}{hint}") from None
-        raise ConfigError(f"{where}: {key}: {first['msg']}") from None
+        raise ConfigError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -145,30 +145,37 @@ def open_camera(url: str, name: str, options: LiveOptions, form: str | None) -> 
         SourceError: it cannot be opened; without the URL's secrets.
     """
     hardware = HWAccel(options.hwaccel, allow_software_fallback=False) if options.hwaccel else None
+    began = time.monotonic()
     try:
         container = av.open(
             url, "r", form, _ffmpeg_options(url, options), timeout=(options.timeout, options.stall), hwaccel=hardware
         )
-    except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError):
-        raise Unauthorised(f"{name}: the camera refuses this user name or password; check both") from None
-    except av.error.HTTPNotFoundError:
-        raise SourceError(f"{name}: the camera has no such stream; check the URL's path") from None
-    except (av.error.ConnectionRefusedError, av.error.ConnectionResetError) as error:
-        told = (error.strerror or "refused").lower()
-        raise SourceError(f"{name}: nothing answers there ({told}); is the camera on and the port right?") from None
-    except (av.error.ExitError, av.error.TimeoutError):
-        raise SourceError(
-            f"{name}: no answer within {options.timeout:g} s; is the camera on and can it be reached from here?"
-        ) from None
-    except av.error.ProtocolNotFoundError:
-        scheme = url.split("://", 1)[0]
-        raise SourceError(f"{name}: this PyAV's FFmpeg has no {scheme}; build PyAV with one that has") from None
-    except av.error.InvalidDataError:
-        raise SourceError(f"{name}: what answers there sends no video that can be read; check the URL") from None
     except (av.FFmpegError, ValueError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
-        raise SourceError(f"{name}: cannot be opened ({reason}); check the host's name and the URL") from None
+        raise _refused(error, url, name, options.timeout, time.monotonic() - began >= options.timeout) from None
     return OpenCamera(container, name)
+
+
+def _refused(error: Exception, url: str, name: str, timeout: float, late: bool) -> SourceError:
+    """What ``error`` means to the user; cut off ``late``, FFmpeg may call it anything."""
+    match error:
+        case av.error.HTTPUnauthorizedError() | av.error.HTTPForbiddenError():
+            return Unauthorised(f"{name}: the camera refuses this user name or password; check both")
+        case av.error.HTTPNotFoundError():
+            return SourceError(f"{name}: the camera has no such stream; check the URL's path")
+        case av.error.ConnectionRefusedError() | av.error.ConnectionResetError():
+            told = (error.strerror or "refused").lower()
+            return SourceError(f"{name}: nothing answers there ({told}); is the camera on and the port right?")
+        case _ if late or isinstance(error, (av.error.ExitError, av.error.TimeoutError)):
+            return SourceError(
+                f"{name}: no answer within {timeout:g} s; is the camera on and can it be reached from here?"
+            )
+        case av.error.ProtocolNotFoundError():
+            scheme = url.split("://", 1)[0]
+            return SourceError(f"{name}: this PyAV's FFmpeg has no {scheme}; build PyAV with one that has")
+        case av.error.InvalidDataError():
+            return SourceError(f"{name}: what answers there sends no video that can be read; check the URL")
+    reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
+    return SourceError(f"{name}: cannot be opened ({reason}); check the host's name and the URL")
 
 
 def _ffmpeg_options(url: str, options: LiveOptions) -> dict[str, str]:

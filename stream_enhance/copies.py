@@ -67,7 +67,11 @@ class Copies:
                 self._container.mux(encoded(packet))
                 continue
             copy = self._copies.get(index)
-            if copy is None or packet.dts <= self._last_dts.get(index, packet.dts - 1):
+            if copy is None:
+                continue
+            least = self._last_dts.get(index, packet.dts - 1) + (copy.type == "audio")  # two cues may begin together
+            if packet.dts < least:
+                self._refused += 1
                 continue
             self._last_dts[index] = packet.dts
             packet.stream = copy

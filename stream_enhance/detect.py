@@ -112,16 +112,26 @@ class Detector:
 
     def views(self, frame: Frame) -> list[View]:
         """What the network is shown of the frame: all of it, and its tiles where there are any."""
-        views = [self._letterbox(self._scaled(frame, self.size))]
+        views = [self._letterbox(self._scaled(frame))]
         if self.tiles > 1:
-            large = self._scaled(frame, round(self.size * (self.tiles - (self.tiles - 1) * _OVERLAP)))
+            large = self._scaled(frame, self.tiles - (self.tiles - 1) * _OVERLAP)
             views += [self._letterbox(large, x, y) for y in self._starts(large, 0) for x in self._starts(large, 1)]
         return views
 
-    def _scaled(self, frame: Frame, long_side: int) -> View:
-        """The whole frame, upright, its long side ``long_side``: one swscale call from the decoder's own format."""
+    @property
+    def _fixed(self) -> tuple[int, int] | None:
+        return getattr(self._session, "fixed_size", None)
+
+    @property
+    def _room(self) -> tuple[int, int]:
+        """Height and width that a picture may have in the network's input."""
+        return self._fixed or (self.size, self.size)
+
+    def _scaled(self, frame: Frame, times: float = 1) -> View:
+        """The whole frame, upright, to fill ``times`` the room: one swscale call from the decoder's own format."""
         image = frame.image
-        ratio = long_side / max(image.width, image.height)
+        room = self._room[::-1] if frame.rotation % 180 else self._room  # as the frame is coded
+        ratio = min(round(room[0] * times) / image.height, round(room[1] * times) / image.width)
         width, height = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
         small = self._reformatter.reformat(
             image, width, height, "rgb24", interpolation=Interpolation.BILINEAR, dst_color_range="JPEG", threads=1
@@ -134,18 +144,17 @@ class Detector:
         return View(pixels, (width / upright[0], height / upright[1]), 0.0, 0.0)
 
     def _starts(self, view: View, axis: int) -> list[int]:
-        length = view.image.shape[axis]
-        if length <= self.size:
+        length, room = view.image.shape[axis], self._room[axis]
+        if length <= room:
             return [0]
-        count = int(np.ceil((length - self.size * _OVERLAP) / (self.size * (1 - _OVERLAP))))
-        return [round(i * (length - self.size) / (count - 1)) for i in range(count)]
+        count = int(np.ceil((length - room * _OVERLAP) / (room * (1 - _OVERLAP))))
+        return [round(i * (length - room) / (count - 1)) for i in range(count)]
 
     def _letterbox(self, view: View, x: int = 0, y: int = 0) -> View:
         """The part of ``view`` from (x, y) that fits the network, on grey, sides padded to whole strides."""
-        part = view.image[y : y + self.size, x : x + self.size]
+        part = view.image[y : y + self._room[0], x : x + self._room[1]]
         height, width = part.shape[:2]
-        fixed = getattr(self._session, "fixed_size", None)
-        full_height, full_width = fixed or (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
+        full_height, full_width = self._fixed or (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
         left, top = (full_width - width) // 2, (full_height - height) // 2
         canvas = np.full((full_height, full_width, 3), 114, np.uint8)
         canvas[top : top + height, left : left + width] = part

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -52,6 +54,20 @@ def encoder_names(codec: Codec, hardware: Hardware) -> list[str]:
             return [*found, software]
 
 
+@contextmanager
+def ordinary_thread() -> Iterator[None]:
+    """Keeps this thread's scheduling: SVT-AV1, opened by root, makes the caller real-time, and all it then starts."""
+    if sys.platform != "linux":
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, priority)
+
+
 def opens(name: str) -> bool:
     """Whether the encoder ``name`` is there and starts on this machine."""
     try:
@@ -61,7 +77,8 @@ def opens(name: str) -> bool:
             context.options = {"x265-params": "log-level=error"}
         context.width, context.height, context.pix_fmt = 320, 240, "yuv420p"  # type: ignore[attr-defined]
         context.time_base, context.framerate = Fraction(1, 25), Fraction(25)  # type: ignore[attr-defined]
-        context.open()
+        with ordinary_thread():
+            context.open()
     except (av.FFmpegError, ValueError):
         return False
     return True

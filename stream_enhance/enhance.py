@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from . import crop, planes
 from .backends import Session
 from .detect import to_input
+from .errors import ModelError
 from .runtime import batches
 from .types import Enhanced, Faces, Scene
 
@@ -69,7 +70,10 @@ class UNet:
 
     def __call__(self, patches: NDArray[np.uint8], scales: NDArray[np.float32]) -> NDArray[np.uint8]:
         card = self._session.card
-        result = self._session(to_input(list(patches), card))  # (n, 3, S, S)
+        batch = to_input(list(patches), card)
+        result = self._session(batch)  # (n, 3, S, S)
+        if result.shape != batch.shape:  # a file may leave its sides open
+            raise ModelError(f"{self._session.path}: gives {result.shape} for {batch.shape}; export it again")
         black = -np.array(card.mean, np.float32) / np.array(card.std, np.float32)
         np.maximum(result, black.reshape(1, 3, 1, 1), out=result)  # below, convertScaleAbs would fold it over
         enhanced = np.empty_like(patches)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 
-_USERINFO = re.compile(r"(?<=://)[^\s/@]*(?:@[^\s/@]*)*@(?=[^\s/@]*)")
-_QUERY_SECRET = re.compile(r"(?i)([?&](?:pass(?:word)?|pwd|token|key|secret|auth|user(?:name)?)=)[^&\s#]*")
+_USERINFO = re.compile(r"(?<=://)\S*@")  # to the last @: a password may hold any of @ / ? :
+_NAMES = "(?:pass(?:word|wd)?|psw|pwd?|loginpas|token|key|secret|auth|user(?:name)?|usr|loginuse)"
+_QUERY_SECRET = re.compile(rf"(?i)([?&;]{_NAMES}=)[^&\s#]*")
+_PATH_SECRET = re.compile(rf"(?i)([/_]{_NAMES}=)[^/?&\s#]*")  # as recorders have it: /user=admin_password=..._stream=0
 
 
 class StreamEnhanceError(Exception):
@@ -42,4 +44,5 @@ class LineError(StreamEnhanceError):
 
 def redact(text: str) -> str:
     """``text`` with the user names, passwords and tokens of every URL in it replaced by ``***``."""
-    return _QUERY_SECRET.sub(r"\1***", _USERINFO.sub("***@", text))
+    text = _QUERY_SECRET.sub(r"\1***", _USERINFO.sub("***@", text))
+    return _PATH_SECRET.sub(r"\1***", text)

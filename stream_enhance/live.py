@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -36,7 +36,8 @@ _WELL_AFTER = 5.0  # seconds live, after which a loss counts as the first again
 _UNAUTHORISED_RETRY = (5.0, 60.0)  # seconds; cameras lock out who tries a wrong password too often
 _DRIFT = 1.0  # seconds: a camera clock further from ours than this has jumped
 _LEAST_STEP = 90  # ticks: a millisecond, the finest that Matroska and FLV know
-_GRACE = 1.0  # seconds without a picture before NO SIGNAL is shown
+_GRACE = 1.0  # seconds without a picture before NO SIGNAL is shown; more while a slow camera is live
+_PACE = 2.0  # seconds over which the interval between pictures is averaged
 
 
 class LiveSource:
@@ -67,6 +68,7 @@ class LiveSource:
         self.corrupt = self._corrupt_before = 0
         self._last: tuple[av.VideoFrame, float, float] | None = None  # picture, monotonic and wall time it came
         self._grey: av.VideoFrame | None = None  # made of the last picture
+        self._interval = 1.0  # seconds between pictures, on average over time: a burst counts little
         self._clock, self._retries = _WallClock(self.started), _Backoff(self.options.retry)
         self._seen = self._shown = self._retry_at = self.started  # last picture or connecting; last shown; next attempt
         self._open = lambda: open_camera(url, name, self.options, form)
@@ -84,8 +86,8 @@ class LiveSource:
         """``time.monotonic()`` when the last picture came; 0 where none did."""
         return self._last[1] if self._last else 0.0
 
-    def ready(self) -> None:
-        """Wait for the first connection to be made.
+    def ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Wait for the first connection to be made, or until ``stopped`` says that nobody wants it any more.
 
         Raises:
             SourceError: it failed, and ``options.wait`` is not set.
@@ -93,7 +95,7 @@ class LiveSource:
         connection = self._connection
         if self.options.wait or connection is None:
             return
-        while not connection.settled.wait(0.2) and not self._stopping.is_set():
+        while not connection.settled.wait(0.1) and not self._stopping.is_set() and not stopped():
             pass
         if connection.error is not None and connection.source is None:
             self.close()
@@ -108,7 +110,8 @@ class LiveSource:
         self.stop()
         if self._connection is not None:
             self._connection.abandon()
-            self._connection.thread.join(1.0)  # a blocked read ends by its timeout; its thread then closes it
+            if self._connection.settled.is_set():  # one still being opened may take its whole timeout
+                self._connection.thread.join(1.0)  # a blocked read ends by its timeout; its thread then closes it
 
     def _connect(self) -> Connection:
         return Connection(self._open, self._events.put, self.options.stall)
@@ -143,6 +146,9 @@ class LiveSource:
                 continue
             if self.state != "live":
                 self._went_live(connection, captured_at)
+            elif self._last is not None:
+                gap = max(0.0, captured_at - self._last[1])
+                self._interval += (gap - self._interval) * gap / (gap + _PACE)
             yield self._frame(image, index, captured_at)
             index += 1
 
@@ -201,10 +207,12 @@ class LiveSource:
         return Frame(image, index, pts, TIME_BASE, captured_at, wall, rotation)
 
     def _idle_due(self) -> bool:
-        now = time.monotonic()
-        return (
-            self._last is not None and now - self._last[1] >= _GRACE and now - self._shown >= 1 / self.options.idle_rate
-        )
+        if self._last is None:
+            return False
+        now, grace = time.monotonic(), _GRACE
+        if self.state == "live":
+            grace = max(grace, min(2.5 * self._interval, self.options.stall))
+        return now - self._last[1] >= grace and now - self._shown >= 1 / self.options.idle_rate
 
     def _idle(self, index: int) -> Frame:
         """The last picture again, greyed."""

@@ -54,7 +54,7 @@ class Mjpeg:
         self.url = f"http://{host}:{self._server.server_port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, name=f"output {spec}", daemon=True)
 
-    def start(self, template: Any) -> None:
+    def start(self, template: Any, metadata: dict[str, str]) -> None:
         """Begin to answer."""
         self.opens = 1
         self._thread.start()

@@ -12,9 +12,10 @@ import logging
 import threading
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from .errors import ConfigError, redact
 from .runtime import Cancelled, Channel
@@ -104,19 +105,33 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _webhook(address: str) -> Callable[[dict[str, Any]], None]:
-    if urlsplit(address).scheme not in ("http", "https"):
-        raise ConfigError(f"notify.webhook: {redact(address)} must begin with http:// or https://")
-    url = with_environment(address)
+    parts = _split("notify.webhook", address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"notify.webhook: {redact(address)} must begin with http:// or https://, and name a host")
+    host = parts.netloc.rpartition("@")[2]
+    path, query = (quote(part, safe="%/:=&?~#+!$,;'@()*[]") for part in (parts.path, parts.query))
+    url = urlunsplit((parts.scheme, host, path, query, ""))
+    headers = {"Content-Type": "application/json"}
+    if parts.username is not None:  # which urllib takes for a part of the host
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {b64encode(user.encode()).decode()}"
     opener = urllib.request.build_opener(_NoRedirect)
 
     def send(notice: dict[str, Any]) -> None:
-        request = urllib.request.Request(
-            url, json.dumps(notice).encode(), {"Content-Type": "application/json"}, method="POST"
-        )
+        request = urllib.request.Request(url, json.dumps(notice).encode(), headers, method="POST")
         with opener.open(request, timeout=_TIMEOUT) as answer:
             answer.read(1000)
 
     return send
+
+
+def _split(key: str, address: str) -> SplitResult:
+    try:
+        parts = urlsplit(with_environment(address))
+        parts.port  # noqa: B018  it is looked at here
+    except ValueError:
+        raise ConfigError(f"{key}: {redact(address)} is no URL; look at its host and port") from None
+    return parts
 
 
 def _mqtt(address: str) -> tuple[Callable[[dict[str, Any]], None], Callable[[], None]]:
@@ -125,7 +140,7 @@ def _mqtt(address: str) -> tuple[Callable[[dict[str, Any]], None], Callable[[], 
         from paho.mqtt.enums import CallbackAPIVersion
     except ModuleNotFoundError:
         raise ConfigError("notify.mqtt needs paho-mqtt; pip install 'stream-enhance[mqtt]'") from None
-    parts = urlsplit(with_environment(address))
+    parts = _split("notify.mqtt", address)
     topic = parts.path.strip("/")
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not topic or "#" in address or "+" in topic:
         raise ConfigError(f"notify.mqtt: {redact(address)} must be mqtt://host/topic or mqtts://host/topic")

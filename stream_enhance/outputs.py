@@ -6,13 +6,17 @@ and starts again at a key frame when it can; it never holds up another output, t
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -24,7 +28,7 @@ from .mjpeg import Mjpeg
 from .overlay import Rendered
 from .push import Push
 from .runtime import Cancelled, Channel
-from .sink import VideoSink
+from .sink import VideoSink, label
 from .source import Source
 
 log = logging.getLogger(__name__)
@@ -32,6 +36,7 @@ log = logging.getLogger(__name__)
 _QUEUE = 256  # packets that may wait for one output
 GOP_SECONDS = 2
 _ENDING = 3.0  # seconds that outputs have, together, to write what is queued and to close
+_ENDING_WHOLE = 60.0  # the same, of files that are to hold all of a recording
 _RETRY = (0.5, 10.0)  # seconds, first and longest pause before an output is opened again
 
 
@@ -76,6 +81,8 @@ class Output:
         waits: let the line wait where this output is slow, rather than lose packets.
         segments: when to begin anew.
         tidy: called after each container is closed.
+        part: the one file that is written, where an error is its end.
+        final: what that is called when it is finished.
     """
 
     def __init__(
@@ -85,8 +92,11 @@ class Output:
         waits: bool = False,
         segments: Segments | None = None,
         tidy: Callable[[], None] = lambda: None,
+        part: Path | None = None,
+        final: Path | None = None,
     ) -> None:
         self.name, self._opened, self._tidy = name, opened, tidy
+        self._part, self._final = part, final
         self._segments = segments or Segments()
         self._queue: Channel[Coded] = Channel(_QUEUE, "wait" if waits else "drop_oldest")
         self._template: Any = None
@@ -100,9 +110,28 @@ class Output:
         """Packets that did not get into the output."""
         return self._queue.dropped + self.skipped
 
-    def start(self, template: Any) -> None:
-        """Begin; ``template`` is the encoder's stream."""
-        self._template = template
+    @property
+    def failed(self) -> str:
+        """Why it is not the whole recording, or ""; of a file that is to be whole."""
+        if self._part is None or not (self.problem or self.lost):
+            return ""
+        kept = f"; what was written is in {self._part}" if self.written else ""
+        cure = ", free some space and run again" if self.problem == os.strerror(errno.ENOSPC) else ""
+        return f"{self.name}: cannot be written ({self.problem}){cure}{kept}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a file that is to hold all of a recording."""
+        return self._part is not None
+
+    def finish(self) -> None:
+        """Give a file that holds all of a recording its name."""
+        if self._part is not None and self._final is not None and self.written and not self.failed:
+            os.replace(self._part, self._final)
+
+    def start(self, template: Any, metadata: dict[str, str]) -> None:
+        """Begin; ``template`` is the encoder's stream, ``metadata`` what a file says of itself."""
+        self._template, self._metadata = template, metadata
         self._thread = threading.Thread(target=self._run, name=f"output {self.name}", daemon=True)
         self._thread.start()
 
@@ -152,6 +181,8 @@ class Output:
                     return None
                 container, self._path = self._opened()
                 self._container = container
+                if not isinstance(container, Push):
+                    label(container, self._metadata)
                 self._stream: Any = container.add_stream_from_template(self._template)
                 self._stream.time_base = coded.time_base
                 self._since, self._bytes = coded.pts * coded.time_base, 0
@@ -164,11 +195,11 @@ class Output:
             self.problem, self._pause = "", _RETRY[0]
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
-            if not self.problem:
+            if not self.problem and self._part is None:
                 log.warning("%s: cannot be written (%s); trying again", self.name, reason)
             self.problem = str(reason)
             self.skipped += 1
-            self._retry_at = time.monotonic() + self._pause
+            self._retry_at = time.monotonic() + self._pause if self._part is None else math.inf
             self._pause = min(_RETRY[1], 2 * self._pause)
             if container is not None:
                 self._closed(container)
@@ -183,7 +214,10 @@ class Output:
     def _closed(self, container: Container) -> None:
         with suppress(av.FFmpegError):  # of a full disk or a dead peer; what was written is playable without its end
             container.close()
-        self._tidy()
+        try:
+            self._tidy()
+        except OSError as error:  # a recording is worth more than the tidiness of its folder
+            log.warning("%s: cannot be tidied up (%s)", self.name, error.strerror)
 
 
 class Tee(VideoSink):
@@ -205,16 +239,22 @@ class Tee(VideoSink):
             began = [o for o in self.outputs if self._serial or isinstance(o, Mjpeg)]
             for output in began:  # side by side: a dead one takes no time from the others
                 output.end()
-            deadline = time.monotonic() + _ENDING
+            since = time.monotonic()
             for output in began:
-                output.join(max(0.1, deadline - time.monotonic()))
+                patience = _ENDING_WHOLE if isinstance(output, Output) and output.whole else _ENDING
+                output.join(max(0.1, since + patience - time.monotonic()))
 
     def finish(self) -> None:
-        """Tell which outputs never worked.
+        """Name what is finished, and tell which outputs never worked.
 
         Raises:
-            SinkError: none of them did.
+            SinkError: none of them did, or a file does not hold all of a recording.
         """
+        files = [o for o in self.outputs if isinstance(o, Output)]
+        for output in files:
+            output.finish()
+        if broken := [o.failed for o in files if o.failed]:
+            raise SinkError("; ".join(broken))
         dead = [o for o in self.outputs if self._serial and not o.written]
         told = [f"{o.name}: nothing could be written ({o.problem}); is it there and open?" for o in dead]
         if dead and len(dead) == len(self.outputs):
@@ -230,7 +270,7 @@ class Tee(VideoSink):
         container = super()._open(first)
         container.start_encoding()
         for output in self.outputs:
-            output.start(self._stream)
+            output.start(self._stream, self._metadata())
         return container
 
     def _mux(self, container: av.container.OutputContainer, packets: list[Any]) -> None:
@@ -241,6 +281,9 @@ class Tee(VideoSink):
             self._serial += 1
             for output in self.outputs:
                 output.offer(coded)
+        failed = [o.failed for o in self.outputs if isinstance(o, Output) and o.failed]
+        if len(failed) == len(self.outputs):
+            raise SinkError("; ".join(failed))
 
 
 class _Nowhere:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from . import __version__
 from .backends import Session, open_session
@@ -27,13 +27,10 @@ from .outputs import Segments, Tee
 from .overlay import Overlay, Rendered
 from .run import Report, Run
 from .runtime import Channel
-from .sink import Sink, open_sink
+from .sink import Sink, open_sink, spare
 from .source import Source, open_with
-from .targets import open_outputs
+from .targets import is_timed, open_outputs
 from .track import Tracker
-
-if TYPE_CHECKING:
-    pass
 
 DETECTOR, UNET = "yolov8n-face.onnx", "unet.onnx"
 
@@ -121,7 +118,7 @@ class Pipeline:
         if kind == "none":
             return f"made by stream-enhance {__version__}; no face was changed"
         by = kind if kind == "classical" else f"a U-Net (sha256 {list(self.models.values())[-1]['sha256'][:16]})"
-        return f"ENHANCED by stream-enhance {__version__}: faces in this video were changed by {by}; see the original"
+        return f"ENHANCED by stream-enhance {__version__}: faces were changed by {by}; see the original"
 
     def close(self) -> None:
         self._open.close()
@@ -143,6 +140,7 @@ class Pipeline:
         gallery: Path | None = None,
         duration: float | None = None,
         watch: Callable[[Run], None] = lambda run: None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> Report:
         """Run ``source`` to its end into ``sink``.
 
@@ -153,6 +151,7 @@ class Pipeline:
             gallery: folder for each track's best shot, before and after.
             duration: seconds after which to end cleanly.
             watch: called a few times a second from this thread; may call the run's ``stop`` or ``cancel``.
+            stopped: asked before there is a run; a camera is then waited for no longer.
 
         Raises:
             SourceError, SinkError: one of them cannot be used.
@@ -161,14 +160,15 @@ class Pipeline:
         run = None
         try:
             if isinstance(opened, LiveSource):
-                opened.ready()
+                opened.ready(stopped)
+            sinks = [sink] if isinstance(sink, str) else sink
+            spare(opened.name, *(spec for spec in sinks if spec != "-" and "://" not in spec))
             shots = None
             if gallery:
                 from .gallery import Gallery
 
                 changed_by = "filters" if self.config.enhancer.kind == "classical" else "a neural network"
                 shots = Gallery(gallery, opened.name, changed_by)
-            sinks = [sink] if isinstance(sink, str) else sink
             run = Run(self, opened, self._sink(sinks, opened, overwrite), shots)
             run.go(duration, watch)
             return run.report()
@@ -203,19 +203,19 @@ class Pipeline:
                 opened.close()
 
     def outputs(self, specs: list[str], source: Source) -> Tee:
-        """A sink for all of ``specs``; see ``open_outputs``."""
+        """A sink for all of ``specs`` that can be opened again and again; see ``open_outputs``."""
         segments = Segments(**self.config.segments.model_dump())
-        return open_outputs(specs, source, self._encoding(source), self.comment, segments)
+        return open_outputs(specs, source, self._encoding(source), self.comment, segments, number=True)
 
     def _sink(self, specs: list[str], source: Source, overwrite: bool) -> Sink:
         """One output that is a file, or anything; or several, and those that outlive a fault."""
         encoding, only = self._encoding(source), specs[0]
-        if self.config.segments.seconds and not any("%" in spec for spec in specs):
-            raise SinkError(f"{only}: segments need a name with the time in it, such as %Y%m%d-%H%M%S.mp4")
-        several = len(specs) > 1 or "%" in only or only.endswith(".m3u8") or only.startswith(("http://", "https://"))
-        if not several and not (source.live and "://" in only):
-            return open_sink(only, source, encoding, self.comment, overwrite)
         segments = Segments(**self.config.segments.model_dump())
+        if segments.seconds and not any("%" in Path(spec).name for spec in specs):
+            raise SinkError(f"{only}: segments need a name with the time in it, such as %Y%m%d-%H%M%S.mp4")
+        several = len(specs) > 1 or only.endswith(".m3u8") or only.startswith(("http://", "https://"))
+        if not (several or is_timed(only, source.live, segments) or (source.live and "://" in only)):
+            return open_sink(only, source, encoding, self.comment, overwrite)
         return open_outputs(specs, source, encoding, self.comment, segments, overwrite)
 
     def _encoding(self, source: Source) -> Encoding:

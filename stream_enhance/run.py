@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import __version__, memory
 from .govern import Admission, Governor
-from .images import ImageFolder
+from .images import ImageFolder, ImageFolderSink
 from .live import LiveSource
 from .outputs import Tee
 from .overlay import Rendered
@@ -93,7 +93,7 @@ class Run:
     def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
         if self.source.live:
             frames = self.admission(frames)
-        if self._pipeline.config.overlay.mode != "inplace":
+        if self._pipeline.config.overlay.mode != "inplace" or isinstance(self._sink, ImageFolderSink):
             frames = upright(frames)
         yield from self.detect(frames)
 

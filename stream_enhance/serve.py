@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .config import read_yaml, validated
-from .errors import ConfigError, InputError, SinkError
+from .errors import ConfigError, InputError, SinkError, redact
 
 if TYPE_CHECKING:
     from .camera import CameraConfig
@@ -52,6 +53,10 @@ class ServeConfig(BaseModel):
         host, _, port = listen.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
             raise ValueError("write it as address:port, e.g. 127.0.0.1:8000")
+        try:
+            host.encode("idna")
+        except UnicodeError:  # an empty or overlong part
+            raise ValueError(f"{host!r} is no name of a host; take an address, e.g. 127.0.0.1:8000") from None
         return listen
 
     @property
@@ -70,7 +75,41 @@ def read(path: str) -> tuple[ServeConfig, dict[str, CameraConfig]]:
 
     config = validated(ServeConfig, read_yaml(path), path)
     cameras = {name: validated(CameraConfig, camera, f"{path}: {name}") for name, camera in config.cameras.items()}
+    taken: dict[str, str] = {}
+    for name, spec in [(name, spec) for name, camera in cameras.items() for spec in camera.outputs]:
+        try:
+            place = _place(spec)
+        except InputError as error:
+            raise ConfigError(f"{path}: {name}: outputs: {error}") from None
+        if place in taken:
+            raise ConfigError(f"{path}: {name}: outputs: {redact(spec)}: {taken[place]} writes there too; name another")
+        taken[place] = name
     return config, cameras
+
+
+def _place(spec: str) -> str:
+    """Where a camera's output goes, alike for alike outputs.
+
+    Raises:
+        InputError: it can never be written.  A folder that is not there may come.
+    """
+    from .sink import FORMATS, push_target
+    from .web.access import loopback
+
+    if spec.startswith("mjpeg://"):
+        try:
+            host, port = urlsplit(spec).hostname or "", urlsplit(spec).port
+        except ValueError:
+            host, port = "", None
+        if port is None or not loopback(host):
+            raise SinkError(f"{redact(spec)}: write mjpeg://127.0.0.1:8090/; it shows pictures to this machine only")
+        return f"mjpeg://{host.replace('localhost', '127.0.0.1')}:{port}"
+    if "://" in spec:
+        return push_target(spec)[1]
+    if not spec.endswith(".m3u8") and Path(spec).suffix.lower() not in FORMATS:
+        known = ", ".join(sorted(FORMATS))
+        raise SinkError(f"{spec}: unknown kind of output; a camera writes to one of {known}, .m3u8 or a URL")
+    return os.path.realpath(spec)
 
 
 def serve(path: str, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -109,12 +148,17 @@ def serve(path: str, stopped: Callable[[], bool] = lambda: False) -> None:
         options |= {"ws_max_size": 4096, "ws_per_message_deflate": False}  # H.264 does not get smaller
         server = Server(uvicorn.Config(app, timeout_graceful_shutdown=1, **options))
         _reload_on_hangup(path, config, cameras)
-        log.info("http://%s:%d/ shows %d cameras", host, listening.getsockname()[1], len(wanted))
+        log.info("http://%s:%d/ shows %d cameras", _shown(host), listening.getsockname()[1], len(wanted))
         if not stopped():
             server.run(sockets=[listening])
     finally:
         cameras.close()
         listening.close()
+
+
+def _shown(host: str) -> str:
+    """As it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _token(config: ServeConfig) -> str:
@@ -136,7 +180,7 @@ def _bound(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
     except OSError as error:
-        raise SinkError(f"listen: {host}:{port} cannot be had ({error.strerror}); choose another") from None
+        raise SinkError(f"listen: {_shown(host)}:{port} cannot be had ({error.strerror}); choose another") from None
     return listening
 
 

@@ -19,10 +19,11 @@ from typing import Any, Protocol
 import av
 import av.container
 import numpy as np
+from av.video.reformatter import ColorRange
 
 from . import planes
 from .copies import Copies
-from .encoders import Encoding, choose_encoder, pixel_format
+from .encoders import Encoding, choose_encoder, ordinary_thread, pixel_format
 from .errors import SinkError, redact
 from .images import ImageFolderSink
 from .overlay import Rendered
@@ -32,6 +33,7 @@ from .source import Source, with_environment
 log = logging.getLogger(__name__)
 
 _MP4 = {".mp4", ".m4v", ".mov"}
+_SWSCALE = {6: 5}  # AVColorSpace to swscale's own number, where they differ: BT.601
 _AT_RISK = 2  # seconds of video that a kill may cost
 _PUSHES = {"rtsp": "rtsp", "rtmp": "flv", "rtmps": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip"}
 _PUSHES |= {"https": "whip"}
@@ -58,10 +60,42 @@ def open_sink(spec: str, source: Source, encoding: Encoding, comment: str, overw
         return _push(spec, source, encoding, comment)
     path = Path(spec)
     if spec.endswith(("/", os.sep)) or path.is_dir():
-        return ImageFolderSink(path, overwrite)
+        return ImageFolderSink(path, overwrite, comment)
     path = file_to_write(spec, overwrite)
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    return VideoSink(str(part), source, encoding, comment, form=FORMATS[path.suffix.lower()], final=path)
+    form = FORMATS[path.suffix.lower()]
+    return VideoSink(str(part_to_write(path, overwrite)), source, encoding, comment, form=form, final=path)
+
+
+def part_of(path: Path) -> Path:
+    """What the file ``path`` is called while it is written."""
+    return path.with_name(f"{path.stem}.part{path.suffix}")
+
+
+def part_to_write(path: Path, overwrite: bool) -> Path:
+    """The same, after a look at whether it is there.
+
+    Raises:
+        SinkError: it is, and may hold what a run that was cut off has written.
+    """
+    part = part_of(path)
+    if part.exists() and not overwrite:
+        raise SinkError(f"{part}: is there already, of a run that was cut off; move it, or --overwrite it")
+    return part
+
+
+def spare(original: str, *outputs: str) -> None:
+    """Look that none of ``outputs`` is the file ``original``, the folder, or a file in it.
+
+    Raises:
+        SinkError: one is.
+    """
+    kept = Path(original)
+    for spec in outputs:
+        for path in (Path(spec), part_of(Path(spec))) if Path(spec).name else (Path(spec),):
+            if not (path.exists() and kept.exists()):
+                continue
+            if path.samefile(kept) or (path.is_file() and path.resolve().is_relative_to(kept.resolve())):
+                raise SinkError(f"{path}: is the original, which is never written over; name another output")
 
 
 def file_to_write(spec: str, overwrite: bool) -> Path:
@@ -101,6 +135,13 @@ def push_target(spec: str) -> tuple[str, str, str]:
     if scheme not in _PUSHES:
         raise SinkError(f"{name}: cannot be pushed to; use one of {', '.join(sorted(_PUSHES))}")
     return _PUSHES[scheme], with_environment(spec), name
+
+
+def label(container: av.container.OutputContainer, metadata: dict[str, str]) -> None:
+    """Have ``metadata`` written at the container's head; MPEG-TS takes it as its service's provider."""
+    container.metadata.update(metadata)
+    if container.format.name == "mpegts":
+        container.metadata["service_provider"] = metadata["comment"][:200]
 
 
 class Sink(Protocol):
@@ -178,18 +219,25 @@ class VideoSink:
             options |= {"omit_video_pes_length": "0"}
         if self._form == "matroska":
             options |= {"cluster_time_limit": "1000", "avoid_negative_ts": "disabled"}
-        container = av.open(self._url, "w", format=self._form, options=options)
+        url = self._url if self._final is None else f"file:{self._url}"  # as a colon in its name is no protocol's
+        container = av.open(url, "w", format=self._form, options=options)
         self._written = True
         try:
             self._add_video(container, first)
+            with ordinary_thread():
+                self._stream.codec_context.open(strict=False)
             self._copies = Copies(container, self._source, self.name)
         except BaseException:
             container.close()
             raise
-        for key, value in {**self._source.metadata, "comment": self._comment}.items():
-            if key.lower() not in ("encoder", "major_brand", "minor_version", "compatible_brands"):
-                container.metadata[key] = value
+        label(container, self._metadata())
         return container
+
+    def _metadata(self) -> dict[str, str]:
+        """The source's own, and what was changed."""
+        of_its_file = ("encoder", "major_brand", "minor_version", "compatible_brands")
+        kept = {key: value for key, value in self._source.metadata.items() if key.lower() not in of_its_file}
+        return {**kept, "comment": self._comment}
 
     @staticmethod
     def _timescale(first: Rendered) -> str:
@@ -209,10 +257,16 @@ class VideoSink:
         context.time_base = stream.time_base = frame.time_base
         context.framerate = rate
         context.thread_count = encoding.threads
-        if self._source.pixel_aspect:
-            context.sample_aspect_ratio = self._source.pixel_aspect
+        if aspect := self._source.pixel_aspect:
+            context.sample_aspect_ratio = 1 / aspect if frame.turned else aspect
         for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
             setattr(context, tag, getattr(image, tag))
+        if (rgb := _is_rgb(image)) or int(image.colorspace) == 0:  # what is coded has a matrix, RGB and grey have none
+            context.colorspace = _usual_matrix(image)
+        if rgb:  # sRGB where nothing is said: Chromium takes AV1's matrix for BT.601 where the rest is left open
+            context.color_range = ColorRange.MPEG
+            context.color_primaries = 1 if int(image.color_primaries) == 2 else image.color_primaries
+            context.color_trc = 13 if int(image.color_trc) == 2 else image.color_trc
         if encoding.gop:
             context.gop_size = encoding.gop
         elif self._form in ("mp4", "mov"):  # cut elsewhere than at key frames, FFmpeg's edit list may lose the last one
@@ -246,9 +300,14 @@ class VideoSink:
 
     def _fitted(self, image: av.VideoFrame) -> av.VideoFrame:
         """``image`` in the size and format that the encoder was opened with."""
-        pts, time_base, form = image.pts, image.time_base, self._stream.codec_context.pix_fmt
+        context = self._stream.codec_context
+        pts, time_base, form = image.pts, image.time_base, context.pix_fmt
         if (image.width, image.height) != self._shown or image.format.name != form:
-            image = image.reformat(*self._shown, form)
+            matrix, extent = int(context.colorspace), int(context.color_range)
+            if _is_rgb(image):  # the encoder may have been opened with pictures that had no tags
+                matrix, extent = _usual_matrix(image) if matrix == 2 else matrix, extent or ColorRange.MPEG
+            matrix = _SWSCALE.get(matrix, matrix)
+            image = image.reformat(*self._shown, form, dst_colorspace=matrix, dst_color_range=extent)
         if self._shown != self._coded:
             image = _padded(image, *self._coded)
         image.pts, image.time_base = pts, time_base
@@ -258,6 +317,15 @@ class VideoSink:
     def _mux(self, container: av.container.OutputContainer, packets: list[Any]) -> None:
         for packet in packets:
             container.mux(packet)
+
+
+def _is_rgb(image: av.VideoFrame) -> bool:
+    return LAYOUTS[image.format.name].kind in ("rgb", "gbr")
+
+
+def _usual_matrix(image: av.VideoFrame) -> int:
+    """AVColorSpace number of the matrix that players expect at this size."""
+    return 1 if image.height >= 720 else 6
 
 
 def _whole(size: tuple[int, int], layout: Layout) -> tuple[int, int]:

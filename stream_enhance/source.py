@@ -11,14 +11,16 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import av
 import av.container
@@ -42,6 +44,7 @@ VIDEOS |= {".asf", ".flv", ".ogv", ".3gp", ".mxf", ".dav", ".h264", ".264", ".h2
 VIDEOS |= {".gif", ".y4m", ".nut", ".rm", ".f4v", ".dv"}
 _NATIVE = sorted(LAYOUTS)
 _JUMP = 1.0  # seconds: a timestamp that falls back by less is a stutter, by more a new clock
+_SILENT = 30.0  # seconds without a byte from a web server until it is given up
 _SHORT = 0.5  # seconds missing at the end that are worth a warning
 
 
@@ -88,7 +91,7 @@ def open_source(spec: str, rate: float = 25.0, live: LiveOptions | None = None) 
         if scheme not in SCHEMES:
             raise SourceError(f"{redact(spec)}: unknown scheme {scheme!r}; use one of {', '.join(sorted(SCHEMES))}")
         if scheme in ("http", "https") and Path(urlsplit(url).path).suffix.lower() in VIDEOS - {".mjpg", ".mjpeg"}:
-            return VideoSource(url, name=redact(spec))  # a recording
+            return _recording(url, redact(spec))
         return LiveSource(url, redact(spec), live)
     if match := re.fullmatch(r"webcam:(\d+)|/dev/video(\d+)", spec):
         return _webcam(int(match[1] or match[2]), live)
@@ -110,16 +113,37 @@ def open_with(config: Config, spec: str) -> Source:
 def with_environment(url: str) -> str:
     """``url`` with every ``{NAME}`` replaced by that environment variable.
 
+    A user name or password is given as it is, not percent-encoded: what a URL cannot hold is encoded here.
+
     Raises:
-        SourceError: a variable is not set.
+        SourceError: a variable is not set, or there is a space in the URL.
     """
+    if re.search(r"\s", url):  # not shown: it may be in a password
+        raise SourceError(f"{url.split('://')[0]}://***: has a space in it; write %20")
+    begin = url.find("://") + 3
+    end = begin + url[begin:].partition("/")[0].rfind("@")
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise SourceError(f"{redact(url)}: the environment variable {match[1]} is not set")
-        return os.environ[match[1]]
+        given = os.environ[match[1]]
+        return quote(given, safe="@:!$&'()*+,;=") if begin <= match.start() < end else given
 
     return re.sub(r"\{(\w+)\}", value, url)
+
+
+def _recording(url: str, name: str) -> VideoSource:
+    """Opened in another thread: FFmpeg in the main thread would keep signals from being heard."""
+    opened: Future[VideoSource] = Future()
+
+    def open_it() -> None:
+        try:
+            opened.set_result(VideoSource(url, name, options={"rw_timeout": f"{_SILENT * 1e6:.0f}"}))
+        except BaseException as error:
+            opened.set_exception(error)
+
+    threading.Thread(target=open_it, name="opening", daemon=True).start()
+    return opened.result()
 
 
 def _webcam(number: int, live: LiveOptions | None) -> Source:
@@ -157,6 +181,8 @@ class VideoSource:
         self.packets: deque[Any] = deque()
         try:
             self._container = av.open(url, "r", format=form, options=options or {}, timeout=timeout)
+        except av.error.TimeoutError:
+            raise SourceError(f"{name}: no answer within {_SILENT:g} s; can the server be reached from here?") from None
         except (av.FFmpegError, ValueError) as error:  # str(error) would show the URL, password and all
             reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
             cure = "is it a video?" if isinstance(error, av.error.InvalidDataError) else "is it there and readable?"
@@ -305,7 +331,7 @@ def upright(frames: Iterable[Frame]) -> Generator[Frame, None, None]:
         graph.vpush(image)
         turned = graph.vpull()
         turned.pts, turned.time_base = frame.pts, frame.time_base
-        yield replace(frame, image=turned, rotation=0)
+        yield replace(frame, image=turned, rotation=0, turned=frame.rotation % 180 == 90)
 
 
 class _Clock:

@@ -28,6 +28,7 @@ class Frame:
     rotation: int = 0  # degrees counter-clockwise that a player turns it by to show it: 0, 90, 180 or 270
     name: str = ""  # the file it came from, for a folder of images
     no_signal: bool = False  # not from the camera: its last picture, greyed
+    turned: bool = False  # a quarter since it was decoded: its pixels' width and height have changed places
 
     @property
     def seconds(self) -> float:

@@ -93,7 +93,7 @@ def command(capsys: pytest.CaptureFixture[str], models: Models, tmp_path: Path) 
         report.unlink(missing_ok=True)
         if words[0] in ("run", "batch"):
             words += [*Models(detector, enhancer).options, "--set", "threads=1"]
-        if words[0] == "run":
+        if words[0] == "run" and "--report" not in words:
             words += ["--report", str(report)]
         with pytest.raises(SystemExit) as leaving:
             main(words)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import Models
+from media import make_video
 
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
@@ -63,6 +67,20 @@ def test_on_loopback_a_foreign_name_or_page_is_turned_away(local: TestClient) ->
     assert local.get("/api/cameras").json() == []
     assert local.get("/api/cameras", headers={"host": "evil.example"}).status_code == 421
     assert local.get("/api/cameras", headers={"origin": "http://evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers", [{"host": "["}, {"host": "[::1"}, {"host": "127.0.0.1:8000", "origin": "http://["}], ids=str
+)
+def test_a_host_or_origin_that_is_none_is_told(local: TestClient, far: TestClient, headers: dict[str, str]) -> None:
+    for client in (local, far):
+        answer = client.get("/api/cameras", headers=headers)
+        assert (answer.status_code, answer.text) == (400, "the Host or Origin header is no address\n")
+
+
+def test_a_host_header_opens_no_path(far: TestClient) -> None:
+    for host in ("cameras.example/healthz?", "cameras.example/login#"):
+        assert far.get("/api/cameras", headers={"host": host}).status_code == 401
 
 
 def test_a_change_needs_the_header_that_no_foreign_page_can_send(local: TestClient) -> None:
@@ -190,6 +208,54 @@ def test_the_api_takes_no_files_no_secrets_and_nothing_unknown(local: TestClient
     answer = local.put("/api/cameras/door", json=body, headers={CHANGING: "1"})
     assert answer.status_code in (400, 422)
     assert local.get("/api/cameras").json() == []
+
+
+def test_the_api_tells_what_is_wrong_but_no_password(local: TestClient) -> None:
+    for url, status, says in (
+        ("ftp://wart:Zauberwort@h/x", 400, "camera door: url: must be webcam:N or begin with one of http://"),
+        ("rtsp://wart:Zauberwort{@h/x", 422, "should match pattern"),
+    ):
+        answer = local.put("/api/cameras/door", json={"url": url}, headers={CHANGING: "1"})
+        assert answer.status_code == status
+        assert says.replace("http://", "") in answer.text
+        assert "Zauberwort" not in answer.text
+
+
+def test_a_recording_plays_beside_the_cameras(local: TestClient, cameras: Cameras, tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "clip.mp4", 100, container_options={"movflags": "faststart"}).read_bytes()
+    half, rest = len(clip) * 2 // 3, threading.Event()
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(clip)))
+            self.end_headers()
+            self.wfile.write(clip[:half])
+            if rest.wait(50):
+                self.wfile.write(clip[half:])
+
+        def log_message(self, *_: object) -> None:
+            """Nothing to say."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/clip.mp4"
+        assert local.put("/api/cameras/clip", json={"url": url}, headers={CHANGING: "1"}).status_code == 200
+        camera, end = cameras.get("clip"), time.monotonic() + 40
+        assert camera is not None
+        while not camera.counts()["out"]:
+            assert time.monotonic() < end, camera.error
+            time.sleep(0.1)
+        (told,) = local.get("/api/cameras").json()
+        assert (told["state"], told["quality_step"]) == ("live", 0)
+        assert 'quality_step{camera="clip"} 0' in local.get("/metrics").text
+        assert local.get("/readyz").status_code == 200
+    finally:
+        rest.set()
+        cameras.close()
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_camera_added_by_the_api_is_shown_without_its_password_and_removed(local: TestClient) -> None:

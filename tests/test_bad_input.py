@@ -329,6 +329,31 @@ def test_a_detector_with_a_head_of_another_shape(command: Command, models: Model
     assert "head.onnx" in told.error
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["named", "open"])
+@pytest.mark.parametrize("kind", ["half the size", "one channel"])
+def test_an_enhancer_that_gives_another_shape_than_it_takes(
+    command: Command, models: Models, clip: Path, tmp_path: Path, kind: str, named: bool
+) -> None:
+    model = onnx.load(str(models.enhancer))
+    model.graph.node[-1].output[0] = "whole"
+    shape = [3, PATCH // 2, PATCH // 2] if kind == "half the size" else [1, PATCH, PATCH]
+    last = (
+        onnx.helper.make_node("AveragePool", ["whole"], ["output"], kernel_shape=[2, 2], strides=[2, 2])
+        if kind == "half the size"
+        else onnx.helper.make_node("ReduceMean", ["whole"], ["output"], axes=[1])
+    )
+    model.graph.node.append(last)
+    for dim, size, name in zip(model.graph.output[0].type.tensor_type.shape.dim[1:], shape, "CHW", strict=True):
+        dim.CopyFrom(onnx.TensorShapeProto.Dimension(**({"dim_value": size} if named else {"dim_param": name})))
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "H"
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "W"
+    onnx.save(model, str(tmp_path / "other.onnx"))
+    told = command("run", clip, "-o", tmp_path / "out.mp4", enhancer=tmp_path / "other.onnx")
+    assert told.code == 2
+    assert "other.onnx: gives (" in told.error
+    assert told.error.endswith("; export it again")
+
+
 def test_a_model_without_a_card(command: Command, models: Models, clip: Path, tmp_path: Path) -> None:
     model = onnx.load(str(models.enhancer))
     del model.metadata_props[:]

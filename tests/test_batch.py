@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
 
+import av
 import pytest
 from conftest import Command, Models
 from media import luma_of, make_enhancer, make_video
@@ -148,6 +149,32 @@ def test_the_folder_of_the_originals_is_refused(command: Command, footage: Path)
     assert "holds the originals" in told.err
 
 
+def test_results_may_go_above_the_footage_but_never_over_it(command: Command, clip: Path, tmp_path: Path) -> None:
+    footage = tmp_path / "day" / "day"
+    (footage / "day").mkdir(parents=True)
+    for path in (footage / "a.mp4", footage / "day" / "a.mp4"):
+        path.write_bytes(clip.read_bytes())
+    told = command("batch", footage, "-o", tmp_path / "day", "--overwrite")
+    assert told.code == 1
+    assert "is an original, which is never written over" in told.err
+    assert (footage / "a.mp4").read_bytes() == clip.read_bytes()
+    assert (tmp_path / "day" / "a.mp4").is_file()
+
+
+def test_a_per_cent_sign_in_a_name_is_no_time(command: Command, clip: Path, tmp_path: Path) -> None:
+    footage = tmp_path / "in"
+    footage.mkdir()
+    names = ["a 100%.mp4", "b%20two.mp4", "c.mp4", "d%.mp4"]
+    for name in names:
+        (footage / name).write_bytes(clip.read_bytes())
+    told = command("batch", footage, "-o", tmp_path / "out 50%S")
+    assert told.code == 0
+    assert sorted(p.name for p in (tmp_path / "out 50%S").glob("*.mp4")) == names
+    with av.open(str(tmp_path / "out 50%S" / names[0])) as container:
+        assert len(container.streams.audio) == 1
+        assert container.metadata["comment"].startswith("ENHANCED by")
+
+
 def test_two_videos_that_would_become_one_are_told(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -165,6 +192,14 @@ def test_a_manifest_that_is_none_is_told(command: Command, footage: Path, tmp_pa
     told = command("batch", footage, "-o", tmp_path / "out")
     assert told.code == 2
     assert "is not a manifest" in told.err
+
+
+def test_a_manifest_of_other_things_is_told(command: Command, footage: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / MANIFEST).write_text('{"files": []}')
+    told = command("batch", footage, "-o", tmp_path / "out")
+    assert told.code == 2
+    assert "is not a manifest of this program; move it away" in told.err
 
 
 def test_quiet_says_nothing_and_json_lines_are_json(command: Command, footage: Path, tmp_path: Path) -> None:

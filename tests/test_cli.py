@@ -1,10 +1,13 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from conftest import ROOT, Command, Models
 from media import luma_of, make_video
@@ -143,6 +146,61 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(command: Comman
     assert told.code == 2
     assert "cannot be written" in told.err
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["v.part.mp4", "-o", "v.mp4"],
+        ["v.part.mp4", "-o", "v.mp4", "--overwrite"],
+        ["v.part.mp4", "-o", "v.part.mp4", "--overwrite"],
+        ["v.part.mp4", "-o", "v.part.mp4", "-o", "x.mkv", "--overwrite"],
+        ["v.part.mp4", "-o", "x.mkv", "-o", "link.mp4", "--overwrite"],
+        ["v.part.mp4", "-o", "x.mkv", "--report", "v.part.mp4"],
+        ["images", "-o", "images/", "--overwrite"],
+        ["images", "-o", "x.mkv", "--report", "images/0.png"],
+    ],
+    ids=" ".join,
+)
+def test_the_original_is_never_written_over(
+    command: Command, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    video, image = tmp_path / "v.part.mp4", tmp_path / "images" / "0.png"
+    video.write_bytes(clip.read_bytes())
+    (tmp_path / "link.mp4").symlink_to(video)
+    image.parent.mkdir()
+    cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint8))
+    before = video.read_bytes(), image.read_bytes()
+    told = command("run", *words)
+    assert told.code == 2
+    assert re.search("is the original, which is never written over|is there already", told.err)
+    assert (video.read_bytes(), image.read_bytes()) == before
+
+
+def test_a_report_under_the_outputs_name_is_told_before_the_work(command: Command, clip: Path, tmp_path: Path) -> None:
+    told = command("run", clip, "-o", tmp_path / "x.mp4", "--report", tmp_path / "x.mp4")
+    assert told.code == 2
+    assert "is the output too" in told.err
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_a_run_that_was_cut_off_keeps_what_it_wrote(command: Command, clip: Path, tmp_path: Path) -> None:
+    part = tmp_path / "x.part.mp4"
+    part.write_bytes(b"mine")
+    told = command("run", clip, "-o", tmp_path / "x.mp4")
+    assert (told.code, part.read_bytes()) == (2, b"mine")
+    assert "x.part.mp4: is there already, of a run that was cut off" in told.err
+    assert command("run", clip, "-o", tmp_path / "x.mp4", "--overwrite").code == 0
+    assert [p.name for p in tmp_path.glob("x*")] == ["x.mp4"]
+
+
+def test_a_colon_in_an_outputs_name_is_no_protocol(
+    command: Command, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("run", clip, "-o", "12:30:05.mp4").code == 0
+    assert (tmp_path / "12:30:05.mp4").stat().st_size > 1000
 
 
 def test_version_and_help(command: Command) -> None:

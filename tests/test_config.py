@@ -38,6 +38,7 @@ def test_enhancer_may_be_a_word(tmp_path: Path) -> None:
         ("detector.every=0", "detector.every"),
         ("detector.every=two", "detector.every"),
         ("sink.codec=mpeg2", "sink.codec"),
+        ("sink.pixel_format=yuv42p", "sink.pixel_format: FFmpeg knows no 'yuv42p'; take one of its pixel formats"),
         ("detector.every", "section.key=value"),
         ("=3", "section.key=value"),
         ("provider.name=x", "provider"),
@@ -56,7 +57,11 @@ def test_a_wrong_override_is_named_with_its_cure(override: str, says: str) -> No
         ("detector: {evry: 2}\n", "unknown key detector.evry; did you mean detector.every"),
         ("detector: [1\n", "not YAML at line"),
         ("- a\n- b\n", "must hold keys and values"),
+        ("? [a]\n: 1\n", "not YAML at line 1, column 3: found unhashable key"),
         ("detector: !!python/object/apply:os.system ['true']\n", "not YAML"),
+        ("source: {rate: 2024-13-45}\n", "not YAML at line 1, column 16: no timestamp; put it in quotes if it is text"),
+        ("source:\n  rate: !!bool maybe\n", "not YAML at line 2, column 9: no bool"),
+        pytest.param("[" * 5000, "too many brackets", id="deep"),
     ],
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:

@@ -93,6 +93,39 @@ def test_subtitles_fit_matroska_only_as_they_are(tmp_path: Path, form: str) -> N
     assert why == ("" if form == "matroska" else f"its subtitle stream 0 (srt) cannot go into {form}")
 
 
+def test_subtitles_that_begin_together_are_all_kept(command: Command, tmp_path: Path) -> None:
+    cues = [("Alice speaks", 100), ("Bob speaks", 100), ("Both", 500)]
+    words = tmp_path / "words.srt"
+    words.write_text("1\n00:00:00,000 --> 00:00:00,200\nhello\n")
+    with av.open(str(words)) as text, av.open(str(tmp_path / "in.mkv"), "w") as container:
+        video, subtitles = add_video(container), container.add_stream_from_template(text.streams[0])
+        container.start_encoding()
+        for cue, at in cues:
+            packet: Any = av.Packet(cue.encode())
+            packet.stream, packet.pts, packet.dts, packet.duration = subtitles, at, at, 300
+            packet.time_base = Fraction(1, 1000)
+            container.mux(packet)
+        add_pictures(container, video)
+    told = command("run", tmp_path / "in.mkv", "-o", tmp_path / "out.mkv")
+    assert told.code == 0, told.err
+    assert "left out" not in told.err
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        got = [(bytes(p).decode(), round(1000 * p.pts * p.time_base)) for p in container.demux(subtitles=0) if p.size]
+    assert got == cues
+
+
+def test_sound_that_goes_back_in_time_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = open_source(str(with_sound(tmp_path / "in.ts", "aac", 16000)))
+    with av.open(str(tmp_path / "out.mp4"), "w") as container:
+        copies = Copies(container, source, "out.mp4")
+        list(source.frames())
+        source.packets[2].dts = source.packets[2].pts = source.packets[1].dts
+        copies.write()
+        copies.end()
+    source.close()
+    assert "out.mp4: 1 damaged packets of the other streams were left out" in caplog.text
+
+
 def test_a_packet_that_the_muxer_refuses_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = open_source(str(with_sound(tmp_path / "in.ts", "aac", 16000)))
     with av.open(str(tmp_path / "out.mp4"), "w") as container:

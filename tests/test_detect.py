@@ -18,9 +18,10 @@ CARD = Card(
 class Bright:
     """A network that finds the white square of a black picture, wherever it is: one cell, five points."""
 
-    card, fixed_size = CARD, None
+    card = CARD
 
-    def __init__(self) -> None:
+    def __init__(self, fixed_size: tuple[int, int] | None = None) -> None:
+        self.fixed_size = fixed_size
         self.shapes: list[tuple[int, ...]] = []
         self.score = 0.9
 
@@ -69,6 +70,23 @@ def test_the_input_is_no_larger_than_the_picture_needs() -> None:
     session = Bright()
     Detector(session, size=640).find(frame(10, 10, 50, (1920, 1080)))
     assert session.shapes == [(1, 3, 384, 640)]
+
+
+@pytest.mark.parametrize("tiles", [1, 2])
+@pytest.mark.parametrize("rotation", [0, 90])
+@pytest.mark.parametrize("size", [(640, 360), (360, 640)])
+@pytest.mark.parametrize("fixed", [(320, 320), (384, 640), (640, 640)])
+def test_a_fixed_input_is_filled_whatever_size_says(
+    fixed: tuple[int, int], size: tuple[int, int], rotation: int, tiles: int
+) -> None:
+    session = Bright(fixed)
+    detector, shown = Detector(session, size=480, tiles=tiles), frame(150, 130, 80, size, rotation)
+    faces = detector.find(shown)
+    assert {shape[2:] for shape in session.shapes} == {fixed}
+    assert np.allclose(faces.xyxy, [150, 130, 230, 210], atol=4)
+    upright = size[::-1] if rotation else size
+    ratio = min(fixed[0] / upright[1], fixed[1] / upright[0])
+    assert detector.views(shown)[0].scale == pytest.approx((ratio, ratio), rel=0.01)
 
 
 @pytest.mark.parametrize("tiles", [2, 3])

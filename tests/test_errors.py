@@ -13,6 +13,12 @@ from stream_enhance.errors import InputError, LineError, ModelError, SinkError, 
         ("http://cam/video?TOKEN=abc#top", "http://cam/video?TOKEN=***#top"),
         ("rtsp://a:b@one and rtsps://c:d@two failed", "rtsp://***@one and rtsps://***@two failed"),
         ("rtsp://10.0.0.1/live", "rtsp://10.0.0.1/live"),
+        ("rtsp://admin:pa/s?s@10.0.0.1/live: cannot be opened", "rtsp://***@10.0.0.1/live: cannot be opened"),
+        ("rtsp://cam/user=admin_password=hush_channel=1_stream=0.sdp?real", "rtsp://cam/user=***?real"),
+        (
+            "http://cam/s.cgi?loginuse=bob&loginpas=hush&usr=bob;passwd=a_b",
+            "http://cam/s.cgi?loginuse=***&loginpas=***&usr=***",
+        ),
         ("a mail to bob@example.org", "a mail to bob@example.org"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import socket
 from pathlib import Path
 
@@ -27,6 +29,8 @@ pytest.importorskip("uvicorn")
         ("listen: everywhere", ["listen"]),
         ("token_sha256: short", ["token_sha256"]),
         ("settings: {detektor: {}}", ["unknown key detektor", "detector"]),
+        ("listen: 'foo..bar:8000'", ["c", "listen", "'foo..bar' is no name of a host"]),
+        ("settings: {threads: 2024-13-45}", ["not YAML", "line 1", "no timestamp"]),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_clear_line(
@@ -39,6 +43,65 @@ def test_a_file_that_cannot_be_used_is_one_clear_line(
     assert told.err.count("\n") == 1, told.err
     for word in words:
         assert word in told.err
+
+
+@pytest.mark.parametrize(
+    ("outputs", "says"),
+    [
+        ("door.avi", "door.avi: unknown kind of output; a camera writes to one of .m2ts"),
+        ("-", "-: unknown kind"),
+        ("pictures/", "pictures/: unknown kind"),
+        ("ftp://wart:hush@host/x", r"ftp://\*\*\*@host/x: cannot be pushed to; use one of http"),
+        ("rtsp://{NOWHERE_SET}@host/x", "NOWHERE_SET is not set"),
+        ("mjpeg://0.0.0.0:8090/", "write mjpeg://127.0.0.1:8090/"),
+        ("mjpeg://[", "write mjpeg://127.0.0.1:8090/"),
+    ],
+)
+def test_an_output_that_can_never_work(command: Command, tmp_path: Path, outputs: str, says: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"cameras: {{yard: {{url: 'rtsp://h/x', outputs: ['no_folder_yet/a.mp4', '{outputs}']}}}}")
+    told = command("serve", path)
+    assert (told.code, told.err.count("\n")) == (2, 1), told.err
+    assert re.search(f"{path}: yard: outputs: .*{says}", told.err), told.err
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("live/a.m3u8", "./live/a.m3u8"),
+        ("rec-%H.mp4", "rec-%H.mp4"),
+        ("mjpeg://127.0.0.1:8090/", "mjpeg://localhost:8090/door"),
+        ("rtsp://wart:hush@host/x", "rtsp://wart:hush@host/x"),
+    ],
+)
+def test_two_outputs_to_one_place(command: Command, tmp_path: Path, one: str, other: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("".join([
+        "cameras:\n",
+        f"  yard: {{url: 'rtsp://h/x', outputs: ['{one}']}}\n",
+        f"  door: {{url: 'rtsp://h/y', outputs: ['{other}']}}\n",
+    ]))  # fmt: skip
+    told = command("serve", path)
+    assert (told.code, told.err.count("\n")) == (2, 1), told.err
+    assert f"{path}: door: outputs: " in told.err
+    assert "yard writes there too; name another" in told.err
+    assert "hush" not in told.err
+
+
+def test_an_ipv6_address_is_told_as_a_browser_takes_it(
+    models: Models, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from stream_enhance.serve import serve
+
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    networks = f"{{detector: {{model: '{models.detector}'}}, enhancer: {{model: '{models.enhancer}'}}, threads: 1}}"
+    (tmp_path / "c.yaml").write_text(f"listen: '[::1]:0'\nsettings: {networks}")
+    caplog.set_level(logging.INFO, "stream_enhance.serve")
+    serve(str(tmp_path / "c.yaml"), stopped=lambda: True)
+    assert re.search(r"http://\[::1\]:\d+/ shows 0 cameras", caplog.text)
 
 
 def test_a_missing_file(command: Command, tmp_path: Path) -> None:

@@ -200,6 +200,10 @@ def test_what_is_not_a_video_is_named(tmp_path: Path) -> None:
 def test_a_password_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMERA", "bob:hush")
     assert with_environment("rtsp://{CAMERA}@host/1") == "rtsp://bob:hush@host/1"
+    monkeypatch.setenv("HARD", "p/a#s?s%@ö")
+    assert with_environment("rtsp://bob:{HARD}@host/{CAMERA}") == "rtsp://bob:p%2Fa%23s%3Fs%25@%C3%B6@host/bob:hush"
+    with pytest.raises(SourceError, match=r"^rtsp://\*\*\*: has a space in it"):
+        with_environment("rtsp://bob:hu sh@host/1")
     monkeypatch.delenv("CAMERA")
     with pytest.raises(SourceError, match="CAMERA is not set"):
         with_environment("rtsp://{CAMERA}@host/1")

@@ -126,6 +126,13 @@ class OnnxSession:
         self.fixed_size = (shape[2], shape[3]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
         if task == "face-enhancement" and self.fixed_size not in (None, (self.card.size, self.card.size)):
             raise ModelError(f"{self.path}: takes {self.fixed_size}, its card says {self.card.size}; export it again")
+        given, side = outputs[0].shape[1:], self.card.size
+        if task == "face-enhancement" and any(
+            isinstance(n, int) and n != want for n, want in zip(given, (3, side, side), strict=True)
+        ):
+            raise ModelError(
+                f"{self.path}: gives (n, {', '.join(map(str, given))}), not (n, 3, {side}, {side}); export it again"
+            )
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.fixed_batch is None or len(batch) == self.fixed_batch:

@@ -130,13 +130,15 @@ class Guard:
 
     def _refusal(self, request: HTTPConnection) -> Response | None:
         """Why this may not be done, or None where it may."""
-        path, headers = request.url.path, request.headers
-        host = urlsplit(f"//{headers.get('host', '')}")
+        path, headers = request.scope["path"], request.headers  # ``request.url`` has the Host header in it
+        try:
+            host, origin = urlsplit(f"//{headers.get('host', '')}"), urlsplit(headers.get("origin", ""))
+        except ValueError:  # of a bracket without its other
+            return PlainTextResponse("the Host or Origin header is no address\n", 400)
         if self._local and not loopback(host.hostname or ""):
             return PlainTextResponse("ask for it by a loopback name\n", 421)
         method = request.scope.get("method", "GET")
-        origin = headers.get("origin")
-        if origin and urlsplit(origin).netloc != host.netloc:
+        if headers.get("origin") and origin.netloc != host.netloc:
             return PlainTextResponse("another site's page may not do this\n", 403)
         if int(headers.get("content-length") or 0) > _MOST_BODY:
             return PlainTextResponse("too large\n", 413)

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import FastAPI, HTTPException, Query, WebSocket
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocketDisconnect
@@ -20,6 +21,7 @@ from starlette.websockets import WebSocketDisconnect
 from .. import __version__
 from ..camera import Camera, CameraConfig
 from ..cameras import Cameras
+from ..config import validated
 from ..errors import InputError
 from . import metrics
 from .access import Guard
@@ -65,6 +67,13 @@ def make_app(cameras: Cameras, host: str, token_sha256: str) -> Any:
     def login() -> FileResponse:
         return FileResponse(_HERE / "static" / "login.html")
 
+    @app.exception_handler(RequestValidationError)
+    async def wrong(_: Any, error: RequestValidationError) -> JSONResponse:
+        # without what was sent: a camera's URL may hold its password
+        return JSONResponse(
+            {"detail": [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]}, 422
+        )
+
     return Guard(app, host, token_sha256)
 
 
@@ -90,7 +99,8 @@ def _add_cameras(app: FastAPI, cameras: Cameras) -> None:
         """Add a camera, or change one; a change keeps the outputs that the YAML file gave it."""
         known = cameras.get(name)
         outputs = known.config.outputs if known else ()
-        _try(lambda: cameras.put(name, CameraConfig(**body.model_dump(), outputs=outputs)))
+        given = body.model_dump() | {"outputs": outputs}
+        _try(lambda: cameras.put(name, validated(CameraConfig, given, f"camera {name}")))
         return _known(cameras, name).status()
 
     @app.delete("/api/cameras/{name}", status_code=204, responses={404: {}})
@@ -116,8 +126,8 @@ def _add_cameras(app: FastAPI, cameras: Cameras) -> None:
 def _try(change: Any) -> None:
     try:
         change()
-    except (InputError, ValueError) as error:
-        raise HTTPException(400, str(error).splitlines()[0]) from None
+    except InputError as error:
+        raise HTTPException(400, str(error)) from None
 
 
 def _add_views(app: FastAPI, cameras: Cameras) -> None:

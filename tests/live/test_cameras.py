@@ -14,6 +14,7 @@ pytest.importorskip("fastapi")
 
 from stream_enhance.camera import CameraConfig
 from stream_enhance.cameras import Cameras
+from stream_enhance.errors import ConfigError
 
 pytestmark = [pytest.mark.timeout(300), needs_camera]
 
@@ -78,3 +79,37 @@ def test_cameras_share_the_networks_and_sum_up(models: Models, tmp_path: Path) -
         sizes = cameras.pipeline.sessions["face-detection"].sizes  # type: ignore[attr-defined]
         assert sum(rows * count for rows, count in sizes.items()) >= 40
         cameras.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("front door", {}), ("gate", {"detektor": {}}), ("gate", {"detector": {"model": "other.onnx"}})],
+)
+def test_what_cannot_be_had_changes_nothing(models: Models, tmp_path: Path, name: str, own: dict[str, Any]) -> None:
+    door, yard = (CameraConfig(url=f"rtsp://127.0.0.1:9/{path}", paused=True) for path in "ab")
+    cameras = Cameras(settings(models), tmp_path)
+    cameras.become({"door": door})
+    with pytest.raises(ConfigError):
+        cameras.become({"yard": yard, name: CameraConfig(url="rtsp://127.0.0.1:9/c", settings=own)})
+    assert [camera.name for camera in cameras] == ["door"]
+    cameras.close()
+
+
+def test_a_pause_outlives_a_file_that_says_nothing_new_of_it(models: Models, tmp_path: Path) -> None:
+    def paused() -> bool:
+        camera = cameras.get("door")
+        assert camera is not None
+        return camera.state == "paused"
+
+    on, off = (CameraConfig(url="rtsp://127.0.0.1:9/x", paused=paused) for paused in (False, True))
+    cameras = Cameras(settings(models), tmp_path)
+    cameras.become({"door": on})
+    cameras.put("door", off)  # as the page does
+    assert cameras.become({"door": on}) == []
+    assert paused()
+    assert cameras.become({"door": on.model_copy(update={"outputs": ("a.mp4",)})}) == ["door changed"]
+    assert paused()
+    cameras.become({"door": off})
+    cameras.become({"door": on})
+    assert not paused(), "the file's own entry has changed"
+    cameras.close()

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import socket
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -13,6 +18,7 @@ from conftest import Command, Models
 from proxy import Proxy
 
 from stream_enhance import Pipeline
+from stream_enhance.cli import StopSignals
 from stream_enhance.live import LiveOptions, LiveSource
 from stream_enhance.run import Report
 from stream_enhance.source import open_with
@@ -178,6 +184,35 @@ def test_what_cannot_be_reached_is_one_clear_line(command: Command, tmp_path: Pa
     assert "user:" not in told.err
     assert told.err.count("\n") == 1
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """The URL of a camera that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        yield f"rtsp://127.0.0.1:{server.getsockname()[1]}/cam"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_ends_at_once_while_it_waits_for_a_camera(
+    command: Command, tmp_path: Path, deaf: str, number: signal.Signals
+) -> None:
+    def interrupt() -> None:
+        wait_until(lambda: isinstance(signal.getsignal(number), StopSignals))
+        time.sleep(0.5)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    began = time.monotonic()
+    told = command("run", deaf, "-o", tmp_path / "out.mp4", "--set", "live.timeout=100")
+    assert told.code == 128 + number
+    assert time.monotonic() - began < 50
+
+
+def test_a_camera_that_says_nothing_gave_no_answer(command: Command, tmp_path: Path, deaf: str) -> None:
+    told = command("run", deaf, "-o", tmp_path / "out.mp4", "--set", "live.timeout=1")
+    assert told.code == 2
+    assert "no answer within 1 s; is the camera on" in told.error
 
 
 def test_a_duration_ends_a_run_to_which_no_frame_ever_comes(command: Command, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_viewers_see_pictures_and_are_let_go_at_the_end(models: Models, tmp_path
 @needs_camera
 def test_a_page_elsewhere_cannot_look(models: Models) -> None:
     output = Mjpeg("mjpeg://127.0.0.1:0/")
-    output.start(None)
+    output.start(None, {})
     request = urllib.request.Request(output.url, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(request, timeout=60)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from stream_enhance.notify import Notices
 pytestmark = pytest.mark.timeout(300)
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin") or ""
+SEEN: list[str] = []  # the Authorization headers that came
 NOTICE = {"event": "track", "camera": "door", "track": 7}
 
 
@@ -35,6 +37,7 @@ def hooked() -> Iterator[tuple[str, queue.Queue[Any], list[int]]]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             code = answers.pop(0) if answers else 204
+            SEEN.append(self.headers.get("Authorization", ""))
             got.put((code, body))
             self.send_response(code)
             self.send_header("Location", "/elsewhere")
@@ -64,6 +67,22 @@ def test_a_webhook_is_posted_each_notice_and_asked_again_where_it_fails(
     wait_until(lambda: notices.sent == 2)
     notices.close()
     assert notices.lost == 0
+
+
+def test_a_webhook_with_a_password_is_sent_it_and_any_path_is_taken(
+    hooked: tuple[str, queue.Queue[Any], list[int]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, got, answers = hooked
+    monkeypatch.setenv("HOOK", "p/w:ä")
+    answers += [401]
+    notices = Notices(webhook=url.replace("://", "://user:{HOOK}@") + "käse")
+    notices.tell(NOTICE)
+    assert got.get(timeout=60)[0] == 401
+    assert got.get(timeout=60) == (204, NOTICE)
+    notices.close()
+    sent = b64decode(SEEN[-1].split()[1]).decode()
+    assert (SEEN[-1].split()[0], sent) == ("Basic", "user:p/w:ä")
+    assert "p/w" not in caplog.text
 
 
 def test_a_webhook_is_not_followed_elsewhere(hooked: tuple[str, queue.Queue[Any], list[int]]) -> None:
@@ -130,6 +149,8 @@ def test_mqtt_is_told_by_camera_also_after_the_broker_was_away(tmp_path: Path) -
         ({"mqtt": "mqtt://user:geheim@host"}, "topic"),
         ({"mqtt": "http://host/topic"}, "mqtt://"),
         ({"mqtt": "mqtt://host/a/#"}, "topic"),
+        ({"mqtt": "mqtt://user:geheim@host:99999/a"}, "port"),
+        ({"webhook": "http://user:ge[heim@host/"}, "is no URL"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_told_without_its_password(arguments: dict[str, str], word: str) -> None:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import pytest
 from cameras import Camera, free_port, needs_camera, patient, wait_until
 from conftest import Command, Models, Told
+from media import make_video
 from test_live import Going, rising, times_and_sizes
 
-from stream_enhance.outputs import Segments
-from stream_enhance.targets import retain
+from stream_enhance.encoders import Encoding
+from stream_enhance.errors import SinkError
+from stream_enhance.mjpeg import Mjpeg
+from stream_enhance.outputs import Output, Segments
+from stream_enhance.source import open_source
+from stream_enhance.targets import open_outputs, retain
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -94,12 +103,77 @@ def test_an_output_that_cannot_take_the_codec_is_told_before_the_work(
 
 def test_retention_deletes_the_oldest_and_never_the_newest(tmp_path: Path) -> None:
     for hours in (30, 20, 10, 0):
-        path = tmp_path / f"{hours}.mp4"
+        path = tmp_path / f"door-{hours}.mp4"
         path.write_bytes(bytes(1_000_000))
         os.utime(path, (time.time() - hours * 3600,) * 2)
-    retain(tmp_path, ".mp4", Segments(keep_hours=24))
-    assert {p.stem for p in tmp_path.iterdir()} == {"20", "10", "0"}
-    retain(tmp_path, ".mp4", Segments(keep_megabytes=2.5))
-    assert {p.stem for p in tmp_path.iterdir()} == {"10", "0"}
-    retain(tmp_path, ".mp4", Segments(keep_megabytes=0.1))
-    assert {p.stem for p in tmp_path.iterdir()} == {"0"}
+    somebody_elses = tmp_path / "wedding.mp4"
+    somebody_elses.write_bytes(bytes(1_000_000))
+    os.utime(somebody_elses, (0, 0))
+    (tmp_path / "door-latest.mp4").symlink_to(tmp_path / "nothing.mp4")
+    (tmp_path / "door-7.mp4").mkdir()
+    named = tmp_path / "door-%H.mp4"
+    for limits, left in (
+        (Segments(keep_hours=24), {"door-20", "door-10", "door-0"}),
+        (Segments(keep_megabytes=2.5), {"door-10", "door-0"}),
+        (Segments(keep_megabytes=0.1), {"door-0"}),
+    ):
+        retain(named, limits)
+        assert {p.stem for p in tmp_path.iterdir()} == left | {"wedding", "door-latest", "door-7"}
+
+
+@pytest.mark.parametrize("name", ["%Y%m%d-%H%M%S.mp4", "%H%M%S.mp4", "%Y-%b-%d.mp4"])
+def test_retention_leaves_what_only_looks_a_little_like_its_own(tmp_path: Path, name: str) -> None:
+    own = [tmp_path / time.strftime(name, time.gmtime(seconds)) for seconds in (100_000, 200_000)]
+    for path in (*own, tmp_path / "evidence-2019-robbery.mp4"):
+        path.write_bytes(b"")
+        os.utime(path, (0, 0) if path != own[1] else None)
+    retain(tmp_path / name, Segments(keep_hours=1))
+    assert {p.name for p in tmp_path.iterdir()} == {own[1].name, "evidence-2019-robbery.mp4"}
+
+
+def test_outputs_that_cannot_all_be_had_let_go_of_what_they_have(models: Models, tmp_path: Path, clip: Path) -> None:
+    port, source = free_port(), open_source(str(clip))
+    for folder in (tmp_path / "missing", tmp_path):
+        words = [f"mjpeg://127.0.0.1:{port}/", str(folder / "x.mp4")]
+        with pytest.raises(SinkError, match="no such folder") if folder != tmp_path else nullcontext():
+            tee = open_outputs(words, source, Encoding(), "", Segments())
+    for output in tee.outputs:
+        if isinstance(output, Mjpeg):
+            output.join(0)
+
+
+def test_a_file_that_is_opened_again_gets_another_number(tmp_path: Path, clip: Path) -> None:
+    source: Any = SimpleNamespace(live=True, side_streams=[], name="door")
+    (tmp_path / "door.mp4").write_bytes(b"mine")
+    tee = open_outputs([str(tmp_path / "door.mp4")], source, Encoding(live=True), "", Segments(), number=True)
+    assert isinstance(tee.outputs[0], Output)
+    container, name = tee.outputs[0]._opened()
+    container.close()
+    assert Path(name).name == "door-2.mp4"
+    assert (tmp_path / "door.mp4").read_bytes() == b"mine"
+
+
+def test_files_beside_each_other_say_what_was_changed_and_keep_the_sources_tags(
+    command: Command, tmp_path: Path, clip: Path
+) -> None:
+    outputs = [tmp_path / name for name in ("50%H.mp4", "b.mkv", "c.ts")]
+    assert command("run", clip, *(word for path in outputs for word in ("-o", path))).code == 0
+    assert all(path.is_file() for path in outputs)
+    for path in outputs[:2]:
+        with av.open(str(path)) as container:
+            assert {k.lower(): v for k, v in container.metadata.items()}["comment"].startswith("ENHANCED by")
+    assert b"ENHANCED by stream-enhance" in outputs[2].read_bytes()
+
+
+def test_a_recordings_output_on_a_full_disk_is_told_and_the_others_are_finished(
+    command: Command, tmp_path: Path, small_disk: Callable[[str], Path]
+) -> None:
+    disk, clip = small_disk("size=200k"), make_video(tmp_path / "in.mp4", frames=150)
+    good = tmp_path / "b.mkv"
+    told = command("run", clip, "-o", disk / "a.mp4", "-o", good, "--set", "sink.crf=1")
+    assert told.code == 2
+    assert "a.mp4: cannot be written (No space left on device), free some space and run again" in told.err
+    assert [p.name for p in disk.iterdir()] == ["a.part.mp4"], "what was written is kept, and is not called finished"
+    assert len(times_and_sizes(good)[0]) == 150
+    told = command("run", clip, "-o", disk / "c.mp4", "-o", disk / "d.mkv", "--set", "sink.crf=1")
+    assert told.code == 2, "nor does it go on where none is left"

@@ -129,6 +129,14 @@ def test_the_page_falls_back_to_jpegs_without_mediasource(models: Models, tmp_pa
         assert browser.eval("document.documentElement.scrollWidth") <= 390, "fits a phone"
 
 
+def test_it_ends_well_while_cameras_say_nothing(models: Models, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as deaf:
+        url = f"rtsp://127.0.0.1:{deaf.getsockname()[1]}/x"
+        cameras = {f"c{i}": {"url": url} for i in range(20)}
+        with Server(models, tmp_path, cameras, live={"timeout": 60}):
+            time.sleep(1)  # all of them are being opened
+
+
 def test_one_dead_camera_disturbs_nobody_and_cameras_come_and_go(models: Models, tmp_path: Path) -> None:
     with Camera(paths="cam,second") as camera:
         good, second = {"url": camera.url}, {"url": camera.url.replace("/cam", "/second")}
@@ -155,6 +163,27 @@ def test_one_dead_camera_disturbs_nobody_and_cameras_come_and_go(models: Models,
             assert 'stream_enhance_age_seconds_count{camera="good"}' in figures
             for text in (figures, server.get("/openapi.json"), server.get("/api/cameras")):
                 assert "geheim" not in str(text)
+
+
+def test_a_reload_that_fails_changes_nothing_and_one_that_works_resumes_nothing(models: Models, tmp_path: Path) -> None:
+    dead = {"url": f"rtsp://127.0.0.1:{free_port()}/x"}
+    with Server(models, tmp_path, {"door": dead, "yard": dead}) as server:
+
+        def reload(says: str, times: int = 1) -> None:
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: server._log.read_text().count(says) == times)
+            assert [c["name"] for c in server.get("/api/cameras")] == ["door", "yard"]
+
+        server.write({"door": dead, "front door": dead})
+        reload("nothing was changed")
+        server.path.write_text("settings: {threads: 2024-13-45}")
+        reload("nothing was changed", 2)
+        server.write({"door": dead | {"outputs": ["door.avi"]}})
+        reload("nothing was changed", 3)
+        server.post("/api/cameras/door/pause")
+        server.write({"door": dead, "yard": dead})
+        reload("nothing has changed")
+        assert server.camera("door")["state"] == "paused"
 
 
 def test_best_shots_are_listed_and_told(models: Models, tmp_path: Path) -> None:

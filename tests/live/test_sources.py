@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import http.server
+import signal
+import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import av
@@ -16,8 +20,11 @@ import cv2
 import numpy as np
 import pytest
 from cameras import free_port, wait_until
+from media import make_video
 
+from stream_enhance import source as sources
 from stream_enhance.connection import open_camera
+from stream_enhance.errors import SourceError
 from stream_enhance.live import LiveOptions, LiveSource
 from stream_enhance.source import VideoSource, open_source
 
@@ -78,11 +85,14 @@ def test_mpegts_over_udp() -> None:
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A web server that shows a folder, and MJPEG at /mjpeg."""
+    """A web server that shows a folder, or half a file at /half/FILE; at /mjpeg?S a camera, a picture in S seconds."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path != "/mjpeg":
+            if self.path.startswith("/half/"):
+                self.send_half((tmp_path / self.path[6:]).read_bytes())
+                return
+            if not self.path.startswith("/mjpeg"):
                 super().do_GET()
                 return
             self.send_response(200)
@@ -93,9 +103,17 @@ def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
                     jpeg = cv2.imencode(".jpg", np.full((240, 320, 3), i % 250, np.uint8))[1].tobytes()
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                     self.wfile.write(head.encode() + jpeg + b"\r\n")
-                    time.sleep(0.04)
+                    time.sleep(float(self.path.partition("?")[2] or 0.04))
             except OSError:
                 return
+
+        def send_half(self, data: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.wfile.flush()
+            self.connection.recv(1)  # until the client hangs up
 
         def log_message(self, *_: object) -> None:
             """Nothing to say."""
@@ -109,6 +127,16 @@ def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 def test_mjpeg_over_http(web: tuple[str, Path]) -> None:
     check(first_frames(f"{web[0]}/mjpeg"))
+
+
+def test_a_slow_camera_is_live_between_its_pictures(web: tuple[str, Path]) -> None:
+    source = open_source(f"{web[0]}/mjpeg?1.5", live=LiveOptions(timeout=20, stall=20))
+    assert isinstance(source, LiveSource)
+    frames = source.frames()
+    shown = [next(frames).no_signal for _ in range(4)]
+    source.stop()
+    source.close()
+    assert shown == [False] * 4
 
 
 def test_hls_over_http(web: tuple[str, Path]) -> None:
@@ -125,6 +153,43 @@ def test_a_recording_on_a_web_server_is_a_recording_and_ends(web: tuple[str, Pat
     assert isinstance(source, VideoSource)
     assert len(list(source.frames())) == 12
     source.close()
+
+
+@pytest.fixture
+def deaf() -> Iterator[socket.socket]:
+    """A server that says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        yield server
+
+
+def test_a_web_server_that_says_nothing_is_one_clear_line(deaf: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_SILENT", 1.0)
+    with pytest.raises(SourceError, match="no answer within 1 s"):
+        open_source(f"http://127.0.0.1:{deaf.getsockname()[1]}/x.mp4")
+
+
+def test_a_recording_whose_server_falls_silent_ends(
+    web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sources, "_SILENT", 1.0)
+    make_video(tmp_path / "x.ts", 100, (640, 360))
+    source = open_source(f"{web[0]}/half/x.ts")
+    assert 0 < len(list(source.frames())) < 100
+    source.close()
+    assert "reading ended early" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends itself a POSIX signal")
+def test_a_run_of_a_web_server_that_says_nothing_can_be_interrupted(
+    deaf: socket.socket, started: Callable[..., Popen[str]], tmp_path: Path
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would inherit none
+    process = started("run", f"http://127.0.0.1:{deaf.getsockname()[1]}/x.mp4", "-o", tmp_path / "out.mp4")
+    signal.signal(signal.SIGINT, before)
+    with deaf.accept()[0]:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
 
 
 def test_a_raw_picture_outlives_its_packet(tmp_path: Path) -> None:
