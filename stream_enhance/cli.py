@@ -77,8 +77,10 @@ def run(
 
     config = load(given["config"], _overrides(given))
     limit = seconds_of(duration) if duration else None
-    report_path = _writable(report, source, sinks)
+    report_path = _writable(report)
     opened = open_with(config, source)  # a camera connects while the rest is imported and the networks are loaded
+    if report:
+        _apart(report, source, sinks)
     from .pipeline import Pipeline
 
     with stop_signals() as stopped, Pipeline(config) as pipeline:
@@ -201,16 +203,20 @@ def _overrides(given: dict[str, Any]) -> list[str]:
     return [*given["overrides"], *(f"{key}={value}" for key, value in named.items() if value is not None)]
 
 
-def _writable(report: str | None, source: str, sinks: Sequence[str]) -> Path | None:
+def _apart(report: str, source: str, sinks: Sequence[str]) -> None:
+    """Look that the report has a name of its own."""
+    from .sink import spare
+
+    spare(source, report)
+    if Path(report).resolve() in {Path(sink).resolve() for sink in sinks}:
+        raise SinkError(f"{report}: is the output too; give the report another name")
+
+
+def _writable(report: str | None) -> Path | None:
     """The report's path, tried before the work rather than after it."""
     if report is None:
         return None
-    from .sink import spare
-
     path = Path(report)
-    spare(source, report)
-    if path.resolve() in {Path(sink).resolve() for sink in sinks}:
-        raise SinkError(f"{report}: is the output too; give the report another name")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise SinkError(f"{report}: cannot be written; name a folder that is there and may be written to")
     return path
