@@ -196,8 +196,8 @@ def _set(data: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise ConfigError(f"--set {override}: write it as section.key=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = yaml.load(text, _NoTwins)
+    except (yaml.YAMLError, RecursionError):
         raise ConfigError(f"--set {override}: the value is not YAML") from None
     *sections, last = key.split(".")
     for section in sections:

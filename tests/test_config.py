@@ -43,6 +43,7 @@ def test_enhancer_may_be_a_word(tmp_path: Path) -> None:
         ("=3", "section.key=value"),
         ("provider.name=x", "provider"),
         ("detector.every=[1", "not YAML"),
+        ("detector.every=2024-13-45", "not YAML"),
     ],
 )
 def test_a_wrong_override_is_named_with_its_cure(override: str, says: str) -> None:
