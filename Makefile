@@ -9,6 +9,7 @@ EXTRAS ?= dev,train
 
 .PHONY: demo test lint clean
 demo: $(VENV)/.runtime
+	@mkdir -p demo-out
 	$(BIN)/stream-enhance run tests/clips/demo.mp4 -o demo-out/demo.mp4 --overlay side_by_side --gallery demo-out/faces --report demo-out/report.json --overwrite
 	@echo "Original and enhanced side by side: demo-out/demo.mp4   best shot of each face: demo-out/faces/index.html"
 
@@ -29,7 +30,6 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: $(BIN)/python pyproject.toml
-	@mkdir -p demo-out
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	@touch $@
 
