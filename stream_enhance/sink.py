@@ -25,7 +25,7 @@ from . import planes
 from .copies import Copies
 from .encoders import Encoding, choose_encoder, ordinary_thread, pixel_format
 from .errors import SinkError, redact
-from .images import ImageFolderSink
+from .images import ImageFolder, ImageFolderSink
 from .overlay import Rendered
 from .planes import LAYOUTS, Layout
 from .source import Source, with_environment
@@ -249,7 +249,10 @@ class VideoSink:
         rate = self._source.rate or Fraction(25)
         stream: Any = container.add_stream(self._encoder, rate=rate, options=self._options())
         context = stream.codec_context
-        context.pix_fmt = pixel_format(context.codec, image.format.name, encoding.pixel_format)
+        form = image.format.name
+        if isinstance(self._source, ImageFolder) and LAYOUTS[form].kind == "gray":
+            form = "yuv420p"  # the next may have colour
+        context.pix_fmt = pixel_format(context.codec, form, encoding.pixel_format)
         self._shown = image.width, image.height
         self._coded = stream.width, stream.height = _whole(self._shown, LAYOUTS[context.pix_fmt])
         if self._coded != self._shown:

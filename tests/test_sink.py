@@ -370,6 +370,15 @@ def test_grey_images_are_written_grey(tmp_path: Path) -> None:
     assert psnr(pictures_of(tmp_path / "out.mp4")[0][:, :, 0], grey) > 40, "full range, as image files are"
 
 
+def test_colour_that_comes_after_a_grey_image_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "0.png"), np.full((120, 160), 90, np.uint8))
+    cv2.imwrite(str(tmp_path / "in" / "1.png"), np.full((120, 160, 3), (30, 30, 200), np.uint8))
+    copied(tmp_path / "in", tmp_path / "out.mp4")
+    means = [shown.mean((0, 1)) for shown in pictures_of(tmp_path / "out.mp4")]
+    assert np.allclose(means, [[90, 90, 90], [200, 30, 30]], atol=5)
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "ppm", "pgm", "bmp", "tif", "webp"])
 def test_images_say_what_was_done(tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]) -> None:
     Image = pytest.importorskip("PIL.Image")
