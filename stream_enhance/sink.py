@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _MP4 = {".mp4", ".m4v", ".mov"}
 _SWSCALE = {6: 5}  # AVColorSpace to swscale's own number, where they differ: BT.601
+_MOST_DELAY = 3600  # seconds by which a picture can come after its turn to be decoded; slow footage included
 _AT_RISK = 2  # seconds of video that a kill may cost
 _PUSHES = {"rtsp": "rtsp", "rtmp": "flv", "rtmps": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip"}
 _PUSHES |= {"https": "whip"}
@@ -180,11 +181,11 @@ class VideoSink:
             for item in items:
                 if container is None:
                     container = self._open(item)
-                self._mux(container, self._stream.encode(self._fitted(item.image)))
+                self._mux(container, self._encoded(self._fitted(item.image)))
                 self._copies.write()
                 yield item
             if container is not None:
-                self._mux(container, self._stream.encode(None))
+                self._mux(container, self._encoded(None))
                 self._copies.write()
                 self._copies.end()
         except av.FFmpegError as error:
@@ -316,6 +317,15 @@ class VideoSink:
         image.pts, image.time_base = pts, time_base
         image.pict_type = 0  # the source's own choice of key frames is not the encoder's
         return image
+
+    def _encoded(self, image: av.VideoFrame | None) -> list[Any]:
+        packets: list[Any] = self._stream.encode(image)
+        for (
+            packet
+        ) in packets:  # of one or two pictures libx265 gives whatever lay in memory, which crashes the MP4 muxer
+            if packet.dts is None or not 0 <= (packet.pts - packet.dts) * packet.time_base <= _MOST_DELAY:
+                packet.dts = packet.pts
+        return packets
 
     def _mux(self, container: av.container.OutputContainer, packets: list[Any]) -> None:
         for packet in packets:

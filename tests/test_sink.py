@@ -255,6 +255,17 @@ def test_other_codecs(clip: Path, tmp_path: Path, codec: Any, capfd: pytest.Capt
         assert os.sched_getscheduler(0) == os.SCHED_OTHER, "nor do they make this thread real-time"
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_a_clip_shorter_than_the_encoders_delay(tmp_path: Path, frames: int) -> None:
+    path = make_video(tmp_path / "in.mp4", frames=frames)
+    for _ in range(4):  # what libx265 gives as dts then is chance
+        copied(path, tmp_path / "out.mp4", Encoding(codec="hevc", hardware="none", crf=12), overwrite=True)
+        assert pts_of(tmp_path / "out.mp4") == pts_of(path)
+        with av.open(str(tmp_path / "out.mp4")) as container:
+            dts = [packet.dts for packet in container.demux(video=0) if packet.dts is not None]
+        assert dts == sorted(set(dts))
+
+
 def test_a_time_base_of_its_own_is_kept(tmp_path: Path) -> None:
     rate = Fraction(30_000, 1001)
     path = make_video(tmp_path / "in.mp4", frames=30, rate=rate)
