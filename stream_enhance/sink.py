@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 _MP4 = {".mp4", ".m4v", ".mov"}
 _SWSCALE = {6: 5}  # AVColorSpace to swscale's own number, where they differ: BT.601
-_MOST_DELAY = 3600  # seconds by which a picture can come after its turn to be decoded; slow footage included
 _AT_RISK = 2  # seconds of video that a kill may cost
 _PUSHES = {"rtsp": "rtsp", "rtmp": "flv", "rtmps": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip"}
 _PUSHES |= {"https": "whip"}
@@ -174,6 +173,7 @@ class VideoSink:
         self._source, self._encoding, self._comment = source, encoding, comment
         self._encoder = choose_encoder(encoding.codec, encoding.hardware)
         self._written = False
+        self._sent = 0  # pictures, to the encoder
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         container: av.container.OutputContainer | None = None
@@ -320,10 +320,9 @@ class VideoSink:
 
     def _encoded(self, image: av.VideoFrame | None) -> list[Any]:
         packets: list[Any] = self._stream.encode(image)
-        for (
-            packet
-        ) in packets:  # of one or two pictures libx265 gives whatever lay in memory, which crashes the MP4 muxer
-            if packet.dts is None or not 0 <= (packet.pts - packet.dts) * packet.time_base <= _MOST_DELAY:
+        self._sent += image is not None
+        if image is None and self._sent < 3 and self._encoder == "libx265":
+            for packet in packets:  # of so few it gives as dts whatever lay in memory, which crashes the MP4 muxer
                 packet.dts = packet.pts
         return packets
 
