@@ -175,13 +175,13 @@ class Manifest:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._entries: dict[str, dict[str, Any]] = json.loads(self._path.read_text())["files"]
-            if not all(isinstance(entry, dict) for entry in {**self._entries}.values()):
+            if not all(isinstance(entry, dict) for entry in self._entries.values()):
                 raise TypeError
         except FileNotFoundError:
             self._entries = {}
         except OSError as error:
             raise SinkError(f"{folder}: cannot be used ({error.strerror}); name another folder") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise SinkError(f"{self._path}: is not a manifest of this program; move it away") from None
 
     def holds(self, source: Path, output: Path, key: dict[str, str]) -> bool:

@@ -186,17 +186,10 @@ def test_two_videos_that_would_become_one_are_told(command: Command, tmp_path: P
     assert states(told.out) == {"a.avi": "done", "a.avi.mp4": "failed"}
 
 
-def test_a_manifest_that_is_none_is_told(command: Command, footage: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["[1, 2", '{"files": []}', '{"files": {"a.mp4": 3}}'])
+def test_a_manifest_that_is_none_is_told(command: Command, footage: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / MANIFEST).write_text("[1, 2")
-    told = command("batch", footage, "-o", tmp_path / "out")
-    assert told.code == 2
-    assert "is not a manifest" in told.err
-
-
-def test_a_manifest_of_other_things_is_told(command: Command, footage: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / MANIFEST).write_text('{"files": []}')
+    (tmp_path / "out" / MANIFEST).write_text(text)
     told = command("batch", footage, "-o", tmp_path / "out")
     assert told.code == 2
     assert "is not a manifest of this program; move it away" in told.err
