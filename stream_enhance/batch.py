@@ -20,8 +20,8 @@ from . import __version__
 from .card import file_sha256
 from .errors import InputError, SinkError, SourceError
 from .pipeline import Pipeline
+from .places import FORMATS, part_of
 from .run import Report, Run
-from .sink import FORMATS
 from .source import VIDEOS
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def enhance_folder(
             if name in taken:
                 raise InputError(f"{source}: another video's output is {name} too; rename one of them")
             taken.add(name)
-            if (outputs / name).resolve() in originals:
+            if {path.resolve() for path in (outputs / name, part_of(outputs / name))} & originals:
                 raise SinkError(f"{outputs / name}: is an original, which is never written over; name another folder")
             key = {"source_sha256": _content(source), "settings_sha256": settings}
             if manifest.holds(relative, name, key):

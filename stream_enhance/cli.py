@@ -205,7 +205,7 @@ def _overrides(given: dict[str, Any]) -> list[str]:
 
 def _apart(report: str, source: str, sinks: Sequence[str]) -> None:
     """Look that the report has a name of its own."""
-    from .sink import spare
+    from .places import spare
 
     spare(source, report)
     if Path(report).resolve() in {Path(sink).resolve() for sink in sinks}:

@@ -25,9 +25,10 @@ from .errors import ConfigError, ModelError, SinkError
 from .live import LiveSource
 from .outputs import Segments, Tee
 from .overlay import Overlay, Rendered
+from .places import spare
 from .run import Report, Run
 from .runtime import Channel
-from .sink import Sink, open_sink, spare
+from .sink import Sink, open_sink
 from .source import Source, open_with
 from .targets import is_timed, open_outputs
 from .track import Tracker

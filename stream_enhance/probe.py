@@ -14,8 +14,8 @@ from .copies import is_chapter_track, why_not
 from .encoders import Encoding, choose_encoder, pixel_format
 from .errors import SourceError
 from .images import ImageFolder
+from .places import FORMATS
 from .planes import LAYOUTS
-from .sink import FORMATS
 from .source import VideoSource, open_source
 
 _MATRICES = {1: "BT.709", 2: "unspecified", 5: "BT.601 (PAL)", 6: "BT.601 (NTSC)", 9: "BT.2020", 0: "RGB"}

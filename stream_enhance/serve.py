@@ -93,7 +93,7 @@ def _place(spec: str) -> str:
     Raises:
         InputError: it can never be written.  A folder that is not there may come.
     """
-    from .sink import FORMATS, push_target
+    from .places import FORMATS, push_target
     from .web.access import loopback
 
     if spec.startswith("mjpeg://"):

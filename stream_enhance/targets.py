@@ -17,8 +17,8 @@ from .encoders import Encoding
 from .errors import SinkError
 from .mjpeg import Mjpeg
 from .outputs import GOP_SECONDS, Opened, Output, Segments, Tee
+from .places import FORMATS, file_to_write, part_to_write, push_target
 from .push import Push
-from .sink import FORMATS, file_to_write, part_to_write, push_target
 from .source import Source
 
 log = logging.getLogger(__name__)
