@@ -138,7 +138,7 @@ def _recording(url: str, name: str) -> VideoSource:
 
     def open_it() -> None:
         try:
-            opened.set_result(VideoSource(url, name, options={"rw_timeout": f"{_SILENT * 1e6:.0f}"}))
+            opened.set_result(VideoSource(url, name, _SILENT))
         except BaseException as error:
             opened.set_exception(error)
 
@@ -160,29 +160,30 @@ def _webcam(number: int, live: LiveOptions | None) -> Source:
 
 
 class VideoSource:
-    """A container with a video stream, from a file, a pipe, a device or the network.
+    """A recording with a video stream, from a file, a pipe or a web server.
+
+    Args:
+        url: FFmpeg's.
+        name: fit to be shown.
+        patience: seconds without a byte from a server until it is given up; 0 for ever.
 
     Raises:
         SourceError: it cannot be opened, or holds no video stream.
     """
 
-    def __init__(
-        self,
-        url: str,
-        name: str,
-        live: bool = False,
-        form: str | None = None,
-        options: dict[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        self.name, self.live = name, live
+    live = False
+
+    def __init__(self, url: str, name: str, patience: float = 0) -> None:
+        self.name = name
         self.corrupt = 0
         self._reached = 0.0  # seconds, the end of the latest packet
         self.packets: deque[Any] = deque()
         try:
-            self._container = av.open(url, "r", format=form, options=options or {}, timeout=timeout)
+            self._container = av.open(url, "r", options={"rw_timeout": f"{patience * 1e6:.0f}"} if patience else {})
         except av.error.TimeoutError:
-            raise SourceError(f"{name}: no answer within {_SILENT:g} s; can the server be reached from here?") from None
+            raise SourceError(
+                f"{name}: no answer within {patience:g} s; can the server be reached from here?"
+            ) from None
         except (av.FFmpegError, ValueError) as error:  # str(error) would show the URL, password and all
             reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
             cure = "is it a video?" if isinstance(error, av.error.InvalidDataError) else "is it there and readable?"
@@ -205,9 +206,9 @@ class VideoSource:
         self.metadata = dict(self._container.metadata)
         self.chapters: list[Any] = list(self._container.chapters())
         self.frame_count = self._stream.frames or 0
-        if not self.frame_count and self._container.duration and self.rate and not live:
+        if not self.frame_count and self._container.duration and self.rate:
             self.frame_count = round(self._container.duration / av.time_base * self.rate)
-        self._stream.thread_type = "SLICE" if live else "AUTO"  # frame threads hold frames back
+        self._stream.thread_type = "AUTO"
         self._time_base = self._stream.time_base or Fraction(1, 90_000)
 
     @property
@@ -246,7 +247,7 @@ class VideoSource:
 
     def _missing(self) -> float:
         """Seconds by which the last packet ends before the container says it would."""
-        if self.live or not self._container.duration:
+        if not self._container.duration:
             return 0.0
         end = ((self._container.start_time or 0) + self._container.duration) / av.time_base
         return end - self._reached
@@ -282,7 +283,7 @@ class VideoSource:
             except av.FFmpegError as error:
                 self.corrupt += 1
                 failures += 1
-                if self.live or failures > 50:
+                if failures > 50:
                     log.warning("%s: reading ended early (%s)", self.name, error.strerror)
                     yield from self._flushing()
                     return
