@@ -3,9 +3,9 @@
     python -m benchmarks.bench_bystanders [--times 10]
 
 Two cameras at 10 frames a second in one process.  *Poisoned frame*: one camera's detector is given what its network
-cannot take; given are the seconds until that camera's next picture and the longest time without a picture of the other
+cannot take; given are the seconds until that camera's next frame and the longest time without a frame of the other
 one meanwhile.  *Tab that stops reading*: of two viewers of one camera one does not read for 10 s; given are the seconds
-until it has caught up, and the longest time without a picture of the other viewer.  Needs what tests/live needs.
+until it has caught up, and the longest time without a frame of the other viewer.  Needs what tests/live needs.
 """
 
 from __future__ import annotations
@@ -25,12 +25,10 @@ import yaml
 from websockets.sync.client import connect
 
 from benchmarks.conditions import conditions, save
-from stream_enhance.camera import Camera as Line
-from stream_enhance.camera import CameraConfig
-from stream_enhance.cameras import Cameras
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
-from cameras import Camera, Poisoned, free_port, missing, wait_until
+from stream_enhance.server.camera import Camera as Line
+from stream_enhance.server.camera import CameraConfig
+from stream_enhance.server.supervisor import Supervisor
+from tests.live.cameras import Camera, Poisoned, free_port, missing, wait_until
 
 _APART = 61.0  # seconds; a line that fails more often begins anew after ever longer pauses
 
@@ -55,7 +53,7 @@ def main() -> None:
 def poisoned(times: int) -> list[tuple[float, float]]:
     pairs = []
     with Camera(paths="good,bad", fps=10) as camera, tempfile.TemporaryDirectory() as folder:
-        cameras = Cameras({"live": {"max_age": 2}}, Path(folder))
+        cameras = Supervisor({"live": {"max_age": 2}}, Path(folder))
         for name in ("good", "bad"):
             cameras.put(name, CameraConfig(url=camera.url.replace("/cam", f"/{name}")))
         good, bad = cameras.get("good"), cameras.get("bad")
@@ -79,7 +77,7 @@ def poisoned(times: int) -> list[tuple[float, float]]:
 
 
 class _Gap:
-    """Watches a camera for its longest time without a picture."""
+    """Watches a camera for its longest time without a frame."""
 
     def __init__(self, line: Line) -> None:
         self._line, self._longest, self._ended = line, 0.0, threading.Event()

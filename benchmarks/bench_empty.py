@@ -24,7 +24,7 @@ from benchmarks.bench_line import First, transcode
 from benchmarks.conditions import conditions, interleaved, median, save
 from stream_enhance.config import Config
 from stream_enhance.pipeline import Pipeline
-from stream_enhance.source import open_source
+from stream_enhance.sources.file import open_source
 
 
 def pan(path: Path, frames: int, width: int, height: int) -> None:
@@ -32,13 +32,13 @@ def pan(path: Path, frames: int, width: int, height: int) -> None:
     import cv2
     import skimage.data
 
-    picture = cv2.resize(skimage.data.coffee(), (width + 320, height + 180), interpolation=cv2.INTER_CUBIC)
+    frame = cv2.resize(skimage.data.coffee(), (width + 320, height + 180), interpolation=cv2.INTER_CUBIC)
     with av.open(str(path), "w") as out:
         stream: Any = out.add_stream("libx264", rate=25, options={"crf": "23", "preset": "veryfast"})
         stream.width, stream.height = width, height
         for index in range(frames):
             x, y = (abs(index * speed % (2 * room) - room) for speed, room in ((3, 320), (2, 180)))
-            image = av.VideoFrame.from_ndarray(picture[y : y + height, x : x + width].copy(), "rgb24")
+            image = av.VideoFrame.from_ndarray(frame[y : y + height, x : x + width].copy(), "rgb24")
             image.pts, image.time_base = index, Fraction(1, 25)
             out.mux(stream.encode(image))
         out.mux(stream.encode(None))

@@ -1,11 +1,11 @@
-"""Faults that befall cameras, outputs and viewers, each several times, and how soon fresh pictures come again.
+"""Faults that befall cameras, outputs and viewers, each several times, and how soon fresh frames come again.
 
     python -m benchmarks.bench_faults [--times 10] [--freeze 30] [--fps 10] [--only WORD]
 
 A line runs on a camera (GStreamer's RTSP server on loopback) while the fault happens.  Given are the seconds from the
 moment that the fault is over (the server listens again, is thawed, lets the password pass, the disk has space) to the
-first picture in that is less than a second old by the clock drawn into it, or for faults of an output to the first
-packet written; pictures a second while it lasted, where the line is meant to go on; whether timestamps only rose, and
+first frame in that is less than a second old by the clock drawn into it, or for faults of an output to the first
+packet written; frames a second while it lasted, where the line is meant to go on; whether timestamps only rose, and
 whether every frame was accounted for.  Needs what tests/live needs; the last two kinds need root and ``unshare``.
 """
 
@@ -32,16 +32,13 @@ import av
 
 from benchmarks.bench_live import age
 from benchmarks.conditions import conditions, save
-from stream_enhance.config import load
-from stream_enhance.live import LiveSource
-from stream_enhance.pipeline import Pipeline
-from stream_enhance.source import open_with
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
-from cameras import Camera, free_port, missing, wait_until
-from proxy import Proxy
-
 from benchmarks.faulty_net import Jumping, Losing
+from stream_enhance.config import load
+from stream_enhance.pipeline import Pipeline
+from stream_enhance.sources.camera import CameraSource
+from stream_enhance.sources.file import open_with
+from tests.live.cameras import Camera, free_port, missing, wait_until
+from tests.live.proxy import Proxy
 
 _FRESH = 1.0  # seconds
 _IN_VAIN = 90.0  # seconds after which a fault counts as not survived
@@ -58,7 +55,7 @@ class Scene:
     fps: float
     folder: Path
     host: str = "127.0.0.1"
-    source: LiveSource | None = None
+    source: CameraSource | None = None
     runs: list[Any] = field(default_factory=list)
 
     @property
@@ -75,7 +72,7 @@ class Kind:
     network: type[Proxy] = Proxy
     output: str = ""  # the first output, if it is what the fault befalls
     lasting: bool = False  # the line is meant to go on meanwhile
-    readable: bool = True  # the clock in the pictures can be read afterwards
+    readable: bool = True  # the clock in the frames can be read afterwards
     settings: tuple[str, ...] = ()
     isolated: bool = False  # needs mounts of its own
 
@@ -202,7 +199,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--freeze", type=float, default=30)
     parser.add_argument("--fps", type=int, default=10)
-    parser.add_argument("--raw", help="Raw I420 pictures of 640x360 that the camera plays; else a test pattern.")
+    parser.add_argument("--raw", help="Raw I420 frames of 640x360 that the camera plays; else a test pattern.")
     parser.add_argument("--only", default="")
     parser.add_argument("--set", action="append", default=[])
     given = parser.parse_args()
@@ -213,7 +210,7 @@ def main() -> None:
         _isolated()
     print(json.dumps(conditions()))
     results = {}
-    print("| fault | times | survived | median s | worst s | meanwhile pictures/s | accounted for | times rise |")
+    print("| fault | times | survived | median s | worst s | meanwhile frames/s | accounted for | times rise |")
     print("|---|---|---|---|---|---|---|---|")
     for name, kind in kinds.items():
         one = results[name] = suffered(kind, given)
@@ -252,10 +249,10 @@ def suffered(kind: Kind, given: Any) -> dict[str, Any]:
     """One run in which the fault happens again and again."""
     os.environ["BENCH_PASSWORD"] = "geheim"
     config = load(None, ["sink.preset=ultrafast", "live.idle_rate=2", *kind.settings, *given.set])
-    picture = {"raw": given.raw} if given.raw else {}
+    frame = {"raw": given.raw} if given.raw else {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        camera = stack.enter_context(Camera(user="wart", password="geheim", fps=given.fps, **picture))
+        camera = stack.enter_context(Camera(user="wart", password="geheim", fps=given.fps, **frame))
         proxy = stack.enter_context(kind.network(camera.port))
         host = "camera.test" if kind.happen is nameless else "127.0.0.1"
         scene = Scene(camera, proxy, given.freeze, given.fps, folder, host)
@@ -283,7 +280,7 @@ def suffered(kind: Kind, given: Any) -> dict[str, Any]:
 def _run(kind: Kind, scene: Scene, config: Any, outputs: list[str], times: int) -> tuple[list[float], list[float], Any]:
     """What each fault cost, what went on meanwhile, and the run's report."""
     source = open_with(config, f"rtsp://wart:{{BENCH_PASSWORD}}@{scene.host}:{scene.proxy.port}/cam")
-    assert isinstance(source, LiveSource)
+    assert isinstance(source, CameraSource)
     scene.source = source
     done, reports = threading.Event(), list[Any]()
 
@@ -303,10 +300,10 @@ def _run(kind: Kind, scene: Scene, config: Any, outputs: list[str], times: int) 
     for _ in range(times):
         wait_until(lambda: source.state == "live" and scene.runs, _IN_VAIN)
         time.sleep(6)  # so long that it counts as well
-        began, pictures = time.monotonic(), _pictures(scene)
+        began, frames = time.monotonic(), _frames(scene)
         kind.happen(scene)
         over = time.monotonic()
-        rates.append((_pictures(scene) - pictures) / (over - began))
+        rates.append((_frames(scene) - frames) / (over - began))
         if (took := recovered(kind, scene, over)) is not None:
             seconds.append(took)
     done.set()
@@ -314,7 +311,7 @@ def _run(kind: Kind, scene: Scene, config: Any, outputs: list[str], times: int) 
     return seconds, rates, reports[0]
 
 
-def _pictures(scene: Scene) -> int:
+def _frames(scene: Scene) -> int:
     """That came from the camera so far."""
     assert scene.source is not None
     return int(scene.runs[0].line.workers[0].count - scene.source.no_signal_frames)

@@ -24,14 +24,14 @@ import av
 from benchmarks.conditions import conditions, interleaved, median, save
 from stream_enhance.config import Config, load, read_yaml
 from stream_enhance.pipeline import DETECTOR, UNET, Pipeline, default_model
-from stream_enhance.source import open_source
+from stream_enhance.sources.file import open_source
 
 VARIANTS = {
     "script": ["--one", "script"],
     "line": ["--one", "line"],
     "line, as the script": [
         *("--one", "line", "--set", "detector.size=640"),
-        *("--set", "detector.every=1", "--set", "enhancer.cache_change=0"),
+        *("--set", "detector.every=1", "--set", "enhancer.cache_tolerance=0"),
     ],
     "transcode": ["--one", "transcode"],
 }
@@ -104,20 +104,20 @@ def script(clip: str, frames: int, config: Config) -> dict[str, Any]:
         writer = cv2.VideoWriter(f"{folder}/o.mp4", cv2.VideoWriter.fourcc(*"mp4v"), capture.get(5), (width, height))
         started = 0.0
         while done < frames:
-            ok, picture = capture.read()
+            ok, frame = capture.read()
             if not ok:
                 break
-            found = detector.predict(picture, imgsz=640, verbose=False)[0].boxes.xyxy.int().tolist()
+            found = detector.predict(frame, imgsz=640, verbose=False)[0].boxes.xyxy.int().tolist()
             for x0, y0, x1, y1 in found:
                 x0, y0, x1, y1 = max(0, x0), max(0, y0), min(width, x1), min(height, y1)
                 if x1 <= x0 or y1 <= y0:
                     continue
-                face = cv2.resize(picture[y0:y1, x0:x1], (256, 256), interpolation=cv2.INTER_CUBIC)
+                face = cv2.resize(frame[y0:y1, x0:x1], (256, 256), interpolation=cv2.INTER_CUBIC)
                 tensor = torch.from_numpy(face[:, :, ::-1].copy()).permute(2, 0, 1)[None].float() / 255
                 result = (unet(tensor)[0].permute(1, 2, 0) * 255).byte().numpy()[:, :, ::-1]
-                picture[y0:y1, x0:x1] = cv2.resize(result, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
+                frame[y0:y1, x0:x1] = cv2.resize(result, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
                 faces += 1
-            writer.write(picture)
+            writer.write(frame)
             done += 1
             started = started or time.perf_counter()  # the first frame loads the models
         writer.release()
@@ -145,11 +145,11 @@ def torch_unet(path: Path) -> Any:
     import torch
     from onnx import numpy_helper
 
-    from train.models import build
+    from train.enhancer.models import build
 
     weights = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(path)).graph.initializer}
     weights = {name.removeprefix("network.").removesuffix(".half"): value for name, value in weights.items()}
-    network = build(read_yaml("configs/train_unet.yaml")["model"])
+    network = build(read_yaml("configs/train/enhancer/01_regression.yaml")["model"])
     network.load_state_dict({name: torch.from_numpy(weights[name].astype("float32")) for name in network.state_dict()})
     return network.eval()
 
@@ -162,9 +162,9 @@ def transcode(clip: str, frames: int, config: Config) -> dict[str, Any]:
         stream = sink.add_stream("libx264", rate=video.average_rate, options=options)
         stream.width, stream.height = video.width, video.height
         started, done = time.perf_counter(), 0
-        for picture in islice(source.decode(video), frames):
-            picture.pict_type = 0
-            sink.mux(stream.encode(picture))
+        for frame in islice(source.decode(video), frames):
+            frame.pict_type = 0
+            sink.mux(stream.encode(frame))
             done += 1
         sink.mux(stream.encode(None))
         return {"fps": done / (time.perf_counter() - started), "frames": done}
@@ -172,8 +172,8 @@ def transcode(clip: str, frames: int, config: Config) -> dict[str, Any]:
 
 def stages(clip: str, frames: int, config: Config) -> dict[str, Any]:
     """Core-seconds of each stage alone, and the frames a second they allow on all cores together."""
-    from stream_enhance.encoders import Encoding
-    from stream_enhance.sink import open_sink
+    from stream_enhance.sinks.codecs import Encoding
+    from stream_enhance.sinks.encoder import open_sink
 
     cores = len(os.sched_getaffinity(0))
     source = open_source(clip)

@@ -1,12 +1,12 @@
-"""How old a picture is when it comes out: from the camera's sensor to a player that reads our output.
+"""How old a frame is when it comes out: from the camera's sensor to a player that reads our output.
 
     python -m benchmarks.bench_live CLIP [--seconds 60] [--size 640x360] [--fps 25] [--only to_muxed]
 
 A camera (GStreamer's RTSP server on loopback, x264 ultrafast with zerolatency) plays CLIP in a loop and draws its clock
-into each picture.  ``to_muxed`` reads it back from each picture the moment that our muxer has written it: it holds the
+into each frame.  ``to_muxed`` reads it back from each frame the moment that our muxer has written it: it holds the
 camera's encoder, the network, decoding, the whole line and our encoder.  ``to_player``: ``stream-enhance run`` sends
-MPEG-TS to a pipe, a reader decodes that; FFmpeg's demuxer gives a picture when the next begins, so this holds one or
-two picture times more.  A third run asks too much of the line: detection at 960 on every frame, no cache.  Needs what
+MPEG-TS to a pipe, a reader decodes that; FFmpeg's demuxer gives a frame when the next begins, so this holds one or
+two frame times more.  A third run asks too much of the line: detection at 960 on every frame, no cache.  Needs what
 tests/live needs.
 """
 
@@ -26,20 +26,18 @@ import av
 import numpy as np
 
 from benchmarks.conditions import conditions, save
-from stream_enhance.cli import seconds_of
+from stream_enhance.cli.main import seconds_of
 from stream_enhance.config import load
-from stream_enhance.encoders import Encoding
-from stream_enhance.overlay import Rendered
 from stream_enhance.pipeline import Pipeline
 from stream_enhance.run import Run
-from stream_enhance.sink import VideoSink
-from stream_enhance.source import open_with
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
-from cameras import Camera, missing
+from stream_enhance.sinks.codecs import Encoding
+from stream_enhance.sinks.encoder import VideoSink
+from stream_enhance.sources.file import open_with
+from stream_enhance.stages.overlay import Rendered
+from tests.live.cameras import Camera, missing
 
 BITS, BLOCK = 24, 16  # as tests/live/camera.py draws them
-OVERLOAD = ["--set", "detector.size=960", "--set", "detector.every=1", "--set", "enhancer.cache_change=0"]
+OVERLOAD = ["--set", "detector.size=960", "--set", "detector.every=1", "--set", "enhancer.cache_tolerance=0"]
 
 
 def main() -> None:
@@ -51,7 +49,7 @@ def main() -> None:
     parser.add_argument("--max-age", default="300ms")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--only", help="One of the three.")
-    parser.add_argument("--starts", type=int, default=0, help="Only begin so often, and time the first picture.")
+    parser.add_argument("--starts", type=int, default=0, help="Only begin so often, and time the first frame.")
     given = parser.parse_args()
     if reason := missing():
         sys.exit(reason)
@@ -77,17 +75,17 @@ def main() -> None:
 
 
 def starts(url: str, given: Any, folder: Path) -> dict[str, Any]:
-    """Seconds from the command to the first picture that a reader of its output has decoded, so often."""
+    """Seconds from the command to the first frame that a reader of its output has decoded, so often."""
     given.seconds = 6
     seconds = [
-        measured(url, given, folder, [])["first_picture_s"]["process start to reader"] for _ in range(given.starts)
+        measured(url, given, folder, [])["first_frame_s"]["process start to reader"] for _ in range(given.starts)
     ]
     print(seconds)
-    return {"first_picture_s": {"median": float(np.median(seconds)), "worst": max(seconds), "all": seconds}}
+    return {"first_frame_s": {"median": float(np.median(seconds)), "worst": max(seconds), "all": seconds}}
 
 
 def decoded(clip: str, width: int, height: int, to: Path) -> None:
-    """At most 250 pictures of ``clip`` as raw I420."""
+    """At most 250 frames of ``clip`` as raw I420."""
     with av.open(clip) as container, to.open("wb") as raw:
         for i, frame in enumerate(container.decode(video=0)):
             if i == 250:
@@ -96,7 +94,7 @@ def decoded(clip: str, width: int, height: int, to: Path) -> None:
 
 
 def measured(url: str, given: Any, folder: Path, chosen: list[str]) -> dict[str, Any]:
-    """One run, its output read back picture by picture."""
+    """One run, its output read back frame by frame."""
     report = folder / "report.json"
     words = ["run", url, "-o", "-", "--quiet", "--duration", f"{given.seconds}s", "--max-age", given.max_age]
     started = time.monotonic()
@@ -117,8 +115,8 @@ def measured(url: str, given: Any, folder: Path, chosen: list[str]) -> dict[str,
     told = json.loads(report.read_text())
     return {
         **figures(times, ages),
-        "pictures_read": len(ages),
-        "first_picture_s": {"process start to reader": round(times[0], 2), "report": told["first_frame_s"]},
+        "frames_read": len(ages),
+        "first_frame_s": {"process start to reader": round(times[0], 2), "report": told["first_frame_s"]},
         "line_age_ms": told["age_ms"],
         "frames": {key: told[f"frames_{key}"] for key in ("in", "out", "dropped", "no_signal")},
         "balanced": told["frames_in"] == told["frames_out"] + told["frames_dropped"],
@@ -129,7 +127,7 @@ def measured(url: str, given: Any, folder: Path, chosen: list[str]) -> dict[str,
 
 
 def muxed(url: str, given: Any, folder: Path) -> dict[str, Any]:
-    """One run in this process, each picture's age taken as soon as it has been muxed."""
+    """One run in this process, each frame's age taken as soon as it has been muxed."""
     config = load(None, [f"live.max_age={seconds_of(given.max_age)}", *given.set])
     times: list[float] = []
     ages: list[float] = []
@@ -165,7 +163,7 @@ def figures(times: list[float], ages: list[float]) -> dict[str, Any]:
 
 
 def age(frame: av.VideoFrame) -> float:
-    """Milliseconds since the clock in the picture."""
+    """Milliseconds since the clock in the frame."""
     luma = frame.to_ndarray()[BLOCK // 2, BLOCK // 2 : BITS * BLOCK : BLOCK]
     shown = sum(1 << bit for bit in range(BITS) if luma[bit] > 120)
     return float((int(time.time() * 1000) - shown) % (1 << BITS))

@@ -32,10 +32,10 @@ def repeated(clip: str, path: Path, frames: int, size: tuple[int, int]) -> None:
         coder.width, coder.height, coder.pix_fmt = *size, "yuv420p"
         coder.framerate, coder.time_base = rate, 1 / rate
         coder.options = {"preset": "veryfast", "crf": "23", "bf": "0"}
-        pictures = [frame.reformat(*size, format="yuv420p") for frame in source.decode(video=0)]
-        for index, picture in enumerate(pictures):
-            picture.pts, picture.time_base = index, 1 / rate
-        coded = [bytes(packet) for picture in [*pictures, None] for packet in coder.encode(picture)]
+        images = [frame.reformat(*size, format="yuv420p") for frame in source.decode(video=0)]
+        for index, frame in enumerate(images):
+            frame.pts, frame.time_base = index, 1 / rate
+        coded = [bytes(packet) for frame in [*images, None] for packet in coder.encode(frame)]
         stream: Any = out.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         out.start_encoding()
@@ -68,7 +68,7 @@ def main() -> None:
         repeated(given.clip, long, given.frames, (width, height))
         before = process.memory_info().rss / 2**20
         with Pipeline(load(None, given.set)) as pipeline:
-            memory.settle()  # as the command does
+            memory.configure_allocator()  # as the command does
             report = pipeline.run(str(long), f"{folder}/out.mp4", watch=watch)
     settled = np.array([p for p in points if p[0] >= 500])
     slope = float(np.polyfit(settled[:, 0] / 1000, settled[:, 1], 1)[0])

@@ -1,8 +1,8 @@
-"""How old a picture is when a browser shows it on the page: from the camera's sensor to chromium's video element.
+"""How old a frame is when a browser shows it on the page: from the camera's sensor to chromium's video element.
 
     python -m benchmarks.bench_page CLIP [--seconds 30]
 
-A camera draws its clock into each picture (see bench_live); a script in the page reads it back from the video element
+A camera draws its clock into each frame (see bench_live); a script in the page reads it back from the video element
 each time chromium presents a frame.  Needs what tests/live needs, chromium included.
 """
 
@@ -17,15 +17,13 @@ import time
 import urllib.request
 from pathlib import Path
 
+import browser
+import cameras
 import numpy as np
 import yaml
 
 from benchmarks.bench_live import decoded
 from benchmarks.conditions import conditions, save
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
-import browser
-import cameras
 
 READ = """(() => {
   const video = document.querySelector("video"), canvas = document.createElement("canvas");
@@ -87,8 +85,8 @@ def watched(url: str, seconds: float) -> dict[str, object]:
         ages = np.array(page.eval("window.ages"))
     return {
         "glass_to_screen_ms": {f"p{p}": round(float(np.percentile(ages, p)), 1) for p in (50, 95, 99)},
-        "pictures": len(ages),
-        "pictures_a_second": round(len(ages) / seconds, 1),
+        "frames": len(ages),
+        "frames_a_second": round(len(ages) / seconds, 1),
     }
 
 

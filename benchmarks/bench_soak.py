@@ -25,14 +25,12 @@ import numpy as np
 
 from benchmarks.bench_live import decoded
 from benchmarks.conditions import conditions, save
-from stream_enhance.camera import CameraConfig
-from stream_enhance.cameras import Cameras
 from stream_enhance.config import load
 from stream_enhance.memory import resident
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
-from cameras import Camera, missing
-from proxy import Proxy
+from stream_enhance.server.camera import CameraConfig
+from stream_enhance.server.supervisor import Supervisor
+from tests.live.cameras import Camera, missing
+from tests.live.proxy import Proxy
 
 NAMES = "abcd"
 
@@ -71,7 +69,7 @@ def soak(
     rates: list[list[float]],
 ) -> tuple[dict[str, Any], int]:
     """All of it; what each camera counted, and how many faults there were."""
-    cameras = Cameras(settings, folder / "shots")
+    cameras = Supervisor(settings, folder / "shots")
     configs = {
         name: CameraConfig(url=f"rtsp://127.0.0.1:{proxy.port}/{name}", outputs=(f"{folder}/{name}/%H%M%S.mp4",))
         for name in NAMES
@@ -101,7 +99,7 @@ def soak(
     return counts, faults
 
 
-def watched(cameras: Cameras, samples: list[tuple[float, int, int, int]], began: float) -> list[float]:
+def watched(cameras: Supervisor, samples: list[tuple[float, int, int, int]], began: float) -> list[float]:
     """Twenty seconds; frames a second of each camera in the last ten."""
     for second in range(20):
         if second == 10:
@@ -116,7 +114,7 @@ def watched(cameras: Cameras, samples: list[tuple[float, int, int, int]], began:
 def slopes(samples: list[tuple[float, int, int, int]]) -> dict[str, Any]:
     """After the first fifth of the time, by least squares; of memory also for each minute's least, and its medians.
 
-    Memory goes up and down with the pictures in hand, so the least of each minute tells more of what is kept.
+    Memory goes up and down with the frames in hand, so the least of each minute tells more of what is kept.
     """
     whole = np.array(samples)
     by_minute = [whole[whole[:, 0] // 60 == m, 1] / 1e6 for m in range(int(whole[-1, 0] // 60))]

@@ -28,9 +28,7 @@ import yaml
 from websockets.sync.client import connect
 
 from benchmarks.conditions import conditions, save
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
-from cameras import Camera, free_port, missing, wait_until
+from tests.live.cameras import Camera, free_port, missing, wait_until
 
 NAMES = "abcd"
 
@@ -124,7 +122,7 @@ def ended(process: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]:
 
 
 def closed(path: Path) -> bool:
-    """Whether an MP4 file has the index that only its end brings, and all of its pictures can be decoded."""
+    """Whether an MP4 file has the index that only its end brings, and all of its frames can be decoded."""
     with path.open("rb") as file:
         kinds: list[bytes] = []
         while len(head := file.read(8)) == 8:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.conditions import conditions, save
-from stream_enhance.track import Tracker
+from stream_enhance.stages.track import Tracker
 from stream_enhance.types import Faces
 
 

@@ -39,9 +39,7 @@ import yaml
 
 from benchmarks.bench_live import decoded
 from benchmarks.conditions import conditions, save
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
-from cameras import Camera, free_port, missing, wait_until
+from tests.live.cameras import Camera, free_port, missing, wait_until
 
 IDLE = ("chrt", "--idle", "0")  # gets only what others leave of the cores: elsewhere it would have its own
 

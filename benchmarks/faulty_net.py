@@ -6,12 +6,9 @@ import random
 import re
 import socket
 import struct
-import sys
 import threading
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "live"))
-from proxy import Proxy
+from tests.live.proxy import Proxy
 
 _PORTS = re.compile(rb"client_port=(\d+)-(\d+)")
 
@@ -100,7 +97,7 @@ class _Rewritten:
     """A socket whose received data goes through ``change`` first."""
 
     def __init__(self, behind: socket.socket, change: object) -> None:
-        self._behind, self._change = behind, change
+        self._behind, self._cache_change = behind, change
 
     def recv(self, size: int) -> bytes:
         while data := self._behind.recv(size):

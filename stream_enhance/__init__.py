@@ -2,8 +2,8 @@
 
 >>> from stream_enhance import Pipeline, Config
 >>> with Pipeline(Config()) as pipeline:
-...     for picture in pipeline.frames("visit.mp4"):
-...         rgb = picture.image.to_ndarray(format="rgb24")  # (H, W, 3) uint8
+...     for frame in pipeline.frames("visit.mp4"):
+...         rgb = frame.image.to_ndarray(format="rgb24")  # (H, W, 3) uint8
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ class SourceConfig(_Section):
 class LiveConfig(_Section):
     transport: Literal["auto", "tcp", "udp"] = "auto"  # of RTSP
     timeout: float = Field(5.0, gt=0, le=120)  # seconds to open a connection
-    stall: float = Field(4.0, gt=0, le=600)  # seconds without a picture until a connection is given up
+    stall: float = Field(4.0, gt=0, le=600)  # seconds without a frame until a connection is given up
     retry: float = Field(1.0, gt=0, le=3600)  # seconds, the longest pause between attempts
-    idle_rate: float = Field(2.0, gt=0, le=30)  # NO SIGNAL pictures a second
+    idle_rate: float = Field(2.0, gt=0, le=30)  # NO SIGNAL frames a second
     wait: bool = False  # keep trying where the very first connection fails
     hwaccel: str = ""  # FFmpeg's name of a decoding device, e.g. cuda or vaapi; "": the CPU
     max_age: float = Field(0.5, gt=0, le=60)  # seconds a frame may be old when it is written
@@ -49,10 +49,12 @@ class DetectorConfig(_Section):
 
 
 class TrackerConfig(_Section):
-    keep: float = Field(0.25, ge=0, le=60)  # seconds a face is shown without a detection
-    remember: float = Field(1.0, ge=0, le=600)  # seconds until a lost face's id is given up
-    certain: float = Field(0.6, ge=0, le=1)  # score from which a new face is shown at once; others when seen twice
-    doubt: float = Field(2.0, ge=0, le=600)  # seconds a face goes on whose score is below detector.score
+    coast_ttl: float = Field(0.25, ge=0, le=60)  # seconds a face is shown without a detection
+    lost_ttl: float = Field(1.0, ge=0, le=600)  # seconds until a lost face's id is given up
+    confirm_threshold: float = Field(
+        0.6, ge=0, le=1
+    )  # score from which a new face is shown at once; others when seen twice
+    low_score_ttl: float = Field(2.0, ge=0, le=600)  # seconds a face goes on whose score is below detector.score
 
 
 class ClassicalConfig(_Section):
@@ -70,16 +72,16 @@ class EnhancerConfig(_Section):
     min_face: float = Field(12, ge=0)  # pixels high; lower faces are left alone
     max_face: float = Field(110, gt=0)  # pixels high; higher faces are left alone if they are sharp
     sharp: float = Field(60.0, ge=0)  # variance of the Laplacian from which a large face is sharp
-    cache_change: float = Field(10.0, ge=0)  # grey levels; 0: every face is computed on every frame
-    cache_seconds: float = Field(0.5, ge=0, le=60)
+    cache_tolerance: float = Field(10.0, ge=0)  # grey levels; 0: every face is computed on every frame
+    cache_ttl: float = Field(0.5, ge=0, le=60)
     max_faces: int = Field(0, ge=0)  # enhanced per frame at most; 0: all
-    likeness: float = Field(0.8, ge=-1, lt=0.95)  # agreement with the camera up to which a result is not used
+    min_consistency: float = Field(0.8, ge=-1, lt=0.95)  # agreement with the camera up to which a result is not used
     classical: ClassicalConfig = ClassicalConfig()
 
 
 class OverlayConfig(_Section):
     mode: Literal["inplace", "panel", "side_by_side"] = "inplace"
-    mark: bool = True  # the ENHANCED mark
+    watermark: bool = True  # the ENHANCED watermark
     scale: int = Field(1, ge=1, le=4)
 
 
@@ -144,7 +146,7 @@ def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Confi
     return validated(Config, data, str(path) if path else "configuration")
 
 
-class _NoTwins(yaml.SafeLoader):
+class UniqueKeyLoader(yaml.SafeLoader):
     """Plain data only, and no key twice in one mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -174,7 +176,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: missing, not YAML, or not a mapping.
     """
     try:
-        data = yaml.load(Path(path).read_text(), _NoTwins)
+        data = yaml.load(Path(path).read_text(), UniqueKeyLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -196,7 +198,7 @@ def _set(data: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise ConfigError(f"--set {override}: write it as section.key=value")
     try:
-        value = yaml.load(text, _NoTwins)
+        value = yaml.load(text, UniqueKeyLoader)
     except (yaml.YAMLError, RecursionError):
         raise ConfigError(f"--set {override}: the value is not YAML") from None
     *sections, last = key.split(".")

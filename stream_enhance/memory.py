@@ -1,7 +1,7 @@
 """What keeps a process that runs for weeks as small as it was after a minute.
 
 Lines, connections and FFmpeg's containers are held in circles of references, which Python looks for too seldom where
-most memory is in pictures; and glibc keeps what threads freed.  Both are put right here, on Linux; elsewhere only the
+most memory is in frames; and glibc keeps what threads freed.  Both are put right here, on Linux; elsewhere only the
 first is needed.
 """
 
@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-_EVERY = 20.0  # seconds between two tidyings at least
+_INTERVAL = 20.0  # seconds between two trims at least
 _M_ARENA_MAX = -8  # of malloc.h
 _busy = threading.Lock()
-_tidied = time.monotonic()
+_trimmed_at = time.monotonic()
 
 
 def resident() -> int:
@@ -28,26 +28,26 @@ def resident() -> int:
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
-def settle() -> None:
+def configure_allocator() -> None:
     """To be called once, before the lines begin: few heaps for many threads, and what is loaded is here to stay."""
     libc = _glibc()
     if libc and "MALLOC_ARENA_MAX" not in os.environ:  # with a heap for each, what threads freed stays theirs
         libc.mallopt(_M_ARENA_MAX, 2)
     gc.collect()
-    gc.freeze()  # ``tidy`` need not look through a hundred thousand objects of the libraries each time
+    gc.freeze()  # ``trim`` need not look through a hundred thousand objects of the libraries each time
 
 
-def tidy() -> None:
-    """Give back what is no longer used; does so at most every ``_EVERY`` seconds, however often it is called."""
-    global _tidied
-    if time.monotonic() - _tidied < _EVERY or not _busy.acquire(blocking=False):
+def trim() -> None:
+    """Give back what is no longer used; does so at most every ``_INTERVAL`` seconds, however often it is called."""
+    global _trimmed_at
+    if time.monotonic() - _trimmed_at < _INTERVAL or not _busy.acquire(blocking=False):
         return
     try:
         gc.collect()
         if libc := _glibc():
             libc.malloc_trim(0)
     finally:
-        _tidied = time.monotonic()
+        _trimmed_at = time.monotonic()
         _busy.release()
 
 

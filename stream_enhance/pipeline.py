@@ -1,7 +1,7 @@
 """The line in reading order: source, detect, enhance, overlay, sink.
 
 ``Pipeline`` opens the networks once and runs any number of sources through them, one after the other.  ``run`` writes
-to a sink and reports; ``frames`` gives finished pictures to the caller's own loop.
+to a sink and reports; ``frames`` gives finished frames to the caller's own loop.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from . import __version__
 from .backends import Session, open_session
 from .backends.batching import BatchingSession
 from .config import Config
-from .detect import Detector
-from .encoders import Encoding
-from .enhance import Enhancer, Network, UNet
 from .errors import ConfigError, ModelError, SinkError
-from .live import LiveSource
-from .outputs import Segments, Tee
-from .overlay import Overlay, Rendered
-from .places import spare
 from .run import Report, Run
 from .runtime import Channel
-from .sink import Sink, open_sink
-from .source import Source, open_with
-from .targets import is_timed, open_outputs
-from .track import Tracker
+from .sinks.codecs import Encoding
+from .sinks.encoder import Sink, open_sink
+from .sinks.fanout import Segments, Tee
+from .sinks.open import is_timed, open_outputs
+from .sinks.target import refuse_overwriting_source
+from .sources.camera import CameraSource
+from .sources.file import Source, open_with
+from .stages.detect import Detector
+from .stages.enhance import Enhancer, Network, UNet
+from .stages.overlay import Overlay, Rendered
+from .stages.track import Tracker
 
 DETECTOR, UNET = "yolov8n-face.onnx", "unet.onnx"
 
@@ -86,7 +86,7 @@ class Pipeline:
             case "none":
                 return None, 256, True
             case "classical":
-                from .classical import Classical
+                from .stages.classical import Classical
 
                 return Classical(**config.classical.model_dump()), 256, True
         session = self._session(config.model or default_model(UNET), "face-enhancement")
@@ -160,13 +160,13 @@ class Pipeline:
         opened = open_with(self.config, source) if isinstance(source, str) else source
         run = None
         try:
-            if isinstance(opened, LiveSource):
+            if isinstance(opened, CameraSource):
                 opened.ready(stopped)
             sinks = [sink] if isinstance(sink, str) else sink
-            spare(opened.name, *(spec for spec in sinks if spec != "-" and "://" not in spec))
+            refuse_overwriting_source(opened.name, *(spec for spec in sinks if spec != "-" and "://" not in spec))
             shots = None
             if gallery:
-                from .gallery import Gallery
+                from .sinks.gallery import Gallery
 
                 changed_by = "filters" if self.config.enhancer.kind == "classical" else "a neural network"
                 shots = Gallery(gallery, opened.name, changed_by)
@@ -178,7 +178,7 @@ class Pipeline:
                 opened.close()
 
     def frames(self, source: str | Source) -> Generator[Rendered, None, None]:
-        """Finished pictures of ``source``, one by one, worked on ahead in other threads.
+        """Finished frames of ``source``, one by one, worked on ahead in other threads.
 
         Closing the generator ends them.
 
@@ -186,14 +186,14 @@ class Pipeline:
             SourceError: the source cannot be used.
         """
         opened = open_with(self.config, source) if isinstance(source, str) else source
-        if isinstance(opened, LiveSource):
+        if isinstance(opened, CameraSource):
             opened.ready()
         run = Run(self, opened, None, None)
         out: Channel[Rendered] = run.line.channels[-1]
         run.line.start()
         try:
             for item in out:
-                run.went(item)
+                run.on_output(item)
                 yield item
             run.line.join()
         finally:
@@ -228,7 +228,7 @@ class Pipeline:
         tracking = self.config.tracker.model_dump()
         if stills:
             config["every"] = 1
-            tracking |= {"certain": 0.0, "keep": 0.0}
+            tracking |= {"confirm_threshold": 0.0, "coast_ttl": 0.0}
         tracker = Tracker(config["score"], **tracking)
         return Detector(self._detector, tracker=tracker, **config)
 
@@ -243,14 +243,14 @@ class Pipeline:
             min_face=config.min_face,
             max_face=config.max_face,
             sharp=config.sharp,
-            change=config.cache_change,
-            keep=config.cache_seconds,
+            cache_tolerance=config.cache_tolerance,
+            cache_ttl=config.cache_ttl,
             max_faces=config.max_faces,
-            likeness=config.likeness,
+            min_consistency=config.min_consistency,
         )
 
     def overlay(self) -> Overlay:
         """A new overlay stage."""
         config = self.config.overlay
-        mark = config.mark and self.config.enhancer.kind != "none"
-        return Overlay(config.mode, mark, config.scale, self.config.enhancer.strength)
+        watermark = config.watermark and self.config.enhancer.kind != "none"
+        return Overlay(config.mode, watermark, config.scale, self.config.enhancer.strength)

@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, memory
-from .govern import Admission, Governor
-from .images import ImageFolder, ImageFolderSink
-from .live import LiveSource
-from .outputs import Tee
-from .overlay import Rendered
 from .runtime import Channel, Line, Stage
-from .sink import Sink, VideoSink
-from .source import Source, upright
+from .sinks.encoder import Sink, VideoSink
+from .sinks.fanout import Tee
+from .sources.camera import CameraSource
+from .sources.file import Source, upright
+from .sources.image_folder import ImageFolder, ImageFolderSink
+from .stages.load_control import AdmissionControl, QualityController
+from .stages.overlay import Rendered
 from .types import Enhanced
 
 if TYPE_CHECKING:
-    from .gallery import Gallery
     from .pipeline import Pipeline
+    from .sinks.gallery import Gallery
 
-_WAITING = 4  # pictures queued in front of each stage
+_WAITING = 4  # frames queued in front of each stage
 _WAITING_LIVE = 16  # between a camera's decoder and the first stage, where age, not number, is what bounds them
 
 
@@ -54,7 +54,7 @@ class Report:
     outputs: list[dict[str, Any]] | None = None  # of several: what each got
     # of cameras only:
     age_ms: dict[str, float] | None = None  # of a frame when it has been written, since it was decoded
-    frames_no_signal: int | None = None  # NO SIGNAL pictures; counted in frames_in and frames_out too
+    frames_no_signal: int | None = None  # NO SIGNAL frames; counted in frames_in and frames_out too
     reconnects: int | None = None
     states: list[list[Any]] | None = None  # [seconds, state] each
     quality: list[list[Any]] | None = None  # [seconds, step] each time some was given up or taken back; see govern
@@ -84,11 +84,11 @@ class Run:
         first: Channel[Any] = Channel(_WAITING_LIVE, "drop_oldest") if source.live else Channel(_WAITING)
         rest: list[Channel[Any]] = [Channel(2 if source.live else _WAITING) for _ in range(3)]
         self.line = Line(source.frames(), stages, [first, *rest])
-        self.started = source.started if isinstance(source, LiveSource) else time.monotonic()
+        self.started = source.started if isinstance(source, CameraSource) else time.monotonic()
         if source.live:
             max_age = pipeline.config.live.max_age
-            self.governor = Governor(self.detect, self.enhance, max_age)
-            self.admission = Admission(max_age, lambda: self.line.cancelled, self.governor.waited)
+            self.quality_controller = QualityController(self.detect, self.enhance, max_age)
+            self.admission = AdmissionControl(max_age, lambda: self.line.cancelled, self.quality_controller.waited)
 
     def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
         if self.source.live:
@@ -109,10 +109,10 @@ class Run:
     def _sunk(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         assert self._sink is not None
         for item in self._sink(items):
-            self.went(item)
+            self.on_output(item)
             yield item
 
-    def went(self, item: Rendered) -> None:
+    def on_output(self, item: Rendered) -> None:
         """``item`` has left the line."""
         now = time.monotonic()
         if self.first_frame is None:
@@ -120,7 +120,7 @@ class Run:
         if not item.enhanced.scene.frame.no_signal:
             self.ages.append(now - item.enhanced.scene.frame.captured_at)
         if self.source.live:
-            self.admission.left()
+            self.admission.on_exit()
 
     def go(self, duration: float | None = None, watch: Callable[[Run], None] = lambda run: None) -> None:
         """Run to the end; raise what any stage raised."""
@@ -128,7 +128,7 @@ class Run:
         try:
             while self.alive:
                 self.line.workers[-1].thread.join(0.2)
-                memory.tidy()
+                memory.trim()
                 watch(self)
                 if duration is not None and time.monotonic() - self.started >= duration:
                     self.stop()
@@ -164,13 +164,13 @@ class Run:
     def stop(self) -> None:
         """End the source; what is in flight is still written."""
         self.line.stop()
-        if isinstance(self.source, LiveSource):
+        if isinstance(self.source, CameraSource):
             self.source.stop()
 
     def cancel(self) -> None:
         """Tear down now."""
         self.line.cancel()
-        if isinstance(self.source, LiveSource):
+        if isinstance(self.source, CameraSource):
             self.source.stop()
 
     def report(self) -> Report:
@@ -193,7 +193,7 @@ class Run:
                 "too_small": counts.too_small,
                 "sharp_enough": counts.sharp_enough,
                 "over_budget": counts.over_budget,
-                "unlike": counts.unlike,
+                "inconsistent": counts.inconsistent,
             },
             tracks=self.detect.tracks,
             seconds=round(self.seconds, 3),
@@ -223,12 +223,12 @@ class Run:
 
     def _live_report(self, ages: NDArray[np.float64]) -> dict[str, Any]:
         """What only a camera's report holds."""
-        if not isinstance(self.source, LiveSource):
+        if not isinstance(self.source, CameraSource):
             return {}
         return {
             "age_ms": {f"p{p}": round(float(np.percentile(ages, p)), 2) for p in (50, 95, 99)},
             "frames_no_signal": self.source.no_signal_frames,
             "reconnects": self.source.reconnects,
             "states": [list(entry) for entry in self.source.states],
-            "quality": [[round(at - self.started, 3), step] for at, step in self.governor.steps],
+            "quality": [[round(at - self.started, 3), step] for at, step in self.quality_controller.steps],
         }

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One decoded picture, in the decoder's own pixel format."""
+    """One decoded frame, in the decoder's own pixel format."""
 
     image: av.VideoFrame  # colour matrix, range, primaries and transfer are tags on it
     index: int  # counts frames of this source from 0
@@ -27,7 +27,7 @@ class Frame:
     wall_time: float  # seconds since the epoch, when it was decoded
     rotation: int = 0  # degrees counter-clockwise that a player turns it by to show it: 0, 90, 180 or 270
     name: str = ""  # the file it came from, for a folder of images
-    no_signal: bool = False  # not from the camera: its last picture, greyed
+    no_signal: bool = False  # not from the camera: its last frame, greyed
     turned: bool = False  # a quarter since it was decoded: its pixels' width and height have changed places
 
     @property

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import media
 import pytest
 
 from stream_enhance import Config
-from stream_enhance.cli import main
+from stream_enhance.cli.main import main
+from tests import media
 
 ROOT = Path(__file__).resolve().parent.parent
 

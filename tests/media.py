@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from stream_enhance import crop
-from stream_enhance.card import Card, weights_sha256, write_card
+from stream_enhance.backends.card import Card, weights_sha256, write_card
+from stream_enhance.imaging import crop
 
 SIZE = (160, 120)
 FACE = (80.0, 60.0, 36.0, 48.0)  # centre x, y, width, height: where `detector` sees its one face in a SIZE frame
@@ -25,7 +25,7 @@ _TEXTURE = cv2.GaussianBlur(_RNG.integers(0, 256, (700, 900, 3), np.uint8), (0, 
 _TEXTURE = cv2.normalize(_TEXTURE, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
-def picture(index: int, width: int = SIZE[0], height: int = SIZE[1]) -> NDArray[np.uint8]:
+def image(index: int, width: int = SIZE[0], height: int = SIZE[1]) -> NDArray[np.uint8]:
     """(height, width, 3) uint8 RGB: a soft coloured texture that moves two pixels a frame."""
     tile = _TEXTURE if width <= 700 else cv2.resize(_TEXTURE, (width + 300, height + 100))
     shift = 2 * index % 150
@@ -50,7 +50,7 @@ def make_video(
     container_options: dict[str, str] | None = None,
     form: str | None = None,
 ) -> Path:
-    """A video of ``picture``s at ``path``."""
+    """A video of ``image``s at ``path``."""
     with av.open(str(path), "w", format=form, options=container_options or {}) as container:
         codec_options = {"crf": "12", "preset": "ultrafast"} if codec in ("libx264", "libx265") else {}
         stream: Any = container.add_stream(codec, rate=rate, options={**codec_options, **(options or {})})
@@ -62,7 +62,7 @@ def make_video(
             stream.set_display_rotation(rotation)
         tones = container.add_stream("aac", rate=16000, layout="mono") if sound else None
         for i in range(frames):
-            frame = coloured(picture(i, *size), pixel_format, space, full)
+            frame = coloured(image(i, *size), pixel_format, space, full)
             frame.pts, frame.time_base = (pts[i] if pts is not None else i), 1 / Fraction(rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -90,7 +90,7 @@ def _add_tone(container: Any, stream: Any, seconds: float) -> None:
 
 
 def raw_h264(path: Path, sizes: Iterable[tuple[int, int]], frames: int = 6, pixel_format: str = "yuv420p") -> Path:
-    """An H.264 byte stream whose picture size changes as ``sizes`` says, each with its own headers."""
+    """An H.264 byte stream whose image size changes as ``sizes`` says, each with its own headers."""
     data = b""
     for i, size in enumerate(sizes):
         part = make_video(path.with_name(f"{path.stem}{i}.h264"), frames, size, pixel_format=pixel_format, form="h264")
@@ -101,7 +101,7 @@ def raw_h264(path: Path, sizes: Iterable[tuple[int, int]], frames: int = 6, pixe
 
 
 def make_long(path: Path, frames: int) -> Path:
-    """A video of fifty pictures again and again: its packets are copied, so that it is there at once."""
+    """A video of fifty images again and again: its packets are copied, so that it is there at once."""
     part = make_video(path.with_name(f"once{path.suffix}"), 50)
     with av.open(str(part)) as source, av.open(str(path), "w") as container:
         packets = [(bytes(p), p.pts, p.is_keyframe) for p in source.demux(video=0) if p.size]
@@ -118,12 +118,12 @@ def make_long(path: Path, frames: int) -> Path:
 
 
 def flv_with_times(path: Path, milliseconds: Sequence[int]) -> Path:
-    """A Flash video whose pictures carry just these times, however wrong: muxers would refuse to write them."""
+    """A Flash video whose images carry just these times, however wrong: muxers would refuse to write them."""
     make_video(path, len(milliseconds), options={"tune": "zerolatency", "flvflags": "no_duration_filesize"})
     data, at, times = bytearray(path.read_bytes()), 13, iter(milliseconds)
     while at < len(data):
         size = int.from_bytes(data[at + 1 : at + 4], "big")
-        if data[at] == 9 and data[at + 12] == 1:  # a tag of video that holds a picture
+        if data[at] == 9 and data[at + 12] == 1:  # a tag of video that holds an image
             time = next(times)
             data[at + 4 : at + 8] = (time & 0xFFFFFF).to_bytes(3, "big") + bytes([time >> 24])
         at += 11 + size + 4
@@ -132,19 +132,19 @@ def flv_with_times(path: Path, milliseconds: Sequence[int]) -> Path:
     return path
 
 
-def pictures_of(path: Path | str, form: str = "rgb24") -> list[NDArray[Any]]:
-    """Every picture of a video as an array."""
+def images_of(path: Path | str, form: str = "rgb24") -> list[NDArray[Any]]:
+    """Every image of a video as an array."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format=form) for frame in container.decode(video=0)]
 
 
 def luma_of(path: Path | str) -> list[NDArray[np.uint8]]:
-    """Every picture's Y plane, 8 bits."""
+    """Every image's Y plane, 8 bits."""
     return [planes[0] for planes in planes_of(path)]
 
 
 def planes_of(path: Path | str) -> list[list[NDArray[np.uint8]]]:
-    """Every picture's planes as they are in the file, 8 bits: nothing is converted."""
+    """Every image's planes as they are in the file, 8 bits: nothing is converted."""
     with av.open(str(path)) as container:
         return [
             [
@@ -156,19 +156,19 @@ def planes_of(path: Path | str) -> list[list[NDArray[np.uint8]]]:
 
 
 def pts_of(path: Path | str) -> list[Fraction]:
-    """Every picture's time in seconds."""
+    """Every image's time in seconds."""
     with av.open(str(path)) as container:
         return [frame.pts * frame.time_base for frame in container.decode(video=0)]
 
 
 def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Peak signal to noise in dB of two uint8 pictures."""
+    """Peak signal to noise in dB of two uint8 images."""
     error = np.mean((a.astype(np.float64) - b) ** 2)
     return float(10 * np.log10(255**2 / max(error, 1e-10)))
 
 
 def make_detector(path: Path, boxes: Sequence[Sequence[float]] = (FACE,), score: float = 0.9) -> Path:
-    """A detector that sees the same ``boxes`` (centre x, y, width, height; input pixels) in every picture."""
+    """A detector that sees the same ``boxes`` (centre x, y, width, height; input pixels) in every image."""
     rows = np.zeros((1, 20, max(1, len(boxes))), np.float32)
     for i, (x, y, width, height) in enumerate(boxes):
         points = (crop.TEMPLATE - crop.TEMPLATE.mean(0)) * height / crop.BOX_HEIGHT + [x, y + 0.02 * height]

@@ -15,9 +15,9 @@ def test_without_anything_it_is_the_defaults() -> None:
 def test_a_file_and_then_the_overrides(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("detector: {every: 3, score: 0.5}\nsink:\n  crf: 30\n")
-    config = load(path, ["detector.every=4", "overlay.mark=false", "sink.codec=hevc"])
+    config = load(path, ["detector.every=4", "overlay.watermark=false", "sink.codec=hevc"])
     assert (config.detector.every, config.detector.score, config.sink.crf) == (4, 0.5, 30)
-    assert config.overlay.mark is False
+    assert config.overlay.watermark is False
     assert config.sink.codec == "hevc"
 
 
@@ -76,9 +76,9 @@ def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, say
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be read \(No such file"):
         load(tmp_path / "none.yaml")
-    (tmp_path / "picture.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    (tmp_path / "image.yaml").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(ConfigError, match="not YAML"):
-        load(tmp_path / "picture.yaml")
+        load(tmp_path / "image.yaml")
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Models
+
+from tests.conftest import Models
 
 pytest.importorskip("fastapi")
 
-from stream_enhance.cameras import Cameras
-from stream_enhance.serve import read
-from stream_enhance.web import metrics
+from stream_enhance.server import metrics
+from stream_enhance.server.serve import read
+from stream_enhance.server.supervisor import Supervisor
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -29,7 +30,7 @@ def test_the_example_of_cameras_can_be_used() -> None:
 
 def test_the_dashboard_asks_only_for_figures_that_there_are(models: Models) -> None:
     settings = {"detector": {"model": str(models.detector)}, "enhancer": {"model": str(models.enhancer)}, "threads": 1}
-    cameras = Cameras(settings, None)
+    cameras = Supervisor(settings, None)
     told = set(re.findall(r"# TYPE (\w+)", metrics.text(cameras)))
     cameras.close()
     panels = json.loads((CONFIGS / "grafana.json").read_text())["panels"]

@@ -20,12 +20,12 @@ class Circle:
 def test_tidy_lets_go_of_circles_but_not_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.disable()
     try:
-        monkeypatch.setattr(memory, "_tidied", memory.time.monotonic())
+        monkeypatch.setattr(memory, "_trimmed_at", memory.time.monotonic())
         alive = weakref.ref(Circle())
-        memory.tidy()
+        memory.trim()
         assert alive() is not None, "it is too soon"
-        monkeypatch.setattr(memory, "_tidied", float("-inf"))
-        memory.tidy()
+        monkeypatch.setattr(memory, "_trimmed_at", float("-inf"))
+        memory.trim()
         assert alive() is None
     finally:
         gc.enable()

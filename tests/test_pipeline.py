@@ -8,13 +8,13 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import Models
-from media import FACE, luma_of, make_video, pictures_of, psnr, pts_of
 
 from stream_enhance import Config, Pipeline
 from stream_enhance.errors import ModelError
 from stream_enhance.run import Report, Run
-from stream_enhance.source import open_source
+from stream_enhance.sources.file import open_source
+from tests.conftest import Models
+from tests.media import FACE, images_of, luma_of, make_video, psnr, pts_of
 
 FACE_ROWS = slice(round(FACE[1]) - 6, round(FACE[1]) + 6)
 FACE_COLUMNS = slice(round(FACE[0]) - 6, round(FACE[0]) + 6)
@@ -28,7 +28,7 @@ def test_a_run_enhances_the_face_leaves_the_rest_and_says_what_it_did(
     models: Models, clip: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.mp4"
-    config = models.config(sink={"crf": 12}, overlay={"mark": False}, enhancer={"cache_change": 0})
+    config = models.config(sink={"crf": 12}, overlay={"watermark": False}, enhancer={"cache_tolerance": 0})
     with Pipeline(config) as pipeline:
         report = pipeline.run(str(clip), str(out))
     assert (report.frames_in, report.frames_out, report.frames_dropped) == (12, 12, 0)
@@ -53,12 +53,12 @@ def test_the_metadata_says_by_what_faces_were_changed(models: Models, clip: Path
             assert word in container.metadata["comment"]
 
 
-def test_frames_gives_finished_pictures_without_a_sink(models: Models, clip: Path) -> None:
+def test_frames_gives_finished_images_without_a_sink(models: Models, clip: Path) -> None:
     with Pipeline(models.config()) as pipeline:
-        pictures = [p.image.to_ndarray(format="rgb24") for p in pipeline.frames(str(clip))]
-    originals = pictures_of(clip)
-    assert len(pictures) == len(originals) == 12
-    gain = pictures[5].astype(int)[FACE_ROWS, FACE_COLUMNS] - originals[5][FACE_ROWS, FACE_COLUMNS]
+        images = [p.image.to_ndarray(format="rgb24") for p in pipeline.frames(str(clip))]
+    originals = images_of(clip)
+    assert len(images) == len(originals) == 12
+    gain = images[5].astype(int)[FACE_ROWS, FACE_COLUMNS] - originals[5][FACE_ROWS, FACE_COLUMNS]
     assert gain.mean() > 15
 
 
@@ -75,8 +75,8 @@ def test_leaving_frames_early_ends_its_threads(models: Models, clip: Path) -> No
 def test_detections_become_supervisions(models: Models, clip: Path) -> None:
     pytest.importorskip("supervision")
     with Pipeline(models.config()) as pipeline:
-        picture = next(pipeline.frames(str(clip)))
-    detections = picture.enhanced.scene.faces.to_supervision()
+        image = next(pipeline.frames(str(clip)))
+    detections = image.enhanced.scene.faces.to_supervision()
     assert len(detections) == 1
     assert detections.tracker_id.tolist() == [1]
 
@@ -177,30 +177,30 @@ def test_the_gallery_has_each_track(models: Models, clip: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("mode", ["panel", "side_by_side"])
-def test_modes_that_draw_beside_the_picture_make_a_larger_one(
+def test_modes_that_draw_beside_the_image_make_a_larger_one(
     models: Models, clip: Path, tmp_path: Path, mode: str
 ) -> None:
     out = tmp_path / "out.mp4"
     with Pipeline(models.config(overlay={"mode": mode})) as pipeline:
         pipeline.run(str(clip), str(out))
-    shape = pictures_of(out)[0].shape
+    shape = images_of(out)[0].shape
     assert (shape[1] == 320) if mode == "side_by_side" else (shape[0] > 120)
     assert np.isfinite(shape).all()
 
 
 def test_each_still_of_a_folder_is_looked_at_by_itself(tmp_path: Path) -> None:
-    """Doubtful faces too, which in a video would have to be seen twice; and nothing of one picture is in the next."""
+    """Doubtful faces too, which in a video would have to be seen twice; and nothing of one image is in the next."""
     from skimage.data import astronaut, rocket
 
     face = cv2.resize(astronaut(), (360, 360))[:, :, ::-1]
     sky = cv2.resize(rocket(), (640, 360))[:, :, ::-1]
     (tmp_path / "in").mkdir()
     for i, left in enumerate([0, None, 280, None]):
-        picture = sky.copy()
+        image = sky.copy()
         if left is not None:
-            picture[:, left : left + 360] = face
-        cv2.imwrite(str(tmp_path / "in" / f"{i}.png"), picture)
+            image[:, left : left + 360] = face
+        cv2.imwrite(str(tmp_path / "in" / f"{i}.png"), image)
     with Pipeline(Config.model_validate({"detector": {"every": 2}, "enhancer": {"kind": "none"}})) as pipeline:
-        found = [picture.enhanced.scene.faces for picture in pipeline.frames(str(tmp_path / "in"))]
+        found = [image.enhanced.scene.faces for image in pipeline.frames(str(tmp_path / "in"))]
     assert [len(faces) for faces in found] == [1, 0, 1, 0]
     assert found[0].xyxy[0, 0] + 280 == pytest.approx(found[2].xyxy[0, 0], abs=8)

@@ -1,7 +1,7 @@
-"""What a surveillance camera does to a face, as pure functions of (picture, rng).
+"""What a surveillance camera does to a face, as pure functions of (image, rng).
 
-Pictures are (H, W, 3) uint8 RGB. `surveil` is the whole way: the face walks through a small frame, lens, sensor and
-camera spoil each picture, a real video encoder spoils the clip, and one decoded frame comes back. `gfpgan` is the
+Images are (H, W, 3) uint8 RGB. `degrade_clip` is the whole way: the face walks through a small frame, lens, sensor and
+camera spoil each image, a real video encoder spoils the clip, and one decoded frame comes back. `gfpgan` is the
 recipe for web photographs from Wang et al., "Towards Real-World Blind Face Restoration with Generative Facial
 Prior" (CVPR 2021), to compare with. Lengths are pixels of the frame.
 """
@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from stream_enhance.crop import cut
+from stream_enhance.imaging.crop import cut
 
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
 Codec = Literal["libx264", "libx265", "mjpeg"]
 KINDS = ("motion", "defocus", "noise", "night", "infrared", "halo", "interlace", "jpeg", "h264", "h265", "mjpeg")
 
 
 class Ranges(BaseModel):
-    """How bad it gets: (low, high) of each defect and, in `chance`, how often a picture has it."""
+    """How bad it gets: (low, high) of each defect and, in `chance`, how often an image has it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,9 +39,9 @@ class Ranges(BaseModel):
     halo: tuple[float, float] = (0.3, 1.5)
     jpeg_quality: tuple[int, int] = (25, 90)
     crf: tuple[int, int] = (24, 42)
-    kbps: tuple[float, float] = (128, 2048)  # of a 1280x720 picture at 25 frames a second
+    kbps: tuple[float, float] = (128, 2048)  # of a 1280x720 image at 25 frames a second
     gop: tuple[int, int] = (10, 100)
-    frames: tuple[int, int] = (2, 7)  # how far into the clip the picture is taken
+    frames: tuple[int, int] = (2, 7)  # how far into the clip the image is taken
     drift_of_face: float = 0.05  # largest step of the face between two frames / face height
     tilt_degrees: float = 12
     chance: dict[str, float] = {
@@ -64,16 +64,16 @@ DEFAULT = Ranges()
 class Seen:
     """What the camera delivers of one face."""
 
-    frame: Picture  # (S, S, 3) RGB, the neighbourhood of the face
-    clean: Picture  # (H, W, 3) RGB, the source in the scene's own light (night and infra-red are not defects)
+    frame: Image  # (S, S, 3) RGB, the neighbourhood of the face
+    clean: Image  # (H, W, 3) RGB, the source in the scene's own light (night and infra-red are not defects)
     to_clean: NDArray[np.float32]  # (2, 3): a point of `frame` -> the same point of `clean`
     face_px: float
     kinds: tuple[str, ...]  # of KINDS
     gamma: float  # of the light: 1 by day, more by night
 
 
-def surveil(
-    picture: Picture,
+def degrade_clip(
+    image: Image,
     center: tuple[float, float],
     face_height: float,
     rng: np.random.Generator,
@@ -81,7 +81,7 @@ def surveil(
     face_px: float | None = None,
     only: Sequence[str] | None = None,
 ) -> Seen:
-    """Show `picture`'s face, `face_height` pixels high around `center` (x, y), to a bad camera.
+    """Show `image`'s face, `face_height` pixels high around `center` (x, y), to a bad camera.
 
     `face_px` fixes the size of the face in the frame, `only` the kinds of defect (of KINDS); both are drawn without.
     Light is the scene's: night and infra-red change `clean` too, so that nobody learns to invent colour.
@@ -89,9 +89,9 @@ def surveil(
     height = face_px or float(np.exp(rng.uniform(*np.log(ranges.face_px))))
     kinds = tuple(only) if only is not None else draw_kinds(rng, ranges)
     gamma = rng.uniform(*ranges.night_gamma) if "night" in kinds else 1.0
-    clean = in_light(picture, gamma, "infrared" in kinds)
+    clean = in_light(image, gamma, "infrared" in kinds)
     side = max(64, 8 * round((1.9 * height + 16) / 8))  # below 64, libx265 writes past its buffers
-    to_clean = frame_to_picture(center, face_height / height, rng.uniform(-1, 1) * ranges.tilt_degrees, side)
+    to_clean = frame_to_image(center, face_height / height, rng.uniform(-1, 1) * ranges.tilt_degrees, side)
     heading = rng.uniform(0, 2 * np.pi)
     step = rng.uniform(0, ranges.drift_of_face) * height * np.array([np.cos(heading), np.sin(heading)])
     last = int(rng.integers(ranges.frames[0], ranges.frames[1] + 1))
@@ -107,14 +107,14 @@ def surveil(
     return Seen(frames[-1], clean, to_clean, height, kinds, gamma)
 
 
-def in_light(picture: Picture, gamma: float, mono: bool) -> Picture:
-    """`picture` by night where `gamma` is over 1, by infra-red lamp where `mono`."""
-    lit = night(picture, gamma) if gamma > 1 else picture
+def in_light(image: Image, gamma: float, mono: bool) -> Image:
+    """`image` by night where `gamma` is over 1, by infra-red lamp where `mono`."""
+    lit = night(image, gamma) if gamma > 1 else image
     return infrared(lit) if mono else lit
 
 
 def draw_kinds(rng: np.random.Generator, ranges: Ranges) -> tuple[str, ...]:
-    """The defects of one picture; a codec, and one only, is one of them."""
+    """The defects of one image; a codec, and one only, is one of them."""
     chosen = [kind for kind, chance in ranges.chance.items() if rng.random() < chance]
     if "codec" in chosen:
         chosen[chosen.index("codec")] = str(rng.choice(["h264", "h265", "mjpeg"], p=[0.65, 0.15, 0.2]))
@@ -123,7 +123,7 @@ def draw_kinds(rng: np.random.Generator, ranges: Ranges) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Lens:
-    """One camera's settings; calling it spoils one picture (S, S, 3) RGB as that camera does."""
+    """One camera's settings; calling it spoils one image (S, S, 3) RGB as that camera does."""
 
     blur: NDArray[np.float32] | None  # kernel
     sigma: float
@@ -133,14 +133,14 @@ class Lens:
     codec: Codec | None
     options: dict[str, str]
 
-    def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
+    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         if self.blur is not None:
-            picture = cv2.filter2D(picture, -1, self.blur, borderType=cv2.BORDER_REPLICATE).astype(np.uint8)
+            image = cv2.filter2D(image, -1, self.blur, borderType=cv2.BORDER_REPLICATE).astype(np.uint8)
         if self.sigma:
-            picture = noise(picture, rng, self.sigma, self.chroma_sigma)
+            image = noise(image, rng, self.sigma, self.chroma_sigma)
         if self.halo:
-            picture = sharpen(picture, self.halo)
-        return picture if self.quality is None else jpeg(picture, self.quality)
+            image = sharpen(image, self.halo)
+        return image if self.quality is None else jpeg(image, self.quality)
 
 
 def draw_lens(
@@ -180,7 +180,7 @@ def draw_codec(
     options["g"] = str(int(rng.integers(ranges.gop[0], ranges.gop[1] + 1)))
     if rng.random() < 0.75:
         options["crf"] = str(int(rng.integers(ranges.crf[0], ranges.crf[1] + 1)))
-    else:  # this frame's share of what the whole picture gets; what moves gets most of it
+    else:  # this frame's share of what the whole image gets; what moves gets most of it
         share = 6 * (1.9 * height) ** 2 / (1280 * 720)
         rate = float(np.exp(rng.uniform(*np.log(ranges.kbps))))
         options["b"] = str(int(max(1000 * rate * share, 12000)))
@@ -193,8 +193,8 @@ def draw_codec(
     return ("libx264" if "h264" in kinds else "libx265"), options
 
 
-def through_codec(frames: Sequence[Picture], codec: Codec, options: dict[str, str]) -> list[Picture]:
-    """Encode `frames` (even sides, 25 a second, 4:2:0) as a clip in memory and decode it: as many pictures back.
+def through_codec(frames: Sequence[Image], codec: Codec, options: dict[str, str]) -> list[Image]:
+    """Encode `frames` (even sides, 25 a second, 4:2:0) as a clip in memory and decode it: as many images back.
 
     Raises av.FFmpegError where this build of FFmpeg has no such encoder.
     """
@@ -222,8 +222,8 @@ def through_codec(frames: Sequence[Picture], codec: Codec, options: dict[str, st
         return [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
 
 
-def frame_to_picture(center: tuple[float, float], scale: float, degrees: float, side: int) -> NDArray[np.float32]:
-    """(2, 3) affine from a `side` x `side` frame, whose middle shows `center` (x, y), to the picture's pixels."""
+def frame_to_image(center: tuple[float, float], scale: float, degrees: float, side: int) -> NDArray[np.float32]:
+    """(2, 3) affine from a `side` x `side` frame, whose middle shows `center` (x, y), to the image's pixels."""
     angle = np.radians(degrees)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shift = np.asarray(center) - turn @ np.array([side / 2, side / 2])
@@ -259,60 +259,60 @@ def disc_kernel(radius: float) -> NDArray[np.float32]:
     return kernel / kernel.sum()
 
 
-def noise(picture: Picture, rng: np.random.Generator, sigma: float, chroma_sigma: float) -> Picture:
+def noise(image: Image, rng: np.random.Generator, sigma: float, chroma_sigma: float) -> Image:
     """Shot and read noise: `sigma` of 255 at mid grey, half its variance growing with the light."""
-    light = picture.astype(np.float32)
+    light = image.astype(np.float32)
     share = np.sqrt(0.5 + light.mean(axis=2, keepdims=True) / 255)  # (H, W, 1): 1 at mid grey
-    grey = rng.standard_normal((*picture.shape[:2], 1), np.float32) * sigma
-    tint = rng.standard_normal(picture.shape, np.float32) * chroma_sigma
+    grey = rng.standard_normal((*image.shape[:2], 1), np.float32) * sigma
+    tint = rng.standard_normal(image.shape, np.float32) * chroma_sigma
     return np.clip(light + share * (grey + tint - tint.mean(axis=2, keepdims=True)) + 0.5, 0, 255).astype(np.uint8)
 
 
-def night(picture: Picture, gamma: float) -> Picture:
+def night(image: Image, gamma: float) -> Image:
     """Too little light: (x / 255) ** gamma, and half of the colour gone."""
     table = (255 * (np.arange(256) / 255) ** gamma + 0.5).astype(np.uint8)
-    dark = table[picture].astype(np.float32)
+    dark = table[image].astype(np.float32)
     return np.clip(0.5 * dark + 0.5 * dark.mean(axis=2, keepdims=True), 0, 255).astype(np.uint8)
 
 
-def infrared(picture: Picture) -> Picture:
+def infrared(image: Image) -> Image:
     """Near infra-red by lamp: one channel, in which skin and lips are bright (mostly red)."""
-    mono = picture.astype(np.float32) @ np.array([0.65, 0.25, 0.1], np.float32)
+    mono = image.astype(np.float32) @ np.array([0.65, 0.25, 0.1], np.float32)
     return np.repeat((mono + 0.5).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def sharpen(picture: Picture, amount: float) -> Picture:
+def sharpen(image: Image, amount: float) -> Image:
     """The camera's own unsharp mask, with its halos."""
-    soft = cv2.GaussianBlur(picture, (0, 0), 1.0)
-    return cv2.addWeighted(picture, 1 + amount, soft, -amount, 0).astype(np.uint8)
+    soft = cv2.GaussianBlur(image, (0, 0), 1.0)
+    return cv2.addWeighted(image, 1 + amount, soft, -amount, 0).astype(np.uint8)
 
 
-def interlace(first: Picture, second: Picture) -> Picture:
+def interlace(first: Image, second: Image) -> Image:
     """Even lines of one moment, odd lines of the next."""
     woven = first.copy()
     woven[1::2] = second[1::2]
     return woven
 
 
-def jpeg(picture: Picture, quality: int) -> Picture:
+def jpeg(image: Image, quality: int) -> Image:
     """A JPEG round trip at `quality` (1 to 100), 4:2:0."""
-    _, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]).astype(np.uint8)
 
 
-def chroma_420(picture: Picture) -> Picture:
+def chroma_420(image: Image) -> Image:
     """Colour at half the sides, as 4:2:0 keeps it; sides must be even."""
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format="yuv420p")
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(format="yuv420p")
     return frame.to_ndarray(format="rgb24")
 
 
-def gfpgan(picture: Picture, rng: np.random.Generator) -> Picture:
+def gfpgan(image: Image, rng: np.random.Generator) -> Image:
     """GFPGAN's published recipe for a 512-pixel face: blur, shrink 0.8-8x, noise, JPEG 60-100, enlarge again."""
     side, sigma = 41, rng.uniform(0.1, 10)
     other = sigma if rng.random() < 0.5 else rng.uniform(0.1, 10)
     kernel = gaussian_kernel(side, sigma, other, rng.uniform(-np.pi, np.pi))
-    soft = cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
-    height, width = picture.shape[:2]
+    soft = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    height, width = image.shape[:2]
     scale = rng.uniform(0.8, 8)
     small = cv2.resize(soft, (max(int(width / scale), 2), max(int(height / scale), 2)), interpolation=cv2.INTER_LINEAR)
     spoiled = small + rng.standard_normal(small.shape) * rng.uniform(0, 20)

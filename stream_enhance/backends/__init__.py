@@ -13,7 +13,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..card import Card
+from .card import Card
 
 ProviderName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 

@@ -13,8 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..card import KEY, Card, file_sha256, parse_card
 from ..errors import ModelError
+from .card import KEY, Card, file_sha256, parse_card
 
 log = logging.getLogger(__name__)
 

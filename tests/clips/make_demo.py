@@ -2,8 +2,8 @@
 
     python tests/clips/make_demo.py [OUT.mp4] [--one]
 
-The one person in it, several times over in other clothes, is scikit-image's picture of the astronaut Eileen Collins
-(NASA, public domain).  The shop is drawn here, with three of scikit-image's CC0 pictures for wall, counter and poster;
+The one person in it, several times over in other clothes, is scikit-image's image of the astronaut Eileen Collins
+(NASA, public domain).  The shop is drawn here, with three of scikit-image's CC0 images for wall, counter and poster;
 the sound is computed.  LICENSE.md beside this file names each.
 
 The people are cut out, walked along paths with their faces 24 to 60 pixels high, blurred by their motion, dimmed,
@@ -29,14 +29,14 @@ from skimage import data
 Image = NDArray[np.float32]  # RGB 0..255, or RGBA with alpha 0..1 and the colour multiplied by it
 WIDTH, HEIGHT, RATE, SECONDS = 640, 360, 25, 10
 SHUTTER = 0.5  # of a frame's time that the shutter is open
-FACE = (178.0, 65.0, 269.5, 176.5)  # x1, y1, x2, y2 of the face in the astronaut's picture
+FACE = (178.0, 65.0, 269.5, 176.5)  # x1, y1, x2, y2 of the face in the astronaut's image
 COUNTER, FLOOR = 186, 306  # frame rows of the counter's far edge and foot
 AUDIO_RATE = 16_000
 
 
 @dataclass(frozen=True)
 class Person:
-    """Someone on a way through the picture."""
+    """Someone on a way through the image."""
 
     figure: Image  # (512, 512, 4)
     behind: bool  # the counter
@@ -60,9 +60,9 @@ def main() -> None:
 
 
 def people() -> list[Person]:
-    picture, alpha = cut_out()
+    image, alpha = cut_out()
     blue, green, grey, brown = (
-        dressed(picture, alpha, *dye) for dye in ((106, 0.6, 0.5), (62, 0.3, 0.5), (12, 0.12, 0.55), (12, 0.45, 0.42))
+        dressed(image, alpha, *dye) for dye in ((106, 0.6, 0.5), (62, 0.3, 0.5), (12, 0.12, 0.55), (12, 0.45, 0.42))
     )
     return [
         # far ones first: who is painted later stands in front
@@ -102,34 +102,34 @@ def cut_out() -> tuple[NDArray[np.uint8], Image]:
 
     By GrabCut (Rother et al., SIGGRAPH 2004).
     """
-    picture = np.ascontiguousarray(data.astronaut())
+    image = np.ascontiguousarray(data.astronaut())
     outer = [(225, 8), (275, 18), (306, 60), (304, 110), (286, 140), (276, 160), (300, 180), (312, 240), (345, 265)]
     outer += [(368, 300), (372, 350), (440, 338), (490, 370), (511, 420), (511, 511), (15, 511), (15, 460), (14, 400)]
     outer += [(30, 300), (50, 255), (105, 215), (110, 170), (160, 148), (176, 120), (150, 110), (146, 70), (170, 25)]
     inner = [(225, 25), (270, 40), (292, 80), (285, 115), (262, 150), (258, 180), (290, 230), (330, 290), (345, 400)]
     inner += [(420, 400), (500, 470), (500, 511), (40, 511), (40, 400), (60, 290), (110, 245), (135, 190), (190, 165)]
     inner += [(190, 120), (165, 100), (165, 60)]
-    mask = np.full(picture.shape[:2], cv2.GC_BGD, np.uint8)
+    mask = np.full(image.shape[:2], cv2.GC_BGD, np.uint8)
     cv2.fillPoly(mask, [np.array(outer)], cv2.GC_PR_FGD)
     cv2.fillPoly(mask, [np.array(inner)], cv2.GC_FGD)
     cv2.setRNGSeed(0)
-    cv2.grabCut(picture, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(image, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
     alpha = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     alpha = cv2.GaussianBlur(cv2.morphologyEx(alpha, cv2.MORPH_OPEN, np.ones((5, 5))), (0, 0), 1.2)
     # her left arm, mirrored, in place of the helmet
-    picture[330:, 272:400], alpha[330:, 272:400] = picture[330:, 138:10:-1], alpha[330:, 138:10:-1]
+    image[330:, 272:400], alpha[330:, 272:400] = image[330:, 138:10:-1], alpha[330:, 138:10:-1]
     alpha[330:, 400:] = 0
-    return picture, alpha
+    return image, alpha
 
 
-def dressed(picture: NDArray[np.uint8], alpha: Image, hue: int, saturation: float, value: float) -> Image:
+def dressed(image: NDArray[np.uint8], alpha: Image, hue: int, saturation: float, value: float) -> Image:
     """The figure with its orange suit dyed: (512, 512, 4)."""
-    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV).astype(np.float32)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.float32)
     orange = ((hsv[:, :, 0] < 18) | (hsv[:, :, 0] > 165)) & (hsv[:, :, 1] > 85)
     orange[:190] = False  # that is her face
     dyed = np.dstack([np.full_like(alpha, hue), hsv[:, :, 1] * saturation, hsv[:, :, 2] * value]).astype(np.uint8)
     suit = cv2.GaussianBlur(orange.astype(np.float32), (0, 0), 1)[..., None]
-    colour = picture * (1 - suit) + cv2.cvtColor(dyed, cv2.COLOR_HSV2RGB) * suit
+    colour = image * (1 - suit) + cv2.cvtColor(dyed, cv2.COLOR_HSV2RGB) * suit
     return np.dstack([colour * alpha[..., None], alpha]).astype(np.float32)
 
 
@@ -227,9 +227,9 @@ def shelves(room: Image, x: int, y: int) -> None:
         cv2.rectangle(room, (x - 14, base), (x + 440, base + 8), (160, 156, 150), -1)
 
 
-def notice(room: Image, picture: NDArray[np.uint8], x: int, y: int, width: int, height: int) -> None:
+def notice(room: Image, image: NDArray[np.uint8], x: int, y: int, width: int, height: int) -> None:
     cv2.rectangle(room, (x - 8, y - 8), (x + width + 8, y + height + 8), (40, 38, 36), -1)
-    room[y : y + height, x : x + width] = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    room[y : y + height, x : x + width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def till(counter: Image, x: int, top: int) -> None:
@@ -269,7 +269,7 @@ def scene(room: tuple[Image, Image], cast: list[Person], seconds: float) -> Imag
 
 
 def camera(image: Image, index: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The sensor's picture of it: soft lens, little light, noise, clock.  (360, 640, 3) uint8."""
+    """The sensor's image of it: soft lens, little light, noise, clock.  (360, 640, 3) uint8."""
     image = cv2.GaussianBlur(image, (0, 0), 0.85)
     y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
     image = image * (1 - 0.22 * (x * x + y * y) / 2)[..., None].astype(np.float32)

@@ -1,7 +1,7 @@
 """A camera for the tests: GStreamer's RTSP server, run by the system's Python (which has its bindings).
 
-Plays raw I420 pictures in a loop, or a test pattern, encoded as H.264 or H.265.  The wall clock in milliseconds, modulo
-2**24, is drawn into the top rows of each picture as 24 blocks, so that a reader can tell how old a picture is.
+Plays raw I420 images in a loop, or a test pattern, encoded as H.264 or H.265.  The wall clock in milliseconds, modulo
+2**24, is drawn into the top rows of each image as 24 blocks, so that a reader can tell how old an image is.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from gi.repository import Gio, GLib, Gst, GstRtspServer  # noqa: E402
 BITS, BLOCK = 24, 16
 
 
-class Pictures:
-    """The pictures of one media, pushed by a timer."""
+class Images:
+    """The images of one media, pushed by a timer."""
 
     def __init__(self, media, arguments):
-        self.source = media.get_element().get_by_name("pictures")
+        self.source = media.get_element().get_by_name("images")
         self.ended = False
         media.connect("unprepared", self.end)
         self.every = 1.0 / arguments.fps
@@ -78,7 +78,7 @@ def main():
     if arguments.codec == "h264":
         encoder += " threads=1"
     launch = (
-        f"( appsrc name=pictures is-live=true do-timestamp=true format=time caps=video/x-raw,format=I420,"
+        f"( appsrc name=images is-live=true do-timestamp=true format=time caps=video/x-raw,format=I420,"
         f"width={arguments.width},height={arguments.height},framerate={int(arguments.fps)}/1 "
         f"! {encoder} ! {arguments.codec}parse config-interval=-1 ! rtp{arguments.codec}pay name=pay0 pt=96 )"
     )
@@ -88,7 +88,7 @@ def main():
         factory.set_shared(True)
         factory.connect(
             "media-configure",
-            lambda _, media: Pictures(media, arguments),
+            lambda _, media: Images(media, arguments),
         )
         if arguments.user:
             permissions = GstRtspServer.RTSPPermissions()

@@ -1,4 +1,4 @@
-"""Cameras for the tests, each a process of its own: see ``camera.py``."""
+"""Supervisor for the tests, each a process of its own: see ``camera.py``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Told
+    from tests.conftest import Told
 PYTHON = "/usr/bin/python3"  # the system's, which has GStreamer's bindings
 _CHECK = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cameras import Camera, Poisoned, needs_camera, wait_until
-from conftest import Models
+
+from tests.conftest import Models
+from tests.live.cameras import Camera, Poisoned, needs_camera, wait_until
 
 pytest.importorskip("fastapi")
 
-from stream_enhance.camera import CameraConfig
-from stream_enhance.cameras import Cameras
 from stream_enhance.errors import ConfigError
+from stream_enhance.server.camera import CameraConfig
+from stream_enhance.server.supervisor import Supervisor
 
 pytestmark = [pytest.mark.timeout(300), needs_camera]
 
@@ -28,7 +29,7 @@ def settings(models: Models) -> dict[str, Any]:
     }
 
 
-def out(cameras: Cameras, name: str) -> int:
+def out(cameras: Supervisor, name: str) -> int:
     camera = cameras.get(name)
     assert camera is not None
     return camera.counts()["out"]
@@ -36,7 +37,7 @@ def out(cameras: Cameras, name: str) -> int:
 
 def test_a_poisoned_frame_restarts_its_own_camera_only(models: Models, tmp_path: Path) -> None:
     with Camera(paths="cam,second") as server:
-        cameras = Cameras(settings(models), tmp_path)
+        cameras = Supervisor(settings(models), tmp_path)
         cameras.put("good", CameraConfig(url=server.url))
         cameras.put("poisoned", CameraConfig(url=server.url.replace("/cam", "/second")))
         wait_until(lambda: out(cameras, "good") > 5 and out(cameras, "poisoned") > 5)
@@ -61,7 +62,7 @@ def test_a_poisoned_frame_restarts_its_own_camera_only(models: Models, tmp_path:
 def test_adding_and_removing_leaves_no_thread_behind(models: Models, tmp_path: Path) -> None:
     before = threading.active_count()
     with Camera() as server:
-        cameras = Cameras(settings(models), tmp_path)
+        cameras = Supervisor(settings(models), tmp_path)
         for _ in range(3):
             cameras.put("door", CameraConfig(url=server.url))
             wait_until(lambda: out(cameras, "door") > 3)
@@ -72,7 +73,7 @@ def test_adding_and_removing_leaves_no_thread_behind(models: Models, tmp_path: P
 
 def test_cameras_share_the_networks_and_sum_up(models: Models, tmp_path: Path) -> None:
     with Camera(paths="a,b,c,d", fps=5, width=320, height=240) as server:
-        cameras = Cameras(settings(models), tmp_path)
+        cameras = Supervisor(settings(models), tmp_path)
         for name in "abcd":
             cameras.put(name, CameraConfig(url=server.url.replace("/cam", f"/{name}")))
         wait_until(lambda: all(out(cameras, name) > 10 for name in "abcd"))
@@ -87,10 +88,10 @@ def test_cameras_share_the_networks_and_sum_up(models: Models, tmp_path: Path) -
 )
 def test_what_cannot_be_had_changes_nothing(models: Models, tmp_path: Path, name: str, own: dict[str, Any]) -> None:
     door, yard = (CameraConfig(url=f"rtsp://127.0.0.1:9/{path}", paused=True) for path in "ab")
-    cameras = Cameras(settings(models), tmp_path)
-    cameras.become({"door": door})
+    cameras = Supervisor(settings(models), tmp_path)
+    cameras.reconcile({"door": door})
     with pytest.raises(ConfigError):
-        cameras.become({"yard": yard, name: CameraConfig(url="rtsp://127.0.0.1:9/c", settings=own)})
+        cameras.reconcile({"yard": yard, name: CameraConfig(url="rtsp://127.0.0.1:9/c", settings=own)})
     assert [camera.name for camera in cameras] == ["door"]
     cameras.close()
 
@@ -102,14 +103,14 @@ def test_a_pause_outlives_a_file_that_says_nothing_new_of_it(models: Models, tmp
         return camera.state == "paused"
 
     on, off = (CameraConfig(url="rtsp://127.0.0.1:9/x", paused=paused) for paused in (False, True))
-    cameras = Cameras(settings(models), tmp_path)
-    cameras.become({"door": on})
+    cameras = Supervisor(settings(models), tmp_path)
+    cameras.reconcile({"door": on})
     cameras.put("door", off)  # as the page does
-    assert cameras.become({"door": on}) == []
+    assert cameras.reconcile({"door": on}) == []
     assert paused()
-    assert cameras.become({"door": on.model_copy(update={"outputs": ("a.mp4",)})}) == ["door changed"]
+    assert cameras.reconcile({"door": on.model_copy(update={"outputs": ("a.mp4",)})}) == ["door changed"]
     assert paused()
-    cameras.become({"door": off})
-    cameras.become({"door": on})
+    cameras.reconcile({"door": off})
+    cameras.reconcile({"door": on})
     assert not paused(), "the file's own entry has changed"
     cameras.close()

@@ -1,4 +1,4 @@
-"""Cameras that go away, freeze, change and come back; real RTSP over loopback."""
+"""Supervisor that go away, freeze, change and come back; real RTSP over loopback."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import av
 import pytest
-from cameras import Camera, free_port, needs_camera, patient, wait_until
-from conftest import Command, Models
-from proxy import Proxy
 
 from stream_enhance import Pipeline
-from stream_enhance.cli import StopSignals
-from stream_enhance.live import LiveOptions, LiveSource
+from stream_enhance.cli.main import StopSignals
 from stream_enhance.run import Report
-from stream_enhance.source import open_with
+from stream_enhance.sources.camera import CameraSource, LiveOptions
+from stream_enhance.sources.file import open_with
+from tests.conftest import Command, Models
+from tests.live.cameras import Camera, free_port, needs_camera, patient, wait_until
+from tests.live.proxy import Proxy
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -32,7 +32,7 @@ class Going:
     def __init__(self, models: Models, url: str, out: Path | str, **live: object) -> None:
         config = models.config(live={"stall": 10, **live}, sink={"preset": "ultrafast"})
         self.source = open_with(config, url)
-        assert isinstance(self.source, LiveSource)
+        assert isinstance(self.source, CameraSource)
         self.report: Report | None = None
         self._stop = threading.Event()
 
@@ -79,7 +79,7 @@ def test_a_live_run_ends_after_its_duration_and_says_how_it_went(command: Comman
         words = ["run", camera.url, "-o", out, "--max-age", "2s", "--log-json", "--overwrite"]
         report = patient(lambda duration: command(*words, "--duration", duration), 2).report
     assert report["frames_in"] == report["frames_out"] + report["frames_dropped"]
-    # on a starved machine the first picture may take so long that the connection is given up and opened again
+    # on a starved machine the first image may take so long that the connection is given up and opened again
     states = [state for _, state in report["states"]]
     assert states[0] == "connecting"
     assert set(states) - {"stalled"} == {"connecting", "live"}
@@ -240,7 +240,7 @@ def test_no_thread_is_left_after_losses(models: Models, tmp_path: Path) -> None:
 @needs_camera
 def test_a_recording_over_udp_transport(tmp_path: Path) -> None:
     with Camera() as camera:
-        source = LiveSource(camera.url, "camera", LiveOptions(transport="udp"))
+        source = CameraSource(camera.url, "camera", LiveOptions(transport="udp"))
         source.ready()
         frames = source.frames()
         got = [next(frames) for _ in range(5)]
@@ -253,7 +253,7 @@ def test_a_recording_over_udp_transport(tmp_path: Path) -> None:
 @needs_camera
 def test_a_network_that_falls_silent_without_closing_is_noticed_too() -> None:
     with Camera() as camera, Proxy(camera.port) as proxy:
-        source = LiveSource(f"rtsp://127.0.0.1:{proxy.port}/cam", "camera", LiveOptions(stall=2, timeout=2))
+        source = CameraSource(f"rtsp://127.0.0.1:{proxy.port}/cam", "camera", LiveOptions(stall=2, timeout=2))
         thread = threading.Thread(target=lambda: [None for _ in source.frames()], daemon=True)
         thread.start()
         wait_until(lambda: source.state == "live")

@@ -8,25 +8,25 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from cameras import Camera, free_port, needs_camera, wait_until
-from conftest import Command, Models
-from test_live import Going
 
 from stream_enhance.errors import SinkError
-from stream_enhance.live import LiveOptions, LiveSource
-from stream_enhance.mjpeg import Mjpeg
+from stream_enhance.sinks.mjpeg import MjpegServer
+from stream_enhance.sources.camera import CameraSource, LiveOptions
+from tests.conftest import Command, Models
+from tests.live.cameras import Camera, free_port, needs_camera, wait_until
+from tests.live.test_live import Going
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @needs_camera
-def test_viewers_see_pictures_and_are_let_go_at_the_end(models: Models, tmp_path: Path) -> None:
+def test_viewers_see_images_and_are_let_go_at_the_end(models: Models, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/mjpeg"
     with Camera() as camera:
         going = Going(models, camera.url, f"mjpeg://127.0.0.1:{port}/")
-        wait_until(lambda: going.source.last_picture_at)
-        viewer = LiveSource(url, "viewer", LiveOptions(wait=True))
+        wait_until(lambda: going.source.last_image_at)
+        viewer = CameraSource(url, "viewer", LiveOptions(wait=True))
         frames = viewer.frames()
         got = [next(frames) for _ in range(5)]
         idle = urllib.request.urlopen(url, timeout=60)  # one that never reads
@@ -41,7 +41,7 @@ def test_viewers_see_pictures_and_are_let_go_at_the_end(models: Models, tmp_path
 
 @needs_camera
 def test_a_page_elsewhere_cannot_look(models: Models) -> None:
-    output = Mjpeg("mjpeg://127.0.0.1:0/")
+    output = MjpegServer("mjpeg://127.0.0.1:0/")
     output.start(None, {})
     request = urllib.request.Request(output.url, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError) as raised:
@@ -54,11 +54,11 @@ def test_a_page_elsewhere_cannot_look(models: Models) -> None:
 @pytest.mark.parametrize("spec", ["mjpeg://0.0.0.0:8090/", "mjpeg://camera.example:8090/", "mjpeg://127.0.0.1/"])
 def test_it_listens_on_loopback_only(spec: str) -> None:
     with pytest.raises(SinkError, match="this machine only"):
-        Mjpeg(spec)
+        MjpegServer(spec)
 
 
 def test_a_port_in_use_is_one_clear_line(command: Command, tmp_path: Path) -> None:
-    taken = Mjpeg("mjpeg://127.0.0.1:0/")
+    taken = MjpegServer("mjpeg://127.0.0.1:0/")
     with pytest.raises(SinkError, match="choose another port"):
-        Mjpeg(taken.url.replace("http", "mjpeg"))
+        MjpegServer(taken.url.replace("http", "mjpeg"))
     taken.join(1)

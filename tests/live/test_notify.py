@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cameras import free_port, wait_until
 
 from stream_enhance.errors import ConfigError
-from stream_enhance.notify import Notices
+from stream_enhance.server.notices import Notices
+from tests.live.cameras import free_port, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -12,17 +12,17 @@ from typing import Any
 
 import av
 import pytest
-from cameras import Camera, free_port, needs_camera, patient, wait_until
-from conftest import Command, Models, Told
-from media import make_video
-from test_live import Going, rising, times_and_sizes
 
-from stream_enhance.encoders import Encoding
 from stream_enhance.errors import SinkError
-from stream_enhance.mjpeg import Mjpeg
-from stream_enhance.outputs import Output, Segments
-from stream_enhance.source import open_source
-from stream_enhance.targets import open_outputs, retain
+from stream_enhance.sinks.codecs import Encoding
+from stream_enhance.sinks.fanout import Output, Segments
+from stream_enhance.sinks.mjpeg import MjpegServer
+from stream_enhance.sinks.open import open_outputs, retain
+from stream_enhance.sources.file import open_source
+from tests.conftest import Command, Models, Told
+from tests.live.cameras import Camera, free_port, needs_camera, patient, wait_until
+from tests.live.test_live import Going, rising, times_and_sizes
+from tests.media import make_video
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -138,7 +138,7 @@ def test_outputs_that_cannot_all_be_had_let_go_of_what_they_have(models: Models,
         with pytest.raises(SinkError, match="no such folder") if folder != tmp_path else nullcontext():
             tee = open_outputs(words, source, Encoding(), "", Segments())
     for output in tee.outputs:
-        if isinstance(output, Mjpeg):
+        if isinstance(output, MjpegServer):
             output.join(0)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import av
 import pytest
-from cameras import PYTHON, Camera, free_port, needs_camera
-from test_push import packets, sent
 
 from stream_enhance.errors import SourceError
-from stream_enhance.live import LiveOptions, LiveSource
-from stream_enhance.push import Push
+from stream_enhance.sinks.remote import RemoteMuxer
+from stream_enhance.sources.camera import CameraSource, LiveOptions
+from tests.live.cameras import PYTHON, Camera, free_port, needs_camera
+from tests.live.test_push import packets, sent
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -34,7 +34,7 @@ def test_rtsps_with_a_password(tmp_path: Path) -> None:
     both.write_text(certificate.read_text() + key.read_text())
     with Camera(tls=both, user="wart", password="geheim") as camera:
         url = camera.url.replace("rtsp://", "rtsps://wart:geheim@")
-        source = LiveSource(url, "camera", LiveOptions(wait=True, timeout=30))
+        source = CameraSource(url, "camera", LiveOptions(wait=True, timeout=30))
         frames = source.frames()
         got = [next(frames) for _ in range(5)]
         source.stop()
@@ -56,7 +56,7 @@ def test_rtmp_is_pushed_to_a_server() -> None:
     server = threading.Thread(target=serve, daemon=True)
     server.start()
     for _ in range(60):
-        push = Push(url, "flv", {"rw_timeout": "5000000"})
+        push = RemoteMuxer(url, "flv", {"rw_timeout": "5000000"})
         try:
             sent(push, 50)
             break
@@ -72,7 +72,7 @@ def test_a_protocol_that_this_ffmpeg_lacks_is_one_clear_line() -> None:
     try:
         av.open("srt://127.0.0.1:9?timeout=100000", timeout=5).close()
     except av.error.ProtocolNotFoundError:
-        source = LiveSource("srt://127.0.0.1:9", "camera")
+        source = CameraSource("srt://127.0.0.1:9", "camera")
         with pytest.raises(SourceError, match="has no srt"):
             source.ready()
     except av.FFmpegError:

@@ -11,10 +11,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from cameras import Camera, needs_camera, patient
-from conftest import Command
 
-from stream_enhance.push import Push
+from stream_enhance.sinks.remote import RemoteMuxer
+from tests.conftest import Command
+from tests.live.cameras import Camera, needs_camera, patient
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -35,13 +35,13 @@ def packets(count: int) -> tuple[Any, list[av.Packet[Any]]]:
     container.start_encoding()
     coded = []
     for i in range(count):
-        picture = av.VideoFrame.from_ndarray(np.full((240, 320, 3), 9 * i % 250, np.uint8), "rgb24")
-        picture.pts, picture.time_base = i * 3600, Fraction(1, 90_000)
-        coded += stream.encode(picture)
+        image = av.VideoFrame.from_ndarray(np.full((240, 320, 3), 9 * i % 250, np.uint8), "rgb24")
+        image.pts, image.time_base = i * 3600, Fraction(1, 90_000)
+        coded += stream.encode(image)
     return stream, coded
 
 
-def sent(push: Push, count: int) -> None:
+def sent(push: RemoteMuxer, count: int) -> None:
     template, coded = packets(count)
     stream = push.add_stream_from_template(template)
     stream.time_base = Fraction(1, 90_000)
@@ -51,7 +51,7 @@ def sent(push: Push, count: int) -> None:
 
 
 def test_what_is_pushed_arrives_whole(tmp_path: Path) -> None:
-    push = Push(str(tmp_path / "out.ts"), "mpegts", {})
+    push = RemoteMuxer(str(tmp_path / "out.ts"), "mpegts", {})
     sent(push, 30)
     push.close()
     with av.open(str(tmp_path / "out.ts")) as container:
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_told_without_the_url() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"rtsp://wart:geheim@127.0.0.1:{free.getsockname()[1]}/push"
-    push = Push(url, "rtsp", {"rtsp_transport": "tcp"})
+    push = RemoteMuxer(url, "rtsp", {"rtsp_transport": "tcp"})
     with pytest.raises(OSError, match="refused") as raised:
         sent(push, 2)
     push.close()
@@ -72,7 +72,7 @@ def test_what_is_wrong_is_told_without_the_url() -> None:
 def test_other_threads_go_on_while_a_deaf_server_is_greeted_and_it_can_be_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"rtsp://127.0.0.1:{deaf.getsockname()[1]}/push"
-        push = Push(url, "rtsp", {"rtsp_transport": "tcp", "timeout": "600000000"})  # ten minutes
+        push = RemoteMuxer(url, "rtsp", {"rtsp_transport": "tcp", "timeout": "600000000"})  # ten minutes
         told: list[str] = []
 
         def go() -> None:
@@ -93,7 +93,7 @@ def test_other_threads_go_on_while_a_deaf_server_is_greeted_and_it_can_be_given_
 
 
 @needs_camera
-def test_a_deaf_server_takes_no_pictures_from_a_recording(command: Command, tmp_path: Path) -> None:
+def test_a_deaf_server_takes_no_images_from_a_recording(command: Command, tmp_path: Path) -> None:
     with Camera() as camera, socket.create_server(("127.0.0.1", 0)) as deaf:
         address = f"rtsp://127.0.0.1:{deaf.getsockname()[1]}/push"
         words = ["run", camera.url, "-o", tmp_path / "a.mp4", "-o", address, "--max-age", "10s", "--overwrite"]

@@ -17,9 +17,10 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 import pytest
-from browser import Browser, needs_browser
-from cameras import Camera, free_port, needs_camera, wait_until
-from conftest import Models
+
+from tests.conftest import Models
+from tests.live.browser import Browser, needs_browser
+from tests.live.cameras import Camera, free_port, needs_camera, wait_until
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -94,7 +95,7 @@ class Server:
 
 
 @needs_browser
-def test_the_page_shows_live_pictures_in_a_browser(models: Models, tmp_path: Path) -> None:
+def test_the_page_shows_live_images_in_a_browser(models: Models, tmp_path: Path) -> None:
     with Camera() as camera, Server(models, tmp_path, {"door": {"url": camera.url}}) as server:
         with Browser() as browser:
             browser.open(server.url)
@@ -219,8 +220,8 @@ def test_a_viewer_that_stops_reading_slows_nobody_down(models: Models, tmp_path:
 
 
 def test_a_viewer_gets_each_header_once_and_goes_on_at_a_key_frame_after_a_loss() -> None:
-    from stream_enhance.web.app import _QUEUED, _Wanted
-    from stream_enhance.web.view import Piece
+    from stream_enhance.server.app import _QUEUED, _Wanted
+    from stream_enhance.server.view import Piece
 
     header, other = (Piece(b"", True, "header", "avc1", encoder) for encoder in (1, 2))
     key, delta = (Piece(b"", is_key, "fragment", encoder=1) for is_key in (True, False))
@@ -236,11 +237,11 @@ def test_a_viewer_gets_each_header_once_and_goes_on_at_a_key_frame_after_a_loss(
 
 
 def test_a_viewer_is_told_when_it_falls_behind_and_when_its_camera_goes() -> None:
-    from stream_enhance.web.app import _QUEUED, _pieces
-    from stream_enhance.web.view import Piece, View
+    from stream_enhance.server.app import _QUEUED, _pieces
+    from stream_enhance.server.view import LiveView, Piece
 
     async def watch() -> None:
-        view, told = View("door"), list[bool]()
+        view, told = LiveView("door"), list[bool]()
         camera: Any = SimpleNamespace(view=view, gone=False)
         key = Piece(b"", True, "fragment", encoder=1)
         async with aclosing(_pieces(camera, "video", told.append)) as pieces:

@@ -1,4 +1,4 @@
-"""Cameras that do not speak RTSP: MPEG-TS over UDP, MJPEG and HLS over HTTP; all on loopback."""
+"""Supervisor that do not speak RTSP: MPEG-TS over UDP, MJPEG and HLS over HTTP; all on loopback."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ import av
 import cv2
 import numpy as np
 import pytest
-from cameras import free_port, wait_until
-from media import make_video
 
-from stream_enhance import source as sources
-from stream_enhance.connection import open_camera
 from stream_enhance.errors import SourceError
-from stream_enhance.live import LiveOptions, LiveSource
-from stream_enhance.source import VideoSource, open_source
+from stream_enhance.sources import file as sources
+from stream_enhance.sources.camera import CameraSource, LiveOptions
+from stream_enhance.sources.connection import open_camera
+from stream_enhance.sources.file import VideoSource, open_source
+from tests.live.cameras import free_port, wait_until
+from tests.media import make_video
 
 pytestmark = pytest.mark.timeout(300)
 
 
 class Sender:
-    """Encodes pictures in real time into ``url``, inside its ``with``."""
+    """Encodes images in real time into ``url``, inside its ``with``."""
 
     def __init__(self, url: str, form: str, **options: str) -> None:
         self._url, self._form, self._options = url, form, options
@@ -60,9 +60,9 @@ class Sender:
 
 
 def first_frames(url: str, count: int = 10, **options: Any) -> list[tuple[int, int, int]]:
-    """Timestamp and size of the first pictures."""
+    """Timestamp and size of the first images."""
     source = open_source(url, live=LiveOptions(wait=True, **options))
-    assert isinstance(source, LiveSource)
+    assert isinstance(source, CameraSource)
     frames = source.frames()
     got = [next(frames) for _ in range(count)]
     source.stop()
@@ -85,7 +85,7 @@ def test_mpegts_over_udp() -> None:
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A web server that shows a folder, or half a file at /half/FILE; at /mjpeg?S a camera, a picture in S seconds."""
+    """A web server that shows a folder, or half a file at /half/FILE; at /mjpeg?S a camera, an image in S seconds."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -129,9 +129,9 @@ def test_mjpeg_over_http(web: tuple[str, Path]) -> None:
     check(first_frames(f"{web[0]}/mjpeg"))
 
 
-def test_a_slow_camera_is_live_between_its_pictures(web: tuple[str, Path]) -> None:
+def test_a_slow_camera_is_live_between_its_images(web: tuple[str, Path]) -> None:
     source = open_source(f"{web[0]}/mjpeg?1.5", live=LiveOptions(timeout=20, stall=20))
-    assert isinstance(source, LiveSource)
+    assert isinstance(source, CameraSource)
     frames = source.frames()
     shown = [next(frames).no_signal for _ in range(4)]
     source.stop()
@@ -192,7 +192,7 @@ def test_a_run_of_a_web_server_that_says_nothing_can_be_interrupted(
         assert process.wait(20) == 130
 
 
-def test_a_raw_picture_outlives_its_packet(tmp_path: Path) -> None:
+def test_a_raw_image_outlives_its_packet(tmp_path: Path) -> None:
     """A webcam's packets lie in memory that the driver takes back when it is closed; what looked there crashed."""
     for form in ("yuv420p", "yuyv422"):
         path = tmp_path / f"{form}.nut"
@@ -204,25 +204,25 @@ def test_a_raw_picture_outlives_its_packet(tmp_path: Path) -> None:
                 grey.pts, grey.time_base = i, Fraction(1, 25)
                 container.mux(stream.encode(grey))
         camera = open_camera(str(path), "webcam", LiveOptions(), None)
-        pictures = []
+        images = []
         for packet in camera.container.demux(camera.stream):
             inside = range(packet.buffer_ptr, packet.buffer_ptr + packet.size)
-            for picture in camera.decoded(packet):
-                assert picture.planes[0].buffer_ptr not in inside
-                pictures.append(picture)
+            for image in camera.decoded(packet):
+                assert image.planes[0].buffer_ptr not in inside
+                images.append(image)
         camera.close()
-        assert [picture.pts * picture.time_base for picture in pictures] == [Fraction(i, 25) for i in range(3)]
-        assert abs(pictures[-1].to_ndarray(format="rgb24").astype(int) - 90).max() <= 2
+        assert [image.pts * image.time_base for image in images] == [Fraction(i, 25) for i in range(3)]
+        assert abs(images[-1].to_ndarray(format="rgb24").astype(int) - 90).max() <= 2
 
 
 @pytest.mark.skipif(not Path("/dev/video0").exists(), reason="needs a webcam, or `modprobe vivid`")
 def test_a_webcam_is_read_let_go_and_read_again() -> None:
     for _ in range(2):
         source = open_source("webcam:0", live=LiveOptions(timeout=20, stall=20))
-        assert isinstance(source, LiveSource)
+        assert isinstance(source, CameraSource)
         source.ready()
         frames = source.frames()
-        pictures = [next(frames) for _ in range(5)]
+        images = [next(frames) for _ in range(5)]
         source.stop()
         source.close()
-        assert all(picture.image.to_ndarray(format="rgb24").any() for picture in pictures)
+        assert all(image.image.to_ndarray(format="rgb24").any() for image in images)

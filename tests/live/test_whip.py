@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from cameras import Camera, free_port, needs_camera, patient
-from conftest import Command
+
+from tests.conftest import Command
+from tests.live.cameras import Camera, free_port, needs_camera, patient
 
 pytest.importorskip("aiortc")
 pytest.importorskip("cryptography")
@@ -17,7 +18,7 @@ pytest.importorskip("cryptography")
 pytestmark = [pytest.mark.timeout(300), needs_camera]
 
 
-def test_a_whip_server_sees_the_pictures(command: Command, tmp_path: Path) -> None:
+def test_a_whip_server_sees_the_images(command: Command, tmp_path: Path) -> None:
     port = free_port()
     script = Path(__file__).with_name("whip_server.py")
     server = subprocess.Popen([sys.executable, str(script), str(port)], stdout=subprocess.PIPE, text=True)
@@ -37,7 +38,7 @@ def test_a_whip_server_sees_the_pictures(command: Command, tmp_path: Path) -> No
     reader.join(10)
     pushed = next(o for o in told.report["outputs"] if o["name"] == url)
     assert pushed["packets"] > 0, pushed
-    pictures = [line.split() for line in lines if line.startswith("picture")]
-    assert pictures, lines
-    assert {tuple(p[1:3]) for p in pictures} == {("640", "360")}
-    assert all(20 < float(p[3]) < 235 for p in pictures), "neither black nor white"
+    images = [line.split() for line in lines if line.startswith("image")]
+    assert images, lines
+    assert {tuple(p[1:3]) for p in images} == {("640", "360")}
+    assert all(20 < float(p[3]) < 235 for p in images), "neither black nor white"

@@ -1,8 +1,8 @@
-"""A WHIP server (RFC 9725) on loopback, by aiortc: takes an offer, and prints a line for each picture that arrives.
+"""A WHIP server (RFC 9725) on loopback, by aiortc: takes an offer, and prints a line for each image that arrives.
 
     python whip_server.py PORT
 
-Prints ``listening``, then ``picture WIDTH HEIGHT MEAN`` each, with the mean of its brightness.
+Prints ``listening``, then ``image WIDTH HEIGHT MEAN`` each, with the mean of its brightness.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def said(line: str) -> None:
 async def shown(track: Any) -> None:
     try:
         while True:
-            picture = await track.recv()
-            said(f"picture {picture.width} {picture.height} {picture.to_ndarray(format='gray').mean():.0f}")
+            image = await track.recv()
+            said(f"image {image.width} {image.height} {image.to_ndarray(format='gray').mean():.0f}")
     except MediaStreamError:
         said("end")
 

@@ -5,34 +5,34 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.detector_recipe import Recipe
+from train.detector.recipe import Recipe
 
 SIDE = 64
 
 
 def write_shard(cache: Path, count: int = 16) -> None:
-    """Grey pictures with one bright disc each, called a face; the teacher fires on its middle cell."""
+    """Grey images with one bright disc each, called a face; the teacher fires on its middle cell."""
     rng = np.random.default_rng(0)
-    pictures = np.full((count, SIDE, SIDE, 3), 90, np.uint8)
+    images = np.full((count, SIDE, SIDE, 3), 90, np.uint8)
     centres = rng.integers(20, 44, (count, 2))
-    for picture, (x, y) in zip(pictures, centres, strict=True):
-        cv2.circle(picture, (int(x), int(y)), 10, (220, 180, 150), -1)
+    for image, (x, y) in zip(images, centres, strict=True):
+        cv2.circle(image, (int(x), int(y)), 10, (220, 180, 150), -1)
     boxes = np.concatenate([centres - 10, centres + 10], 1).astype(np.float32)
     offsets = np.array([[-4, -3], [4, -3], [0, 0], [-3, 4], [3, 4]])
     points = np.concatenate([centres[:, None] + offsets, np.ones((count, 5, 1))], 2).astype(np.float32)
     cells = centres[:, 1] // 8 * (SIDE // 8) + centres[:, 0] // 8
     folder = cache / str(SIDE)
     folder.mkdir(parents=True)
-    np.save(folder / "000.npy", pictures)
-    np.save(folder / "000-clean.npy", np.minimum(pictures, 200))
+    np.save(folder / "000.npy", images)
+    np.save(folder / "000-clean.npy", np.minimum(images, 200))
     np.savez(
         folder / "000.npz",
-        picture=np.arange(count),
+        image=np.arange(count),
         xyxy=boxes,
         points=points,
-        worth=np.where(np.arange(count) == 3, 0, 1).astype(np.float32),
+        weight=np.where(np.arange(count) == 3, 0, 1).astype(np.float32),
         made=np.ones(count, bool),
-        t_picture=np.arange(count, dtype=np.int32),
+        t_image=np.arange(count, dtype=np.int32),
         t_cell=cells.astype(np.int32),
         t_score=np.full(count, 0.8, np.float16),
         t_sure=np.full(count, 0.7, np.float16),
@@ -55,12 +55,12 @@ def recipe(folder: Path, **changes: object) -> Recipe:
         "held_backgrounds": [],
         "cache": folder / "cache",
         "parts": [],
-        "stages": [{"side": SIDE, "pictures": 16, "batch": 8, "frozen": 2}, {"side": SIDE, "pictures": 8, "batch": 4}],
+        "stages": [{"side": SIDE, "images": 16, "batch": 8, "frozen": 2}, {"side": SIDE, "images": 8, "batch": 4}],
         "learning_rate": 0.001,
         "warmup": 1,
         "weight_decay": 0.0005,
         "average": 0.9,
-        "soft": 1.0,
+        "teacher_weight": 1.0,
         "teacher_scores": 1.0,
         "gains": {"box": 7.5, "cls": 0.5, "dfl": 1.5, "pose": 6.0, "kobj": 0.5},
         "threads": 1,

@@ -1,13 +1,14 @@
 """Every defect does what its name says, and the same rng does the same."""
 
 import numpy as np
-import portraits
 import pytest
 
+from tests.train import portraits
 from train.degrade import (
     KINDS,
     Ranges,
     chroma_420,
+    degrade_clip,
     disc_kernel,
     gfpgan,
     infrared,
@@ -17,7 +18,6 @@ from train.degrade import (
     night,
     noise,
     sharpen,
-    surveil,
     through_codec,
 )
 
@@ -25,19 +25,19 @@ FACE = portraits.draw(1)
 CENTER, HEIGHT = (100.0, 107.0), 150.0
 
 
-def test_the_same_generator_gives_the_same_picture():
-    seen = [surveil(FACE, CENTER, HEIGHT, np.random.default_rng(3)) for _ in range(2)]
+def test_the_same_generator_gives_the_same_image():
+    seen = [degrade_clip(FACE, CENTER, HEIGHT, np.random.default_rng(3)) for _ in range(2)]
     assert np.array_equal(seen[0].frame, seen[1].frame)
     assert seen[0].kinds == seen[1].kinds
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_defect_alone_changes_the_face_and_leaves_it_in_place(kind):
-    plain = surveil(FACE, CENTER, HEIGHT, np.random.default_rng(5), face_px=48, only=())
-    seen = surveil(FACE, CENTER, HEIGHT, np.random.default_rng(5), face_px=48, only=(kind,))
+    plain = degrade_clip(FACE, CENTER, HEIGHT, np.random.default_rng(5), face_px=48, only=())
+    seen = degrade_clip(FACE, CENTER, HEIGHT, np.random.default_rng(5), face_px=48, only=(kind,))
     assert seen.frame.shape == plain.frame.shape
     assert seen.kinds == (kind,)
-    other = surveil(seen.clean, CENTER, HEIGHT, np.random.default_rng(5), face_px=48, only=())
+    other = degrade_clip(seen.clean, CENTER, HEIGHT, np.random.default_rng(5), face_px=48, only=())
     before = other.frame if kind in ("night", "infrared") else plain.frame
     if kind not in ("night", "infrared"):
         assert not np.array_equal(seen.frame, before)
@@ -47,14 +47,14 @@ def test_each_defect_alone_changes_the_face_and_leaves_it_in_place(kind):
 
 def test_sizes_are_log_uniform_with_half_of_them_under_40():
     rng = np.random.default_rng(0)
-    sizes = [surveil(FACE, CENTER, HEIGHT, rng, only=()).face_px for _ in range(200)]
+    sizes = [degrade_clip(FACE, CENTER, HEIGHT, rng, only=()).face_px for _ in range(200)]
     assert min(sizes) >= 16
     assert max(sizes) <= 96
     assert 0.38 < np.mean(np.array(sizes) < 40) < 0.62
 
 
 def test_night_and_infrared_are_the_scenes_light_so_the_truth_has_them_too():
-    seen = surveil(FACE, CENTER, HEIGHT, np.random.default_rng(1), only=("night", "infrared"))
+    seen = degrade_clip(FACE, CENTER, HEIGHT, np.random.default_rng(1), only=("night", "infrared"))
     assert seen.clean.mean() < FACE.mean()
     assert np.ptp(seen.clean, axis=2).max() == 0
     assert np.ptp(infrared(FACE), axis=2).max() == 0

@@ -1,0 +1,104 @@
+"""The card every model file carries: what it takes, what it gives, where it comes from.
+
+The card is one JSON document under the key ``card`` of the ONNX file's metadata.  Pre-processing is read from it and
+set nowhere else, so a network and the frames it is shown cannot disagree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+KEY = "card"
+
+
+class Card(BaseModel):
+    """What a model file says of itself.  Network input is ``(rgb / scale - mean) / std``, float32 (n, 3, H, W)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    task: Literal["face-detection", "face-enhancement"]
+    size: int = Field(gt=0)  # pixels: the side of the square input; the default side where dynamic
+    dynamic: bool = False  # takes any side that is a multiple of 32
+    color: Literal["RGB"] = "RGB"
+    scale: float = Field(default=255.0, gt=0)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    alignment: Literal["five-points", "box", "none"] = "none"
+    points: int = 0
+    license: str
+    data: str
+    recipe: str
+    commit: str
+    weights_sha256: str
+    weaknesses: str = ""
+    metrics: dict[str, Any] = Field(default_factory=dict)
+
+
+def parse_card(metadata: Mapping[str, str], where: str) -> Card:
+    """The card in an ONNX file's metadata.
+
+    Raises:
+        ModelError: there is none, or it does not hold what a card must.
+    """
+    if KEY not in metadata:
+        raise ModelError(f"{where}: no card in the model's metadata; export it with `python -m train.enhancer.export`")
+    try:
+        return Card.model_validate_json(metadata[KEY])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f"{where}: bad card: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def read_card(path: str | Path) -> Card:
+    """The card of the ONNX file at ``path``, read without building a session (needs the ``onnx`` package).
+
+    Raises:
+        ModelError: no such file, not an ONNX file, or no valid card.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such model file") from None
+    except Exception as error:  # protobuf's DecodeError has no stable public home
+        raise ModelError(f"{path}: not a readable ONNX file ({type(error).__name__})") from None
+    return parse_card({p.key: p.value for p in model.metadata_props}, str(path))
+
+
+def write_card(model: onnx.ModelProto, card: Card) -> None:
+    """Put ``card`` into ``model``'s metadata, in place of any it had."""
+    kept = [(p.key, p.value) for p in model.metadata_props if p.key != KEY]
+    del model.metadata_props[:]
+    for key, value in [*kept, (KEY, card.model_dump_json())]:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+
+
+def weights_sha256(model: onnx.ModelProto) -> str:
+    """SHA-256 over the names, shapes and raw values of the model's initializers, in name order."""
+    from onnx import numpy_helper
+
+    digest = hashlib.sha256()
+    for tensor in sorted(model.graph.initializer, key=lambda t: t.name):
+        array = numpy_helper.to_array(tensor)
+        digest.update(f"{tensor.name}|{array.dtype}|{array.shape}|".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of the file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

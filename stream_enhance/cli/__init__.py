@@ -1,0 +1,1 @@
+"""The ``stream-enhance`` command, one file a subcommand."""

@@ -1,0 +1,162 @@
+"""What is in a source: its streams, as plain data, and what would not reach the enhanced copy."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+from ..errors import SourceError
+from ..imaging.planes import LAYOUTS
+from ..jobs.batch import output_name
+from ..sinks.codecs import Encoding, choose_encoder, pixel_format
+from ..sinks.passthrough import is_chapter_track, why_not
+from ..sinks.target import FORMATS
+from ..sources.file import VideoSource, open_source
+from ..sources.image_folder import ImageFolder
+
+_MATRICES = {1: "BT.709", 2: "unspecified", 5: "BT.601 (PAL)", 6: "BT.601 (NTSC)", 9: "BT.2020", 0: "RGB"}
+
+
+def inspect_source(spec: str) -> dict[str, Any]:
+    """The source that ``spec`` names, as data that can be written as JSON; ``lost`` says what a copy would lose.
+
+    Raises:
+        SourceError: it cannot be opened, or holds no video that can be decoded.
+    """
+    source = open_source(spec)
+    try:
+        match source:
+            case ImageFolder():
+                return {"source": source.name, "container": "images", "frames": source.frame_count, "lost": []}
+            case VideoSource():
+                return _video(source, Path(spec))
+    finally:
+        source.close()
+    raise SourceError(f"{source.name}: a live camera cannot be probed; give a file")
+
+
+def _video(source: VideoSource, path: Path) -> dict[str, Any]:
+    container = source.container
+    found: dict[str, Any] = {
+        "source": source.name,
+        "container": container.format.name,
+        "duration_s": round(container.duration / av.time_base, 3) if container.duration else None,
+        "bit_rate": container.bit_rate or None,
+        "bytes": path.stat().st_size if path.is_file() else None,
+        "metadata": source.metadata,
+        "streams": [_stream(stream) for stream in container.streams],
+    }
+    chapters = len(source.chapters)
+    first = next(source.frames()).image
+    video = found["streams"][source.stream.index]
+    video |= {
+        "enhanced": True,
+        "pixel_format": first.format.name,
+        "rotation": round(first.rotation) % 360,
+        "interlaced": first.interlaced_frame,
+        "matrix": _MATRICES.get(int(first.colorspace), _name(Colorspace, first.colorspace)),
+        "range": _name(ColorRange, first.color_range),
+        "primaries": _name(ColorPrimaries, first.color_primaries),
+        "transfer": _name(ColorTrc, first.color_trc),
+    }
+    name = output_name(path)
+    found["output"] = name.name
+    found["lost"] = [*_lost_frames(source, first), *_lost_streams(source, FORMATS[name.suffix.lower()])]
+    if chapters and FORMATS[name.suffix.lower()] == "mpegts":
+        found["lost"].append(f"its {chapters} chapter marks")
+    return found
+
+
+def _stream(stream: Any) -> dict[str, Any]:
+    context = stream.codec_context
+    found: dict[str, Any] = {
+        "index": stream.index,
+        "type": stream.type,
+        "codec": context.name if context else stream.name,
+        "language": stream.metadata.get("language"),
+        "duration_s": round(float(stream.duration * stream.time_base), 3) if stream.duration else None,
+    }
+    if stream.type == "video" and context:
+        aspect = stream.sample_aspect_ratio
+        found |= {
+            "width": context.width,
+            "height": context.height,
+            "rate": str(stream.average_rate) if stream.average_rate else None,
+            "frames": stream.frames or None,
+            "pixel_aspect": f"{aspect.numerator}:{aspect.denominator}" if aspect else None,
+            "time_base": str(Fraction(stream.time_base)) if stream.time_base else None,
+            "pixel_format": context.pix_fmt,
+        }
+    if stream.type == "audio" and context:
+        found |= {"sample_rate": context.sample_rate, "channels": context.channels}
+    return found
+
+
+def _lost_frames(source: VideoSource, first: av.VideoFrame) -> list[str]:
+    """What the encoding takes from the frames themselves."""
+    encoding = Encoding()
+    encoder = choose_encoder(encoding.codec, encoding.hardware)
+    form = first.format.name
+    near = form if form in LAYOUTS else "a format the line works in"
+    kept = pixel_format(av.Codec(encoder, "w"), form) if form in LAYOUTS else near
+    lost = []
+    if kept != form:
+        lost.append(f"the pixel format {form}: {encoder} is given {kept}")
+    layout = LAYOUTS.get(kept)
+    if layout and (first.width % (1 << layout.sx) or first.height % (1 << layout.sy)):
+        lost.append(f"the odd size {first.width}x{first.height}: it is padded by a repeated edge")
+    if first.interlaced_frame:
+        lost.append("interlacing: it is encoded as progressive frames")
+    others = [s for s in source.container.streams.video if s.index != source.stream.index]
+    lost += [f"its video stream {s.index}: only the largest one is enhanced" for s in others]
+    return lost
+
+
+def _lost_streams(source: VideoSource, form: str) -> list[str]:
+    """Streams other than video that the output cannot hold."""
+    others = [s for s in source.container.streams if s.type != "video"]
+    if source.chapters:
+        others = [s for s in others if not is_chapter_track(s)]
+    return [why for s in others if (why := why_not(form, s))]
+
+
+def _name(kind: Any, value: int) -> str:
+    try:
+        return str(kind(int(value)).name).lower()
+    except ValueError:
+        return str(int(value))
+
+
+def format_summary(found: dict[str, Any]) -> str:
+    """``inspect_source``'s answer for people."""
+    if "streams" not in found:
+        return f"{found['source']}: a folder of {found['frames']} images"
+    size = f", {found['bytes'] / 1e6:.1f} MB" if found["bytes"] else ""
+    length = f"{found['duration_s']:.2f} s" if found["duration_s"] else "length unknown"
+    lines = [f"{found['source']}: {found['container']}, {length}{size}"]
+    for stream in found["streams"]:
+        facts = [f"  {stream['index']}: {stream['type']}", stream["codec"] or "unknown codec"]
+        if "width" in stream:
+            facts += [f"{stream['width']}x{stream['height']}", stream["pixel_format"] or "", _rate(stream["rate"])]
+        if stream.get("enhanced"):
+            facts += [f"matrix {stream['matrix']}", f"range {stream['range']}"]
+            facts += [f"turned by {stream['rotation']} degrees"] if stream["rotation"] else []
+            facts += ["interlaced"] if stream["interlaced"] else []
+            facts += [f"{stream['frames']} frames"] if stream["frames"] else []
+        if "sample_rate" in stream:
+            facts += [f"{stream['sample_rate']} Hz", f"{stream['channels']} channels"]
+        facts += [stream["language"] or ""]
+        lines.append(", ".join(fact for fact in facts if fact))
+    if found["lost"]:
+        lines += [f"An enhanced copy ({found['output']}) would lose:", *(f"  {what}" for what in found["lost"])]
+    else:
+        lines.append(f"An enhanced copy ({found['output']}) would lose no stream and no tag.")
+    return "\n".join(lines)
+
+
+def _rate(rate: str | None) -> str:
+    return f"{float(Fraction(rate)):.6g} frames/s" if rate else "rate unknown"

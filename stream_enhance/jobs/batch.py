@@ -1,0 +1,242 @@
+"""Every video below a folder, enhanced into another folder under the same relative paths.
+
+What is done is kept in a manifest in the output folder, by the content of the source, the settings, the models and the
+version; a second run does only the rest.  An entry is begun before its file is written and completed after, so a file
+that a crash left half-written is known and done again.  One bad file does not stop the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .. import __version__
+from ..backends.card import file_sha256
+from ..errors import InputError, SinkError, SourceError
+from ..pipeline import Pipeline
+from ..run import Report, Run
+from ..sinks.target import FORMATS, part_of
+from ..sources.file import VIDEOS
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "stream-enhance.json"
+_NO_MATTER = {"detector": {"model"}, "enhancer": {"model"}, "sink": {"threads"}, "threads": True}  # of the settings
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What became of one video."""
+
+    source: Path  # relative to the source folder
+    output: Path  # relative to the output folder
+    state: Literal["done", "kept", "failed", "stopped"]  # kept: done by an earlier run
+    report: Report | None = None
+    error: Exception | None = None
+
+
+def videos_in(folder: Path, outputs: Path | None = None) -> list[Path]:
+    """Every video below ``folder``, by its suffix, in order; hidden files and what lies in ``outputs`` left out.
+
+    Raises:
+        SourceError: no such folder, or no video in it.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: no such folder")
+    inside = outputs.resolve() if outputs is not None else None
+    if inside is not None and not inside.is_relative_to(folder.resolve()):
+        inside = None
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEOS
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not (inside and path.resolve().is_relative_to(inside))
+    )
+    if not found:
+        raise SourceError(f"{folder}: holds no videos (looked for {', '.join(sorted(VIDEOS))})")
+    return found
+
+
+def output_name(source: Path) -> Path:
+    """Where the enhanced ``source`` goes: its own kind of file, or MP4, which every player takes."""
+    return source if source.suffix.lower() in FORMATS else source.with_name(f"{source.name}.mp4")
+
+
+def enhance_folder(
+    pipeline: Pipeline,
+    folder: Path,
+    outputs: Path,
+    *,
+    overwrite: bool = False,
+    watch: Callable[[Run], None] = lambda run: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Item]:
+    """Enhance every video below ``folder`` that is not done yet, one after the other.
+
+    Args:
+        pipeline: its networks are shared by all files.
+        folder: where the videos are.
+        outputs: where they go; made if it is not there.
+        overwrite: replace files that no earlier batch has written.
+        watch: as for ``Pipeline.run``.
+        stopping: asked before each file; true ends the batch.
+
+    Raises:
+        SourceError: no videos.
+        SinkError: the output folder cannot be made, or is the source folder.
+    """
+    if outputs.resolve() == folder.resolve():
+        raise SinkError(f"{outputs}: holds the originals; name another folder")
+    sources = videos_in(folder, outputs)
+    manifest = Manifest(outputs)
+    settings = settings_sha256(pipeline)
+    originals = {source.resolve() for source in sources}
+    taken: set[Path] = set()
+    for source in sources:
+        if stopping():
+            return
+        relative = source.relative_to(folder)
+        name = output_name(relative)
+        try:
+            if name in taken:
+                raise InputError(f"{source}: another video's output is {name} too; rename one of them")
+            taken.add(name)
+            if {path.resolve() for path in (outputs / name, part_of(outputs / name))} & originals:
+                raise SinkError(f"{outputs / name}: is an original, which is never written over; name another folder")
+            key = {"source_sha256": _content(source), "settings_sha256": settings}
+            if manifest.holds(relative, name, key):
+                yield Item(relative, name, "kept")
+                continue
+            report = _enhanced(pipeline, source, outputs / name, manifest.begun(relative, name, key, overwrite), watch)
+            if report is not None:
+                manifest.completed(relative, outputs / name, report)
+        except Exception as error:  # whatever it is, it is this file's: the rest goes on
+            yield Item(relative, name, "failed", error=error)
+            continue
+        if report is None:
+            yield Item(relative, name, "stopped")
+            return
+        yield Item(relative, name, "done", report)
+
+
+def _content(source: Path) -> str:
+    try:
+        return file_sha256(source)
+    except OSError as error:
+        raise SourceError(f"{source}: cannot be read ({error.strerror})") from None
+
+
+def _enhanced(
+    pipeline: Pipeline, source: Path, output: Path, replace: bool, watch: Callable[[Run], None]
+) -> Report | None:
+    """Run one file; None where it was torn down."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"{output.parent}: cannot be made ({error.strerror}); name another folder") from None
+    torn_down = False
+
+    def watched(run: Run) -> None:
+        nonlocal torn_down
+        watch(run)
+        torn_down = run.line.stopping
+
+    report = pipeline.run(str(source), str(output), overwrite=replace, watch=watched)
+    return None if torn_down else report
+
+
+def settings_sha256(pipeline: Pipeline) -> str:
+    """SHA-256 over all that decides what an output looks like: settings, models and version."""
+    said = {
+        "config": pipeline.config.model_dump(exclude=_NO_MATTER),  # type: ignore[arg-type]
+        "models": [model["sha256"] for model in pipeline.models.values()],
+        "version": __version__,
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+class Manifest:
+    """What earlier runs wrote into a folder; on disk after every change.
+
+    Raises:
+        SinkError: the folder cannot be made or written, or its manifest is not one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._path = folder, folder / MANIFEST
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._entries: dict[str, dict[str, Any]] = json.loads(self._path.read_text())["files"]
+            if not all(isinstance(entry, dict) for entry in self._entries.values()):
+                raise TypeError
+        except FileNotFoundError:
+            self._entries = {}
+        except OSError as error:
+            raise SinkError(f"{folder}: cannot be used ({error.strerror}); name another folder") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise SinkError(f"{self._path}: is not a manifest of this program; move it away") from None
+
+    def holds(self, source: Path, output: Path, key: dict[str, str]) -> bool:
+        """Whether ``output`` was completed from just this and is still there as it was written."""
+        entry = self._entries.get(str(source), {})
+        path = self._folder / output
+        return (
+            {name: entry.get(name) for name in key} == key
+            and entry.get("output") == str(output)
+            and path.is_file()
+            and path.stat().st_size == entry.get("bytes")
+        )
+
+    def begun(self, source: Path, output: Path, key: dict[str, str], overwrite: bool) -> bool:
+        """Note that ``output`` is about to be written; whether a file there may be replaced, as it is our own."""
+        ours = self._entries.get(str(source), {}).get("output") == str(output)
+        replace = overwrite or ours
+        if replace or not (self._folder / output).exists():
+            self._entries[str(source)] = {**key, "output": str(output)}
+            self._save()
+        return replace
+
+    def completed(self, source: Path, output: Path, report: Report) -> None:
+        """Note that ``output`` is finished."""
+        entry = self._entries[str(source)]
+        entry |= {"bytes": output.stat().st_size, "frames": report.frames_out, "faces": report.faces_enhanced}
+        self._save()
+
+    def _save(self) -> None:
+        part = self._path.with_name(f".{MANIFEST}.part")
+        try:
+            part.write_text(json.dumps({"version": __version__, "files": self._entries}, indent=1) + "\n")
+            os.replace(part, self._path)
+        except OSError as error:
+            raise SinkError(f"{self._path}: cannot be written ({error.strerror})") from None
+
+
+def table(items: list[Item]) -> str:
+    """The summary: a line a file, aligned, and the sum."""
+    head = ("file", "state", "frames", "faces", "seconds", "frames/s")
+    rows: list[tuple[str, ...]] = []
+    for item in items:
+        if (done := item.report) is None:
+            rows.append((str(item.source), item.state, "", "", "", ""))
+            continue
+        figures = (str(done.frames_out), str(done.faces_enhanced), f"{done.seconds:.1f}", f"{done.fps:.1f}")
+        rows.append((str(item.source), item.state, *figures))
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [head, tuple("-" * width for width in widths), *rows]
+    ]
+    counts = {state: sum(item.state == state for item in items) for state in ("done", "kept", "failed", "stopped")}
+    lines.append(", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Many cameras in one process, their web page, API and metrics."""

@@ -1,0 +1,1 @@
+"""Frames out: one encoder, any number of muxers, image folders, the gallery."""

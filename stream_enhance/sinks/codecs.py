@@ -1,0 +1,112 @@
+"""Which encoder is used, and what it is given."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+from av.codec.codec import find_best_pix_fmt_of_list
+
+from ..errors import SinkError
+from ..imaging.planes import LAYOUTS
+
+Codec = Literal["h264", "hevc", "av1"]
+Hardware = Literal["auto", "none", "nvenc", "qsv"]
+_SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How frames are encoded."""
+
+    codec: Codec = "h264"
+    hardware: Hardware = "auto"
+    crf: int = 20  # quality: 0 best, 51 worst; mapped to the encoder's own scale
+    preset: str = "veryfast"
+    threads: int = 0  # 0: the encoder's choice
+    pixel_format: str = ""  # "": the source's, where the encoder takes it
+    live: bool = False  # no frames held back
+    gop: int = 0  # frames between key frames; 0: the encoder's choice
+    profile: str = ""  # of H.264; "": the encoder's choice
+
+
+def encoder_names(codec: Codec, hardware: Hardware) -> list[str]:
+    """Encoders to try for ``codec``, in order."""
+    software = _SOFTWARE[codec]
+    match hardware:
+        case "none":
+            return [software]
+        case "nvenc" | "qsv":
+            return [f"{codec}_{hardware}"]
+        case _:
+            found = []
+            if Path("/dev/nvidiactl").exists() or sys.platform == "win32":
+                found.append(f"{codec}_nvenc")
+            if Path("/dev/dri/renderD128").exists() or sys.platform == "win32":
+                found.append(f"{codec}_qsv")
+            return [*found, software]
+
+
+@contextmanager
+def ordinary_thread() -> Iterator[None]:
+    """Keeps this thread's scheduling: SVT-AV1, opened by root, makes the caller real-time, and all it then starts."""
+    if sys.platform != "linux":
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, priority)
+
+
+def opens(name: str) -> bool:
+    """Whether the encoder ``name`` is there and starts on this machine."""
+    try:
+        os.environ.setdefault("SVT_LOG", "1")  # errors only; it prints pages otherwise
+        context = av.CodecContext.create(name, "w")
+        if name == "libx265":
+            context.options = {"x265-params": "log-level=error"}
+        context.width, context.height, context.pix_fmt = 320, 240, "yuv420p"  # type: ignore[attr-defined]
+        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)  # type: ignore[attr-defined]
+        with ordinary_thread():
+            context.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def choose_encoder(codec: Codec, hardware: Hardware) -> str:
+    """The encoder that will be used.
+
+    Raises:
+        SinkError: the named hardware's encoder does not start here.
+    """
+    os.environ.setdefault("SVT_LOG", "1")  # errors only; it prints pages otherwise
+    names = encoder_names(codec, hardware)
+    for name in names[:-1]:
+        if opens(name):
+            return name
+    if hardware in ("nvenc", "qsv") and not opens(names[-1]):
+        raise SinkError(f"encoder {names[-1]} does not start on this machine; use sink.hardware=none")
+    return names[-1]
+
+
+def pixel_format(codec: Any, source: str, wanted: str = "") -> str:
+    """The format that the encoder ``codec`` is given for frames in ``source``: the same where it takes it."""
+    wanted = wanted or source
+    offered = [f.name for f in codec.video_formats or []]
+    if wanted in offered and LAYOUTS.get(wanted) and LAYOUTS[wanted].kind not in ("rgb", "gbr"):
+        return wanted
+    if LAYOUTS[source].kind in ("rgb", "gbr") and "yuv420p" in offered:
+        return "yuv420p"  # every player shows it
+    best = find_best_pix_fmt_of_list([f for f in offered if f in LAYOUTS], wanted)[0]
+    return best.name if best else "yuv420p"

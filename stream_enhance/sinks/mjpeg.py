@@ -1,0 +1,136 @@
+"""Frames as JPEGs over HTTP (multipart/x-mixed-replace), for whatever can show nothing else.
+
+Each viewer is sent the newest frame as soon as it has taken the one before, so a slow one sees fewer and holds up
+nobody.  JPEGs are made only while somebody looks, once for all of them.  It listens on loopback only: there is no
+password here; ``serve`` has a page with one.
+"""
+
+from __future__ import annotations
+
+import http.server
+import ipaddress
+import socket
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+import av
+import cv2
+
+from ..errors import SinkError
+
+_QUALITY = 85
+_PATIENCE = 10.0  # seconds that a viewer may take for one frame
+
+
+class MjpegServer:
+    """An output that shows the frames of a line to any number of viewers.
+
+    Args:
+        spec: ``mjpeg://address:port/``, the address one of loopback.
+
+    Raises:
+        SinkError: it is not, or the port is taken.
+    """
+
+    def __init__(self, spec: str) -> None:
+        self.name, parts = spec, urlsplit(spec)
+        try:
+            host, port = parts.hostname or "", parts.port
+        except ValueError:
+            host, port = "", None
+        if port is None or not _loopback(host):
+            raise SinkError(f"{spec}: write mjpeg://127.0.0.1:8090/; it shows frames to this machine only")
+        self.opens = self.written = self.lost = 0
+        self.problem = ""
+        self._changed = threading.Condition()
+        self._frame: av.VideoFrame | None = None
+        self._number, self._ended = 0, False
+        self._jpeg: tuple[int, bytes] = (-1, b"")
+        try:
+            self._server = _Server((host, port), self)
+        except OSError as error:
+            raise SinkError(f"{spec}: cannot be listened on ({error.strerror}); choose another port") from None
+        self.url = f"http://{host}:{self._server.server_port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, name=f"output {spec}", daemon=True)
+
+    def start(self, template: Any, metadata: dict[str, str]) -> None:
+        """Begin to answer."""
+        self.opens = 1
+        self._thread.start()
+
+    def offer(self, coded: Any) -> None:
+        """Nothing: what is shown is not what was encoded."""
+
+    def show(self, frame: av.VideoFrame) -> None:
+        """The newest frame, which is not changed any more."""
+        with self._changed:
+            self._frame, self._number = frame, self._number + 1
+            self.written += 1
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let all viewers go."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def join(self, seconds: float) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+    def after(self, number: int) -> tuple[int, bytes] | None:
+        """The newest frame's number and JPEG, once there is one after ``number``; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._number > number)
+            if self._ended or self._frame is None:
+                return None
+            if self._jpeg[0] != self._number:
+                pixels = self._frame.to_ndarray(format="bgr24")
+                coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+                self._jpeg = self._number, coded.tobytes()
+            return self._jpeg
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], shown: MjpegServer) -> None:
+        self.shown = shown
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, _Handler)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    timeout = _PATIENCE
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, _Server)
+        if not _loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""):
+            self.send_error(421, "ask for it by a loopback name")
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.end_headers()
+        number = 0
+        try:
+            while got := self.server.shown.after(number):
+                number, jpeg = got
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                self.wfile.write(head.encode() + jpeg + b"\r\n")
+        except OSError:  # the viewer has left, or does not read
+            return
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing to say: requests are no news."""
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

@@ -1,0 +1,1 @@
+"""Frames in: files, folders of images, pipes, webcams and cameras."""

@@ -1,0 +1,274 @@
+"""Frames in from a live camera, for as long as it takes: connect, read, notice trouble, connect again.
+
+A ``Connection`` reads in a thread and ends with it; ``CameraSource.frames`` watches from the line's own thread, so
+what a camera does cannot hold the line up.  While there is no signal the last frame goes on, greyed, a few times a
+second. Timestamps count from the start of the run and only ever rise, whatever the camera's clock does.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from fractions import Fraction
+from typing import Any, Literal
+
+import av
+import av.container
+
+from ..errors import SourceError
+from ..types import Frame
+from .connection import Connection, Unauthorised, open_camera
+from .connection import LiveOptions as LiveOptions
+from .file import native
+from .no_signal import copy_of, no_signal
+
+log = logging.getLogger(__name__)
+
+State = Literal["connecting", "live", "stalled", "lost", "unauthorised", "ended"]
+TIME_BASE = Fraction(1, 90_000)
+_FIRST_RETRY = 0.1  # seconds
+_WELL_AFTER = 5.0  # seconds live, after which a loss counts as the first again
+_UNAUTHORISED_RETRY = (5.0, 60.0)  # seconds; cameras lock out who tries a wrong password too often
+_DRIFT = 1.0  # seconds: a camera clock further from ours than this has jumped
+_LEAST_STEP = 90  # ticks: a millisecond, the finest that Matroska and FLV know
+_GRACE = 1.0  # seconds without a frame before NO SIGNAL is shown; more while a slow camera is live
+_PACE = 2.0  # seconds over which the interval between frames is averaged
+
+
+class CameraSource:
+    """A camera.  Connects at once, in the background; ``ready`` tells whether that worked.
+
+    Args:
+        url: FFmpeg's name for it, credentials and all; never shown.
+        name: what it is called in what people see.
+        options: how to hold on to it.
+        form: FFmpeg's input format, where the URL does not tell.
+    """
+
+    live = True
+
+    def __init__(self, url: str, name: str, options: LiveOptions | None = None, form: str | None = None) -> None:
+        self.name, self.options = name, options or LiveOptions()
+        self.rate: Fraction | None = None
+        self.pixel_aspect: Fraction | None = None
+        self.side_streams: list[Any] = []  # sound is not carried: its clock does not survive a reconnect
+        self.packets: deque[Any] = deque()
+        self.metadata: dict[str, str] = {}
+        self.chapters: list[Any] = []
+        self.frame_count = 0
+        self.started = time.monotonic()
+        self.states: deque[tuple[float, State]] = deque(maxlen=1000)  # seconds since the start, newest last
+        self.reconnects = self.no_signal_frames = 0
+        self.problem = ""  # why there is no frame just now
+        self.corrupt = self._corrupt_before = 0
+        self._last: tuple[av.VideoFrame, float, float] | None = None  # frame, monotonic and wall time it came
+        self._grey: av.VideoFrame | None = None  # made of the last frame
+        self._interval = 1.0  # seconds between frames, on average over time: a burst counts little
+        self._clock, self._retries = _WallClock(self.started), _Backoff(self.options.retry)
+        self._seen = self._shown = self._retry_at = self.started  # last frame or connecting; last shown; next attempt
+        self._open = lambda: open_camera(url, name, self.options, form)
+        self._events: queue.SimpleQueue[tuple[Connection | None, av.VideoFrame | None, float]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._enter("connecting")
+        self._connection: Connection | None = self._connect()
+
+    @property
+    def state(self) -> State:
+        return self.states[-1][1]
+
+    @property
+    def last_frame_at(self) -> float:
+        """``time.monotonic()`` when the last frame came; 0 where none did."""
+        return self._last[1] if self._last else 0.0
+
+    def ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Wait for the first connection to be made, or until ``stopped`` says that nobody wants it any more.
+
+        Raises:
+            SourceError: it failed, and ``options.wait`` is not set.
+        """
+        connection = self._connection
+        if self.options.wait or connection is None:
+            return
+        while not connection.settled.wait(0.1) and not self._stopping.is_set() and not stopped():
+            pass
+        if connection.error is not None and connection.source is None:
+            self.close()
+            raise connection.error
+
+    def stop(self) -> None:
+        """End ``frames`` soon, even where no frame arrives."""
+        self._stopping.set()
+        self._events.put((None, None, 0.0))
+
+    def close(self) -> None:
+        self.stop()
+        if self._connection is not None:
+            self._connection.abandon()
+            if self._connection.settled.is_set():  # one still being opened may take its whole timeout
+                self._connection.thread.join(1.0)  # a blocked read ends by its timeout; its thread then closes it
+
+    def _connect(self) -> Connection:
+        return Connection(self._open, self._events.put, self.options.stall)
+
+    def _enter(self, state: State) -> None:
+        if not self.states or self.state != state:
+            self.states.append((round(time.monotonic() - self.started, 3), state))
+            if len(self.states) > 1:
+                log.info("%s: %s", self.name, state)
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """Frames until ``stop``, or to the end of a stream that has one."""
+        index = 0
+        self._seen = self._shown = time.monotonic()
+        while not self._stopping.is_set():
+            self._look_after()
+            if self._idle_due():
+                yield self._idle(index)
+                index += 1
+            try:
+                connection, image, captured_at = self._events.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            if connection is None or connection is not self._connection:
+                continue
+            self.corrupt = self._corrupt_before + connection.corrupt
+            if image is None:
+                if connection.finished:
+                    self._enter("ended")
+                    return
+                self._ended(connection)
+                continue
+            if self.state != "live":
+                self._went_live(connection, captured_at)
+            elif self._last is not None:
+                gap = max(0.0, captured_at - self._last[1])
+                self._interval += (gap - self._interval) * gap / (gap + _PACE)
+            yield self._frame(image, index, captured_at)
+            index += 1
+
+    def _look_after(self) -> None:
+        """Connect where it is time to, and give up a connection that shows nothing."""
+        now = time.monotonic()
+        if self._connection is None:
+            if now >= self._retry_at:
+                self._connection, self._seen = self._connect(), now
+        elif now - max(self._seen, self._connection.opened_at or now) > self.options.stall + 0.5:
+            self._enter("stalled")  # half a second after the connection should have noticed itself
+            self._drop_connection(self._connection)
+
+    def _ended(self, connection: Connection) -> None:
+        error = connection.error
+        if error is not None and not isinstance(error, SourceError):
+            raise error
+        self.problem = str(error or "")
+        if isinstance(error, Unauthorised):
+            self._enter("unauthorised")
+        elif connection.stalled:
+            self._enter("stalled")
+        elif self.state != "connecting":
+            self._enter("lost")
+        self._drop_connection(connection)
+
+    def _drop_connection(self, connection: Connection) -> None:
+        connection.abandon()
+        self._corrupt_before += connection.corrupt
+        self._connection = None
+        self._retry_at = time.monotonic() + self._retries.next(isinstance(connection.error, Unauthorised))
+
+    def _went_live(self, connection: Connection, captured_at: float) -> None:
+        self.reconnects += self._last is not None
+        self._describe(connection)
+        self._clock.restart()
+        self._retries.live(captured_at)
+        self._enter("live")
+        self._grey, self.problem = None, ""
+
+    def _describe(self, connection: Connection) -> None:
+        source = connection.source
+        assert source is not None
+        if self.rate is None:
+            self.rate, self.pixel_aspect, self.metadata = source.rate, source.pixel_aspect, source.metadata
+
+    def _frame(self, image: av.VideoFrame, index: int, captured_at: float) -> Frame:
+        rotation = round(image.rotation) % 360
+        seconds = float(image.pts * image.time_base) if image.pts is not None and image.time_base else None
+        wall = time.time() - (time.monotonic() - captured_at)
+        image = native(image)
+        pts = self._clock.next(seconds, captured_at)
+        image.pts, image.time_base = pts, TIME_BASE
+        self._seen = self._shown = captured_at
+        self._last = (image, captured_at, wall)
+        return Frame(image, index, pts, TIME_BASE, captured_at, wall, rotation)
+
+    def _idle_due(self) -> bool:
+        if self._last is None:
+            return False
+        now, grace = time.monotonic(), _GRACE
+        if self.state == "live":
+            grace = max(grace, min(2.5 * self._interval, self.options.stall))
+        return now - self._last[1] >= grace and now - self._shown >= 1 / self.options.idle_rate
+
+    def _idle(self, index: int) -> Frame:
+        """The last frame again, greyed."""
+        assert self._last is not None
+        now = time.monotonic()
+        if self._grey is None:
+            self._grey = no_signal(self._last[0], self._last[2])
+        image = copy_of(self._grey)  # the overlay draws on what it is given
+        pts = self._clock.next(None, now)
+        image.pts, image.time_base = pts, TIME_BASE
+        self.no_signal_frames += 1
+        self._shown = now
+        return Frame(image, index, pts, TIME_BASE, now, time.time(), no_signal=True)
+
+
+class _Backoff:
+    """Seconds to wait before the next attempt: doubling, jittered, capped; from the start again after a good while."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest, self._live_at = longest, float("inf")
+        self._tries = {False: 0, True: 0}  # lost or out of reach, unauthorised: each counted by itself
+
+    def live(self, now: float) -> None:
+        self._live_at = now
+
+    def next(self, unauthorised: bool = False) -> float:
+        if time.monotonic() - self._live_at > _WELL_AFTER:
+            self._tries = {False: 0, True: 0}
+        self._live_at = float("inf")
+        first, longest = _UNAUTHORISED_RETRY if unauthorised else (_FIRST_RETRY, self._longest)
+        pause = min(longest, first * 2 ** min(self._tries[unauthorised], 16))
+        self._tries[unauthorised] += 1
+        return float(pause * random.uniform(0.75, 1.0))
+
+
+class _WallClock:
+    """Camera timestamps laid onto the run's own clock: strictly rising ticks of ``TIME_BASE``.
+
+    Within one connection the camera's own intervals are kept, so that network jitter does not show; where its clock
+    leaves ours by more than a second it is laid on anew.
+    """
+
+    def __init__(self, started: float) -> None:
+        self._started, self._last = started, -_LEAST_STEP
+        self._offset: float | None = None  # seconds from the camera's clock to the run's
+
+    def restart(self) -> None:
+        self._offset = None
+
+    def next(self, seconds: float | None, captured_at: float) -> int:
+        """Ticks for a frame that the camera dates ``seconds`` (None: undated) and that came at ``captured_at``."""
+        elapsed = captured_at - self._started
+        when = elapsed
+        if seconds is not None:
+            if self._offset is None or abs(seconds + self._offset - elapsed) > _DRIFT:
+                self._offset = elapsed - seconds
+            when = seconds + self._offset
+        self._last = max(self._last + _LEAST_STEP, round(when / TIME_BASE))
+        return self._last

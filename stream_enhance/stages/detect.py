@@ -1,0 +1,231 @@
+"""Faces: letterbox by one swscale call, YOLOv8's head decoded, NMS, then tracks.
+
+``Detector`` turns frames into scenes.  Between detections (``every`` > 1) faces move with their tracks; where the video
+changes to another place it looks anew, and no track goes on.  Takes ultralytics' detect exports (n, 4 + classes, cells)
+and pose exports (n, 5 + 15, cells): centre x, y, width, height in input pixels, scores after the sigmoid, then five
+points as x, y, visibility.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from ..backends import Session
+from ..backends.card import Card
+from ..types import Faces, Frame, Scene
+from .scene_change import SceneChangeDetector
+from .track import Tracker
+
+STRIDE = 32
+_OVERLAP = 0.2  # of a tile's side
+_LOW_SCORE = 0.5  # of the least score: from there on a face may continue a track, though not begin one
+
+
+@dataclass(frozen=True, slots=True)
+class LetterboxView:
+    """A network input and where it came from: frame = (input - (left, top)) / scale."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) RGB, H and W multiples of STRIDE
+    scale: tuple[float, float]  # input pixels a frame pixel, x and y
+    left: float  # the frame's origin in the input, pixels
+    top: float
+
+
+class Detector:
+    """Finds and follows faces.
+
+    Args:
+        session: a face-detection network.
+        size: pixels of the long side of its input; ignored where the model's input is fixed.
+        every: detect on every n-th frame and follow tracks between.
+        score: least score of a face.
+        iou: overlap above which the lower-scored of two boxes goes.
+        tiles: look at the frame in n x n overlapping tiles too, for small faces in large frames.
+        max_faces: keep at most this many, best first.
+        tracker: gives ids and carries faces between detections; None for a new one.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        size: int = 0,
+        every: int = 1,
+        score: float = 0.3,
+        iou: float = 0.5,
+        tiles: int = 1,
+        max_faces: int = 300,
+        tracker: Tracker | None = None,
+    ) -> None:
+        self._session = session
+        self.size = size or session.card.size
+        self.every, self.tiles = every, tiles
+        self._score, self._iou, self._max_faces = score, iou, max_faces
+        self._tracker = tracker or Tracker(high_threshold=score)
+        self._reformatter = VideoReformatter()
+        self.detected = 0  # faces of at least the least score, over all frames that were looked at
+
+    def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
+        since, scene_changed = 0, SceneChangeDetector()
+        for frame in frames:
+            if frame.no_signal:
+                yield Scene(frame, Faces.none())
+                continue
+            if scene_changed(frame):
+                self._tracker.forget()
+                since = 0
+            if since % self.every == 0:
+                found = self._found(frame, _LOW_SCORE * self._score)
+                self.detected += int((found.score >= self._score).sum())
+                faces = self._tracker.update(found, frame.seconds)
+                since = 0
+            else:
+                faces = self._tracker.predict(frame.seconds)
+            since += 1
+            yield Scene(frame, faces)
+
+    @property
+    def tracks(self) -> int:
+        """Tracks begun so far."""
+        return self._tracker.begun
+
+    def find(self, frame: Frame) -> Faces:
+        """The faces of one frame, best first, without tracks (all -1)."""
+        return self._found(frame, self._score)
+
+    def _found(self, frame: Frame, score: float) -> Faces:
+        views = self.views(frame)
+        shapes = {view.image.shape for view in views}
+        if len(shapes) == 1:
+            outputs = self._session(to_input([v.image for v in views], self._session.card))
+        else:  # tiles and the whole frame differ in size
+            outputs = [self._session(to_input([v.image], self._session.card))[0] for v in views]  # type: ignore[assignment]
+        rows = np.concatenate([decode(out, view, score) for out, view in zip(outputs, views, strict=True)])
+        rows = suppress(rows, self._iou)[: self._max_faces]
+        rows = _turned_back(rows, frame)
+        points = rows[:, 5:].reshape(-1, 5, 2).copy() if rows.shape[1] > 5 else None
+        return Faces(rows[:, :4].copy(), rows[:, 4].copy(), np.full(len(rows), -1, np.int64), points)
+
+    def views(self, frame: Frame) -> list[LetterboxView]:
+        """What the network is shown of the frame: all of it, and its tiles where there are any."""
+        views = [self._letterbox(self._scaled(frame))]
+        if self.tiles > 1:
+            large = self._scaled(frame, self.tiles - (self.tiles - 1) * _OVERLAP)
+            views += [self._letterbox(large, x, y) for y in self._starts(large, 0) for x in self._starts(large, 1)]
+        return views
+
+    @property
+    def _fixed(self) -> tuple[int, int] | None:
+        return getattr(self._session, "fixed_size", None)
+
+    @property
+    def _room(self) -> tuple[int, int]:
+        """Height and width that a frame may have in the network's input."""
+        return self._fixed or (self.size, self.size)
+
+    def _scaled(self, frame: Frame, times: float = 1) -> LetterboxView:
+        """The whole frame, upright, to fill ``times`` the room: one swscale call from the decoder's own format."""
+        image = frame.image
+        room = self._room[::-1] if frame.rotation % 180 else self._room  # as the frame is coded
+        ratio = min(round(room[0] * times) / image.height, round(room[1] * times) / image.width)
+        width, height = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
+        small = self._reformatter.reformat(
+            image, width, height, "rgb24", interpolation=Interpolation.BILINEAR, dst_color_range="JPEG", threads=1
+        )
+        pixels: NDArray[np.uint8] = small.to_ndarray()  # type: ignore[assignment]
+        if frame.rotation:
+            pixels = np.rot90(pixels, frame.rotation // 90)
+            width, height = pixels.shape[1], pixels.shape[0]
+        upright = (image.height, image.width) if frame.rotation % 180 else (image.width, image.height)
+        return LetterboxView(pixels, (width / upright[0], height / upright[1]), 0.0, 0.0)
+
+    def _starts(self, view: LetterboxView, axis: int) -> list[int]:
+        length, room = view.image.shape[axis], self._room[axis]
+        if length <= room:
+            return [0]
+        count = int(np.ceil((length - room * _OVERLAP) / (room * (1 - _OVERLAP))))
+        return [round(i * (length - room) / (count - 1)) for i in range(count)]
+
+    def _letterbox(self, view: LetterboxView, x: int = 0, y: int = 0) -> LetterboxView:
+        """The part of ``view`` from (x, y) that fits the network, on grey, sides padded to whole strides."""
+        part = view.image[y : y + self._room[0], x : x + self._room[1]]
+        height, width = part.shape[:2]
+        full_height, full_width = self._fixed or (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
+        left, top = (full_width - width) // 2, (full_height - height) // 2
+        canvas = np.full((full_height, full_width, 3), 114, np.uint8)
+        canvas[top : top + height, left : left + width] = part
+        return LetterboxView(canvas, view.scale, left - x, top - y)
+
+
+def to_input(images: list[NDArray[np.uint8]], card: Card) -> NDArray[np.float32]:
+    """(H, W, 3) uint8 RGB frames of one size as the card's network wants them: float32 (n, 3, H, W)."""
+    batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    std = np.array(card.std, np.float32).reshape(1, 3, 1, 1)
+    batch *= 1 / (np.float32(card.scale) * std)
+    if any(card.mean):
+        batch -= np.array(card.mean, np.float32).reshape(1, 3, 1, 1) / std
+    return batch
+
+
+def decode(output: NDArray[np.float32], view: LetterboxView, score: float) -> NDArray[np.float32]:
+    """One frame's raw head, (4 + ..., cells), as rows x1, y1, x2, y2, score[, 5 x (x, y)] in frame pixels.
+
+    Rows of 15 after the first five are YOLOv8-pose's points with visibility; otherwise all rows after the fourth are
+    class scores, of which the best counts.
+    """
+    pose = len(output) == 20
+    scores = output[4] if pose else output[4:].max(0)
+    keep = scores > score
+    cells = output[:, keep].T  # (k, channels)
+    offset = np.array([view.left, view.top], np.float32)
+    scale = np.array(view.scale, np.float32)
+    half = cells[:, 2:4] / 2
+    rows = np.empty((len(cells), 15 if pose else 5), np.float32)
+    rows[:, 0:2] = (cells[:, :2] - half - offset) / scale
+    rows[:, 2:4] = (cells[:, :2] + half - offset) / scale
+    rows[:, 4] = scores[keep]
+    if pose:
+        points = cells[:, 5:].reshape(-1, 5, 3)[:, :, :2]
+        rows[:, 5:] = ((points - offset) / scale).reshape(-1, 10)
+    return rows
+
+
+def suppress(rows: NDArray[np.float32], iou: float) -> NDArray[np.float32]:
+    """Greedy non-maximum suppression of ``decode``'s rows; the rest best first."""
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+    area = (rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])
+    alive = np.ones(len(rows), bool)
+    for i in range(len(rows)):
+        if not alive[i]:
+            continue
+        rest = np.flatnonzero(alive[i + 1 :]) + i + 1
+        width = np.minimum(rows[i, 2], rows[rest, 2]) - np.maximum(rows[i, 0], rows[rest, 0])
+        height = np.minimum(rows[i, 3], rows[rest, 3]) - np.maximum(rows[i, 1], rows[rest, 1])
+        overlap = np.clip(width, 0, None) * np.clip(height, 0, None)
+        alive[rest[overlap > iou * (area[i] + area[rest] - overlap)]] = False
+    return rows[alive]
+
+
+def _turned_back(rows: NDArray[np.float32], frame: Frame) -> NDArray[np.float32]:
+    """Rows in upright pixels to rows in the pixels of the frame as it is coded."""
+    if not frame.rotation:
+        return rows
+    width, height = frame.image.width, frame.image.height
+    pairs = [slice(0, 2), slice(2, 4), *(slice(i, i + 2) for i in range(5, rows.shape[1], 2))]
+    turned = rows.copy()
+    for pair in pairs:
+        x, y = rows[:, pair][:, 0], rows[:, pair][:, 1]
+        match frame.rotation:
+            case 90:
+                turned[:, pair] = np.stack([width - y, x], 1)
+            case 180:
+                turned[:, pair] = np.stack([width - x, height - y], 1)
+            case _:
+                turned[:, pair] = np.stack([y, height - x], 1)
+    low, high = np.minimum(turned[:, :2], turned[:, 2:4]), np.maximum(turned[:, :2], turned[:, 2:4])
+    turned[:, :2], turned[:, 2:4] = low, high
+    return turned

@@ -1,1 +1,0 @@
-"""The page, its API, and what feeds them.  Needs the ``web`` extra."""

@@ -1,0 +1,5 @@
+"""``python -m train.detector``."""
+
+from train.detector.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The detector measured beside others."""

@@ -1,0 +1,225 @@
+"""Degraded frames made once, as they come from the codec, so that training only cuts.
+
+`python -m train.enhancer.shards`.
+
+A folder of shards holds the clean images (`images.npy`, `images.json`) and shards of degraded frames of them:
+`shard_NNN.npy`, flat uint8, and `shard_NNN.npz`, the table of what each frame shows.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from stream_enhance.errors import ConfigError, InputError
+from stream_enhance.imaging.crop import BOX_CENTRE_Y, BOX_HEIGHT, scale_of
+from train.common.command import ended
+from train.degrade import DEFAULT, KINDS, Image, Ranges, Seen, degrade_clip, in_light
+from train.enhancer.data import (
+    Pair,
+    Portrait,
+    augmented,
+    detected,
+    jostled,
+    named,
+    pair_of,
+    patch_place,
+    points_in,
+    read_image,
+    read_index,
+    split,
+    usable,
+)
+
+SWIFT = ("motion", "defocus", "noise", "night", "infrared", "halo", "interlace", "jpeg")  # kinds that need no codec
+ALONE = Ranges(face_px=(24, 112))
+MILD = Ranges(
+    face_px=(32, 128),
+    motion_px=(1, 4),
+    motion_of_face=0.05,
+    defocus_of_face=(0.005, 0.02),
+    noise_sigma=(1, 6),
+    night_gamma=(1.2, 3.5),
+    halo=(0.1, 0.6),
+    jpeg_quality=(70, 95),
+)
+LARGE = 48  # pixels: faces of this height and more show detail that an enhancer can spoil
+
+
+class ShardPairs:
+    """Pairs from the shards that `python -m train.enhancer.shards` wrote; cut, mirror and light are drawn each time."""
+
+    def __init__(
+        self,
+        folders: Path | Sequence[Path],
+        size: int = 256,
+        augment: bool = True,
+        keep_small: float = 1,
+        fresh: float = 0,
+    ):
+        """`keep_small`: the share kept of faces under LARGE pixels, so that large ones weigh more; `fresh`: the share
+        of looks at a nearly good face instead, made on the fly (`mildly`)."""
+        folders = [folders] if isinstance(folders, Path) else folders
+        self.size, self.augment, self.fresh = size, augment, fresh
+        self.images, self.clean, self.frames, self.home, tables = [], [], [], [], []
+        for number, folder in enumerate(folders):
+            shards = sorted(folder.glob("shard_*.npz"))
+            if not shards or not (folder / "images.json").exists():
+                raise InputError(
+                    f"{folder}: no shards here; make them with "
+                    f"`python -m train.enhancer.shards --faces DIR --out {folder}`"
+                )
+            self.images.append(json.loads((folder / "images.json").read_text()))
+            self.clean.append(np.load(folder / "images.npy", mmap_mode="r"))
+            tables += [np.load(shard) for shard in shards]
+            self.frames += [np.load(shard.with_suffix(".npy"), mmap_mode="r") for shard in shards]
+            self.home += [number] * len(shards)  # of each shard: whose images it shows
+        self.shard = np.concatenate([np.full(len(t["side"]), k) for k, t in enumerate(tables)])
+        self.table = {key: np.concatenate([t[key] for t in tables]) for key in tables[0].files}
+        drawn = np.random.default_rng(0).random(len(self.shard)) < keep_small
+        kept = (self.table["face_px"] >= LARGE) | drawn
+        self.shard = self.shard[kept]
+        self.table = {key: column[kept] for key, column in self.table.items()}
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def seen(self, index: int) -> tuple[Seen, NDArray[np.float32]]:
+        """What the camera saw, and the true points (5, 2) in the clean image."""
+        row = {key: column[index] for key, column in self.table.items()}
+        side, start = int(row["side"]), int(row["start"])
+        shard = self.shard[index]
+        frame = np.asarray(self.frames[shard][start : start + side * side * 3]).reshape(side, side, 3)
+        entry = self.images[self.home[shard]][int(row["image"])]
+        h, w = entry["shape"]
+        clean = np.asarray(self.clean[self.home[shard]][entry["start"] : entry["start"] + h * w * 3]).reshape(h, w, 3)
+        kinds = tuple(kind for bit, kind in enumerate(KINDS) if int(row["kinds"]) >> bit & 1)
+        seen = Seen(frame, clean, row["to_clean"], float(row["face_px"]), kinds, float(row["gamma"]))
+        return seen, np.array(entry["points"], np.float32)
+
+    def pair(self, index: int, rng: np.random.Generator) -> Pair:
+        """Pair `index`; all that is drawn is drawn from `rng`."""
+        seen, true = self.seen(index)
+        if self.fresh and rng.random() < self.fresh:
+            seen = mildly(seen.clean, true, rng)
+        points = points_in(seen.to_clean, true)
+        if self.augment:
+            points = jostled(detected(points, seen.face_px, rng), rng)
+        pair = pair_of(seen.frame, seen.clean, seen.to_clean, points, self.size)
+        pair = Pair(pair.low, in_light(pair.clean, seen.gamma, "infrared" in seen.kinds), pair.points)
+        return augmented(pair, rng, self.augment)
+
+
+def mildly(image: Image, points: NDArray[np.float32], rng: np.random.Generator) -> Seen:
+    """The face at `points` (5, 2) of `image` with one defect or none, half of the time a slight one, and no codec.
+
+    `clean` stays `image`: its light is `in_light`'s affair, as for what a shard holds.
+    """
+    place = patch_place(points, 256)  # patch -> image
+    height = 256 * BOX_HEIGHT * scale_of(place)
+    x, y = place[:, :2] @ np.array([127.5, 256 * BOX_CENTRE_Y - 0.5]) + place[:, 2]
+    kind = ("", *SWIFT)[int(rng.integers(0, 1 + len(SWIFT)))]
+    ranges = MILD if rng.random() < 0.5 else ALONE
+    seen = degrade_clip(image, (float(x), float(y)), height, rng, ranges, only=(kind,) if kind else ())
+    return replace(seen, clean=image)
+
+
+def write_images(portraits: Sequence[Portrait], out: Path) -> None:
+    """All clean images as one flat uint8 file, and where each lies in it."""
+    entries, start = [], 0
+    with open(out / "images.raw", "wb") as file:
+        for portrait in portraits:
+            image = read_image(portrait.path)
+            entry = {"start": start, "shape": image.shape[:2], "file": f"{portrait.group}/{portrait.path.name}"}
+            entries.append({**entry, "points": portrait.points.tolist(), "person": portrait.person})
+            file.write(image.tobytes())
+            start += image.size
+    np.save(out / "images.npy", np.fromfile(out / "images.raw", np.uint8))
+    (out / "images.raw").unlink()
+    (out / "images.json").write_text(json.dumps(entries))
+
+
+def write_shard(portraits: Sequence[Portrait], out: Path, number: int, count: int, seed: int, ranges: Ranges) -> None:
+    """`count` degraded frames of `portraits` drawn evenly, as `shard_NNN.npy` (flat uint8) and `.npz` (the table)."""
+    rng = np.random.default_rng([seed, number])
+    order = np.concatenate([rng.permutation(len(portraits)) for _ in range(count // len(portraits) + 1)])[:count]
+    rows: dict[str, list[object]] = {k: [] for k in ("image", "start", "side", "to_clean", "face_px", "kinds", "gamma")}
+    frames, start = [], 0
+    for index in order:
+        portrait = portraits[index]
+        seen = degrade_clip(read_image(portrait.path), portrait.center, portrait.height, rng, ranges)
+        bits = sum(1 << KINDS.index(kind) for kind in seen.kinds)
+        values = (
+            index,
+            start,
+            seen.frame.shape[0],
+            seen.to_clean,
+            np.float32(seen.face_px),
+            bits,
+            np.float32(seen.gamma),
+        )
+        for column, value in zip(rows.values(), values, strict=True):
+            column.append(value)
+        frames.append(seen.frame.ravel())
+        start += seen.frame.size
+    np.save(out / f"shard_{number:03d}.npy", np.concatenate(frames))
+    np.savez(out / f"shard_{number:03d}.npz", **{key: np.array(column) for key, column in rows.items()})
+
+
+def read_ranges(path: Path | None) -> Ranges:
+    """The usual defects with the changes in the YAML file. Raises ConfigError, naming the key."""
+    if path is None:
+        return DEFAULT
+    try:
+        return Ranges.model_validate(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write shards of one half of the split; 0, or 2 where what was given cannot be used."""
+    parser = argparse.ArgumentParser(prog="python -m train.enhancer.shards", description="Precompute degraded faces.")
+    parser.add_argument("--faces", type=Path, required=True, help="folder with index.csv")
+    parser.add_argument("--sets", nargs="*", help="sets of the index to use (all)")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=8000, help="frames a shard")
+    parser.add_argument("--numbers", type=int, nargs="*", default=[0], help="numbers of the shards to write")
+    parser.add_argument("--held-out", type=float, default=0.1, help="share of people kept for validation")
+    parser.add_argument("--half", choices=["train", "val"], default="train")
+    parser.add_argument("--people", type=Path, help="JSON {file: person}, where one person has several files")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ranges", type=Path, help="YAML: what differs from the usual defects (train.degrade.Ranges)")
+    given = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    return ended(lambda: run(given))
+
+
+def run(given: argparse.Namespace) -> None:
+    """What the command line asks for."""
+    portraits = usable(read_index(given.faces, given.sets))
+    portraits = named(portraits, given.people, given.faces) if given.people else portraits
+    chosen = split(portraits, given.held_out)[given.half == "val"] if given.held_out else portraits
+    ranges = read_ranges(given.ranges)
+    given.out.mkdir(parents=True, exist_ok=True)
+    if not (given.out / "images.json").exists():
+        write_images(chosen, given.out)
+    for number in given.numbers:
+        write_shard(chosen, given.out, number, given.count, given.seed, ranges)
+        print(f"{given.out}: shard {number} of {given.count} frames of {len(chosen)} faces")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
