@@ -180,7 +180,7 @@ def stages(clip: str, frames: int, config: Config) -> dict[str, Any]:
     core_seconds = {}
     with tempfile.TemporaryDirectory() as folder, Pipeline(config) as pipeline:
         items: Any = islice(source.frames(), frames)
-        sink = open_sink(f"{folder}/out.mp4", source, Encoding(**config.sink.model_dump()), "")
+        sink = open_sink(f"{folder}/out.mp4", Encoding(**config.sink.model_dump()), "")
         todo = {"decode": lambda x: x, "detect": pipeline.detector(), "enhance": pipeline.enhancer()}
         for name, stage in {**todo, "overlay": pipeline.overlay(), "encode": sink}.items():
             started = time.process_time()

@@ -22,7 +22,7 @@ from stream_enhance.types import Faces
 
 
 def ours() -> Callable[[np.ndarray, int], Any]:
-    tracker = Tracker()
+    tracker = Tracker(0.3)
 
     def update(boxes: np.ndarray, frame: int) -> Any:
         n = len(boxes)

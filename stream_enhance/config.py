@@ -8,122 +8,39 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from av import VideoFormat
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from .backends import ProviderName
 from .errors import ConfigError
+from .options import Options
+from .sinks.codecs import EncoderOptions
+from .sinks.fanout import SegmentOptions
+from .sources.connection import LiveOptions
+from .sources.file import SourceOptions
+from .stages.detect import DetectorOptions
+from .stages.enhance import EnhancerOptions
+from .stages.overlay import OverlayOptions
+from .stages.track import TrackerOptions
 
 T = TypeVar("T", bound=BaseModel)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Config(Options):
+    """Everything that can be set; see each section's class for its keys and their defaults."""
 
-
-class SourceConfig(_Section):
-    rate: float = Field(25.0, gt=0, le=1000)  # frames a second, for a folder of images
-
-
-class LiveConfig(_Section):
-    transport: Literal["auto", "tcp", "udp"] = "auto"  # of RTSP
-    timeout: float = Field(5.0, gt=0, le=120)  # seconds to open a connection
-    stall: float = Field(4.0, gt=0, le=600)  # seconds without a frame until a connection is given up
-    retry: float = Field(1.0, gt=0, le=3600)  # seconds, the longest pause between attempts
-    idle_rate: float = Field(2.0, gt=0, le=30)  # NO SIGNAL frames a second
-    wait: bool = False  # keep trying where the very first connection fails
-    hwaccel: str = ""  # FFmpeg's name of a decoding device, e.g. cuda or vaapi; "": the CPU
-    max_age: float = Field(0.5, gt=0, le=60)  # seconds a frame may be old when it is written
-
-
-class DetectorConfig(_Section):
-    model: str | None = None  # ONNX file; None: the one that comes with the package
-    size: int = Field(480, ge=0, le=8192)  # pixels of the long side; 0: as the model's card says
-    every: int = Field(2, ge=1, le=100)  # detect on every n-th frame, follow tracks between
-    score: float = Field(0.4, gt=0, lt=1)
-    iou: float = Field(0.5, gt=0, lt=1)
-    tiles: int = Field(1, ge=1, le=8)  # n x n overlapping tiles besides the whole frame
-    max_faces: int = Field(300, ge=1, le=10_000)
-
-
-class TrackerConfig(_Section):
-    coast_ttl: float = Field(0.25, ge=0, le=60)  # seconds a face is shown without a detection
-    lost_ttl: float = Field(1.0, ge=0, le=600)  # seconds until a lost face's id is given up
-    confirm_threshold: float = Field(
-        0.6, ge=0, le=1
-    )  # score from which a new face is shown at once; others when seen twice
-    low_score_ttl: float = Field(2.0, ge=0, le=600)  # seconds a face goes on whose score is below detector.score
-
-
-class ClassicalConfig(_Section):
-    denoise: bool = True
-    deblur: Literal["none", "wiener", "richardson-lucy"] = "wiener"
-    sharpen: bool = True
-    low_light: bool = True
-
-
-class EnhancerConfig(_Section):
-    kind: Literal["unet", "classical", "none"] = "unet"
-    model: str | None = None
-    strength: float = Field(1.0, ge=0, le=1)
-    batch: int = Field(8, ge=1, le=256)
-    min_face: float = Field(12, ge=0)  # pixels high; lower faces are left alone
-    max_face: float = Field(110, gt=0)  # pixels high; higher faces are left alone if they are sharp
-    sharp: float = Field(60.0, ge=0)  # variance of the Laplacian from which a large face is sharp
-    cache_tolerance: float = Field(10.0, ge=0)  # grey levels; 0: every face is computed on every frame
-    cache_ttl: float = Field(0.5, ge=0, le=60)
-    max_faces: int = Field(0, ge=0)  # enhanced per frame at most; 0: all
-    min_consistency: float = Field(0.8, ge=-1, lt=0.95)  # agreement with the camera up to which a result is not used
-    classical: ClassicalConfig = ClassicalConfig()
-
-
-class OverlayConfig(_Section):
-    mode: Literal["inplace", "panel", "side_by_side"] = "inplace"
-    watermark: bool = True  # the ENHANCED watermark
-    scale: int = Field(1, ge=1, le=4)
-
-
-class SinkConfig(_Section):
-    codec: Literal["h264", "hevc", "av1"] = "h264"
-    hardware: Literal["auto", "none", "nvenc", "qsv"] = "auto"
-    crf: int = Field(20, ge=0, le=51)
-    preset: str = "veryfast"
-    threads: int = Field(0, ge=0, le=128)
-    pixel_format: str = ""  # FFmpeg's name; "": as the source
-
-    @field_validator("pixel_format")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        try:
-            return VideoFormat(value).name if value else ""
-        except ValueError:
-            raise ValueError(f"FFmpeg knows no {value!r}; take one of its pixel formats, such as yuv420p") from None
-
-
-class SegmentsConfig(_Section):
-    """Of outputs whose name holds ``%`` codes; 0: no limit."""
-
-    seconds: float = Field(0.0, ge=0)
-    megabytes: float = Field(0.0, ge=0)
-    keep_hours: float = Field(0.0, ge=0)
-    keep_megabytes: float = Field(0.0, ge=0)
-
-
-class Config(_Section):
-    """Everything that can be set."""
-
-    source: SourceConfig = SourceConfig()
-    live: LiveConfig = LiveConfig()
-    detector: DetectorConfig = DetectorConfig()
-    tracker: TrackerConfig = TrackerConfig()
-    enhancer: EnhancerConfig = EnhancerConfig()
-    overlay: OverlayConfig = OverlayConfig()
-    sink: SinkConfig = SinkConfig()
-    segments: SegmentsConfig = SegmentsConfig()
-    provider: Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"] = "auto"
-    threads: int = Field(0, ge=0, le=256)  # CPU threads a network; 0: one a core
+    source: SourceOptions = SourceOptions()
+    live: LiveOptions = LiveOptions()
+    detector: DetectorOptions = DetectorOptions()
+    tracker: TrackerOptions = TrackerOptions()
+    enhancer: EnhancerOptions = EnhancerOptions()
+    overlay: OverlayOptions = OverlayOptions()
+    sink: EncoderOptions = EncoderOptions()
+    segments: SegmentOptions = SegmentOptions()
+    provider: ProviderName = Field("auto", description="What the networks run on; auto takes the best there is.")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads of each network; 0: one a core.")
 
     @field_validator("enhancer", mode="before")
     @classmethod

@@ -23,11 +23,11 @@ from .run import Report, Run
 from .runtime import Channel
 from .sinks.codecs import Encoding
 from .sinks.encoder import Sink, open_sink
-from .sinks.fanout import Segments, Tee
+from .sinks.fanout import Tee
 from .sinks.open import is_timed, open_outputs
 from .sinks.target import refuse_overwriting_source
-from .sources.camera import CameraSource
-from .sources.file import Source, open_with
+from .sources.base import Source
+from .sources.file import open_with
 from .stages.detect import Detector
 from .stages.enhance import Enhancer, Network, UNet
 from .stages.overlay import Overlay, Rendered
@@ -88,7 +88,7 @@ class Pipeline:
             case "classical":
                 from .stages.classical import Classical
 
-                return Classical(**config.classical.model_dump()), 256, True
+                return Classical(config.classical), 256, True
         session = self._session(config.model or default_model(UNET), "face-enhancement")
         return UNet(session), session.card.size, session.card.alignment == "five-points"
 
@@ -160,16 +160,15 @@ class Pipeline:
         opened = open_with(self.config, source) if isinstance(source, str) else source
         run = None
         try:
-            if isinstance(opened, CameraSource):
-                opened.ready(stopped)
+            opened.wait_ready(stopped)
             sinks = [sink] if isinstance(sink, str) else sink
-            refuse_overwriting_source(opened.name, *(spec for spec in sinks if spec != "-" and "://" not in spec))
+            refuse_overwriting_source(opened.info.name, *(spec for spec in sinks if spec != "-" and "://" not in spec))
             shots = None
             if gallery:
                 from .sinks.gallery import Gallery
 
                 changed_by = "filters" if self.config.enhancer.kind == "classical" else "a neural network"
-                shots = Gallery(gallery, opened.name, changed_by)
+                shots = Gallery(gallery, opened.info.name, changed_by)
             run = Run(self, opened, self._sink(sinks, opened, overwrite), shots)
             run.go(duration, watch)
             return run.report()
@@ -186,8 +185,7 @@ class Pipeline:
             SourceError: the source cannot be used.
         """
         opened = open_with(self.config, source) if isinstance(source, str) else source
-        if isinstance(opened, CameraSource):
-            opened.ready()
+        opened.wait_ready()
         run = Run(self, opened, None, None)
         out: Channel[Rendered] = run.line.channels[-1]
         run.line.start()
@@ -205,52 +203,40 @@ class Pipeline:
 
     def outputs(self, specs: list[str], source: Source) -> Tee:
         """A sink for all of ``specs`` that can be opened again and again; see ``open_outputs``."""
-        segments = Segments(**self.config.segments.model_dump())
-        return open_outputs(specs, source, self._encoding(source), self.comment, segments, number=True)
+        segments = self.config.segments
+        live = source.info.live
+        return open_outputs(specs, live, self._encoding(live), self.comment, segments, number=True)
 
     def _sink(self, specs: list[str], source: Source, overwrite: bool) -> Sink:
         """One output that is a file, or anything; or several, and those that outlive a fault."""
-        encoding, only = self._encoding(source), specs[0]
-        segments = Segments(**self.config.segments.model_dump())
+        live, only = source.info.live, specs[0]
+        encoding = self._encoding(live)
+        segments = self.config.segments
         if segments.seconds and not any("%" in Path(spec).name for spec in specs):
             raise SinkError(f"{only}: segments need a name with the time in it, such as %Y%m%d-%H%M%S.mp4")
         several = len(specs) > 1 or only.endswith(".m3u8") or only.startswith(("http://", "https://"))
-        if not (several or is_timed(only, source.live, segments) or (source.live and "://" in only)):
-            return open_sink(only, source, encoding, self.comment, overwrite)
-        return open_outputs(specs, source, encoding, self.comment, segments, overwrite)
+        if not (several or is_timed(only, live, segments) or (live and "://" in only)):
+            return open_sink(only, encoding, self.comment, overwrite)
+        return open_outputs(specs, live, encoding, self.comment, segments, overwrite)
 
-    def _encoding(self, source: Source) -> Encoding:
-        return Encoding(**self.config.sink.model_dump(), live=source.live)
+    def _encoding(self, live: bool) -> Encoding:
+        return Encoding(**self.config.sink.model_dump(), live=live)
 
     def detector(self, stills: bool = False) -> Detector:
         """A new detection stage on the shared network; of ``stills`` each is looked at by itself."""
-        config = self.config.detector.model_dump(exclude={"model"})
-        tracking = self.config.tracker.model_dump()
+        options, tracking = self.config.detector, self.config.tracker
         if stills:
-            config["every"] = 1
-            tracking |= {"confirm_threshold": 0.0, "coast_ttl": 0.0}
-        tracker = Tracker(config["score"], **tracking)
-        return Detector(self._detector, tracker=tracker, **config)
+            options = options.model_copy(update={"every": 1})
+            tracking = tracking.model_copy(update={"confirm_threshold": 0.0, "coast_ttl": 0.0})
+        return Detector(self._detector, options, Tracker(options.score, tracking))
 
     def enhancer(self) -> Enhancer:
         """A new enhancement stage on the shared network."""
-        config = self.config.enhancer
-        return Enhancer(
-            self._network,
-            self._size,
-            self._align,
-            batch=config.batch,
-            min_face=config.min_face,
-            max_face=config.max_face,
-            sharp=config.sharp,
-            cache_tolerance=config.cache_tolerance,
-            cache_ttl=config.cache_ttl,
-            max_faces=config.max_faces,
-            min_consistency=config.min_consistency,
-        )
+        return Enhancer(self._network, self._size, self._align, self.config.enhancer)
 
     def overlay(self) -> Overlay:
         """A new overlay stage."""
-        config = self.config.overlay
-        watermark = config.watermark and self.config.enhancer.kind != "none"
-        return Overlay(config.mode, watermark, config.scale, self.config.enhancer.strength)
+        options = self.config.overlay
+        if self.config.enhancer.kind == "none":
+            options = options.model_copy(update={"watermark": False})
+        return Overlay(options, self.config.enhancer.strength)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from . import __version__, memory
 from .runtime import Channel, Line, Stage
-from .sinks.encoder import Sink, VideoSink
+from .sinks.encoder import Sink
 from .sinks.fanout import Tee
-from .sources.camera import CameraSource
-from .sources.file import Source, upright
-from .sources.image_folder import ImageFolder, ImageFolderSink
+from .sources.base import Source
+from .sources.file import upright
+from .sources.image_folder import ImageFolderSink
 from .stages.load_control import AdmissionControl, QualityController
 from .stages.overlay import Rendered
 from .types import Enhanced
@@ -68,10 +68,12 @@ class Run:
 
     def __init__(self, pipeline: Pipeline, source: Source, sink: Sink | None, gallery: Gallery | None) -> None:
         self.source, self._sink, self._gallery, self._pipeline = source, sink, gallery, pipeline
-        if not isinstance(sink, VideoSink):  # nobody would take their packets away
-            source.side_streams.clear()
-        stills = isinstance(source, ImageFolder) or source.frame_count == 1
-        self.detect, self.enhance, self.overlay = pipeline.detector(stills), pipeline.enhancer(), pipeline.overlay()
+        info = source.info
+        self.detect, self.enhance, self.overlay = (
+            pipeline.detector(info.stills),
+            pipeline.enhancer(),
+            pipeline.overlay(),
+        )
         self.ages: deque[float] = deque(maxlen=50_000)
         self.first_frame: float | None = None
         stages: dict[str, Stage] = {
@@ -81,17 +83,18 @@ class Run:
         }
         if sink is not None:
             stages["sink"] = self._sunk
-        first: Channel[Any] = Channel(_WAITING_LIVE, "drop_oldest") if source.live else Channel(_WAITING)
-        rest: list[Channel[Any]] = [Channel(2 if source.live else _WAITING) for _ in range(3)]
-        self.line = Line(source.frames(), stages, [first, *rest])
-        self.started = source.started if isinstance(source, CameraSource) else time.monotonic()
-        if source.live:
+        first: Channel[Any] = Channel(_WAITING_LIVE, "drop_oldest") if info.live else Channel(_WAITING)
+        rest: list[Channel[Any]] = [Channel(2 if info.live else _WAITING) for _ in range(3)]
+        frames = source.frames(side_packets=sink is not None and sink.takes_side_packets)
+        self.line = Line(frames, stages, [first, *rest])
+        self.started = source.started if info.live else time.monotonic()
+        if info.live:
             max_age = pipeline.config.live.max_age
             self.quality_controller = QualityController(self.detect, self.enhance, max_age)
             self.admission = AdmissionControl(max_age, lambda: self.line.cancelled, self.quality_controller.waited)
 
     def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
-        if self.source.live:
+        if self.source.info.live:
             frames = self.admission(frames)
         if self._pipeline.config.overlay.mode != "inplace" or isinstance(self._sink, ImageFolderSink):
             frames = upright(frames)
@@ -119,7 +122,7 @@ class Run:
             self.first_frame = now - self.started
         if not item.enhanced.scene.frame.no_signal:
             self.ages.append(now - item.enhanced.scene.frame.captured_at)
-        if self.source.live:
+        if self.source.info.live:
             self.admission.on_exit()
 
     def go(self, duration: float | None = None, watch: Callable[[Run], None] = lambda run: None) -> None:
@@ -164,14 +167,12 @@ class Run:
     def stop(self) -> None:
         """End the source; what is in flight is still written."""
         self.line.stop()
-        if isinstance(self.source, CameraSource):
-            self.source.stop()
+        self.source.stop()
 
     def cancel(self) -> None:
         """Tear down now."""
         self.line.cancel()
-        if isinstance(self.source, CameraSource):
-            self.source.stop()
+        self.source.stop()
 
     def report(self) -> Report:
         """What the run did.  Every frame that came in went out or was dropped."""
@@ -181,11 +182,11 @@ class Run:
         ages = np.array(self.ages or [0.0]) * 1000
         channels = {worker.name: worker.inbox for worker in self.line.workers}
         return Report(
-            source=self.source.name,
+            source=self.source.info.name,
             frames_in=came,
             frames_out=went,
             frames_dropped=self.dropped,
-            packets_corrupt=self.source.corrupt,
+            packets_corrupt=self.source.status().corrupt,
             faces_detected=self.detect.detected,
             faces_enhanced=self.faces,
             faces_from_cache=counts.from_cache,
@@ -223,12 +224,13 @@ class Run:
 
     def _live_report(self, ages: NDArray[np.float64]) -> dict[str, Any]:
         """What only a camera's report holds."""
-        if not isinstance(self.source, CameraSource):
+        if not self.source.info.live:
             return {}
+        status = self.source.status()
         return {
             "age_ms": {f"p{p}": round(float(np.percentile(ages, p)), 2) for p in (50, 95, 99)},
-            "frames_no_signal": self.source.no_signal_frames,
-            "reconnects": self.source.reconnects,
-            "states": [list(entry) for entry in self.source.states],
+            "frames_no_signal": status.no_signal_frames,
+            "reconnects": status.reconnects,
+            "states": [list(entry) for entry in status.states],
             "quality": [[round(at - self.started, 3), step] for at, step in self.quality_controller.steps],
         }

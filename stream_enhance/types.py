@@ -6,6 +6,7 @@ face.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -13,6 +14,21 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What a sink needs to know of the stream that its frames come from; the same object on every frame."""
+
+    name: str = ""  # fit to be shown: no credentials
+    live: bool = False
+    rate: Fraction | None = None  # nominal frames a second
+    pixel_aspect: Fraction | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    chapters: tuple[Any, ...] = ()  # as PyAV gives them
+    side_streams: tuple[Any, ...] = ()  # av.Stream: sound, subtitles, data; templates for an output's own
+    frame_count: int = 0  # 0 where unknown
+    stills: bool = False  # independent images rather than a moving scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +45,8 @@ class Frame:
     name: str = ""  # the file it came from, for a folder of images
     no_signal: bool = False  # not from the camera: its last frame, greyed
     turned: bool = False  # a quarter since it was decoded: its pixels' width and height have changed places
+    stream: StreamInfo = StreamInfo()
+    side_packets: tuple[Any, ...] = ()  # av.Packet of the side streams, in demuxing order, that belong before it
 
     @property
     def seconds(self) -> float:

@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +87,16 @@ class Endless:
 
     def __init__(self, clip: Path, live: bool = False, pause: float = 0.0) -> None:
         self._source, self._pause = open_source(str(clip)), pause
-        self.live = live
+        self.info = replace(self._source.info, live=live)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
-    def frames(self) -> Generator[Any, None, None]:
-        from dataclasses import replace
-
+    def frames(self, side_packets: bool = True) -> Generator[Any, None, None]:
         first = next(self._source.frames())
         for i in range(10_000_000):
             image = first.image.reformat(format="yuv444p").reformat(format="yuv420p")
-            yield replace(first, image=image, index=i, pts=i * 512, captured_at=time.monotonic())
+            yield replace(first, stream=self.info, image=image, index=i, pts=i * 512, captured_at=time.monotonic())
             time.sleep(self._pause)
 
 

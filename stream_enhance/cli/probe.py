@@ -31,12 +31,17 @@ def inspect_source(spec: str) -> dict[str, Any]:
     try:
         match source:
             case ImageFolder():
-                return {"source": source.name, "container": "images", "frames": source.frame_count, "lost": []}
+                return {
+                    "source": source.info.name,
+                    "container": "images",
+                    "frames": source.info.frame_count,
+                    "lost": [],
+                }
             case VideoSource():
                 return _video(source, Path(spec))
     finally:
         source.close()
-    raise SourceError(f"{source.name}: a live camera cannot be probed; give a file")
+    raise SourceError(f"{source.info.name}: a live camera cannot be probed; give a file")
 
 
 def _video(source: VideoSource, path: Path) -> dict[str, Any]:
@@ -47,10 +52,10 @@ def _video(source: VideoSource, path: Path) -> dict[str, Any]:
         "duration_s": round(container.duration / av.time_base, 3) if container.duration else None,
         "bit_rate": container.bit_rate or None,
         "bytes": path.stat().st_size if path.is_file() else None,
-        "metadata": source.metadata,
+        "metadata": dict(source.info.metadata),
         "streams": [_stream(stream) for stream in container.streams],
     }
-    chapters = len(source.chapters)
+    chapters = len(source.info.chapters)
     first = next(source.frames()).image
     video = found["streams"][source.stream.index]
     video |= {
@@ -119,7 +124,7 @@ def _lost_frames(source: VideoSource, first: av.VideoFrame) -> list[str]:
 def _lost_streams(source: VideoSource, form: str) -> list[str]:
     """Streams other than video that the output cannot hold."""
     others = [s for s in source.container.streams if s.type != "video"]
-    if source.chapters:
+    if source.info.chapters:
         others = [s for s in others if not is_chapter_track(s)]
     return [why for s in others if (why := why_not(form, s))]
 

@@ -29,7 +29,7 @@ class Progress:
         if self._plain:
             if time.monotonic() - self._said >= _EVERY:
                 self._said = time.monotonic()
-                total = run.source.frame_count
+                total = run.source.info.frame_count
                 of = f" of {total}" if total else ""
                 rate = run.done / (self._said - run.started)
                 log.info("%d%s frames, %.1f frames/s, %d faces", run.done, of, rate, run.faces)
@@ -37,7 +37,7 @@ class Progress:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=run.source.frame_count or None, unit="frame", dynamic_ncols=True)
+            self._bar = tqdm(total=run.source.info.frame_count or None, unit="frame", dynamic_ncols=True)
         self._bar.n = run.done
         self._bar.set_postfix_str(f"{run.faces} faces")
 

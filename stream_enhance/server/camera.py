@@ -23,7 +23,6 @@ from ..run import Run
 from ..sinks.encoder import Sink
 from ..sinks.fanout import Tee
 from ..sinks.gallery import Gallery
-from ..sources.camera import CameraSource
 from ..sources.file import SCHEMES, open_with
 from ..stages.overlay import Rendered
 from ..types import Enhanced, Scene
@@ -117,7 +116,7 @@ class Camera:
         run = self._run
         if run is None:
             return "failed" if self.error else "starting"
-        return run.source.state if isinstance(run.source, CameraSource) else "live"  # a recording: it plays
+        return run.source.status().state
 
     def counts(self) -> dict[str, int]:
         """Totals since the camera was added."""
@@ -145,7 +144,7 @@ class Camera:
             "quality_step": self.quality_step,
             "viewers": self.view.viewers,
             "restarts": self.restarts,
-            "error": self.error or (run.source.problem if run and isinstance(run.source, CameraSource) else ""),
+            "error": self.error or (run.source.status().problem if run else ""),
             "outputs": [redact(o) for o in self.config.outputs],
         }
 
@@ -161,7 +160,7 @@ class Camera:
     def quality_step(self) -> int:
         """How many steps of quality are given up just now."""
         run = self._run
-        return run.quality_controller.step if run and run.source.live else 0  # a recording waits: it has none
+        return run.quality_controller.step if run and run.source.info.live else 0  # a recording waits: it has none
 
     def _fps(self) -> float:
         done = list(self._done)
@@ -195,7 +194,7 @@ class Camera:
         run = None
         try:
             tee = self._pipeline.outputs(list(self.config.outputs), source) if self.config.outputs else None
-            shots = _Shots(self, source.name, self._pipeline.comment)
+            shots = _Shots(self, source.info.name, self._pipeline.comment)
             run = Run(self._pipeline, source, _Watched(self, tee), shots)  # type: ignore[arg-type]
             self._done.clear()
             self._run, self._newest = run, 0
@@ -243,14 +242,13 @@ class Camera:
 
 
 def _counted(run: Run) -> dict[str, int]:
-    source = run.source
-    live = isinstance(source, CameraSource)
+    status = run.source.status()
     return {
         "in": run.line.workers[0].count,
         "out": run.done,
         "dropped": run.dropped,
-        "no_signal": source.no_signal_frames if live else 0,  # type: ignore[attr-defined]
-        "reconnects": source.reconnects if live else 0,  # type: ignore[attr-defined]
+        "no_signal": status.no_signal_frames,
+        "reconnects": status.reconnects,
         "faces": run.faces,
         "tracks": run.detect.tracks,
     }
@@ -287,6 +285,7 @@ class _Watched(Sink):
 
     def __init__(self, camera: Camera, tee: Tee | None) -> None:
         self.name, self._camera, self._tee = camera.name, camera, tee
+        self.takes_side_packets = False
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         for item in self._tee(items) if self._tee else items:

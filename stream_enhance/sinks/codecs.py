@@ -6,32 +6,47 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import av
 from av.codec.codec import find_best_pix_fmt_of_list
+from pydantic import Field, field_validator
 
 from ..errors import SinkError
 from ..imaging.planes import LAYOUTS
+from ..options import Options
 
 Codec = Literal["h264", "hevc", "av1"]
 Hardware = Literal["auto", "none", "nvenc", "qsv"]
 _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
+class EncoderOptions(Options):
     """How frames are encoded."""
 
-    codec: Codec = "h264"
-    hardware: Hardware = "auto"
-    crf: int = 20  # quality: 0 best, 51 worst; mapped to the encoder's own scale
-    preset: str = "veryfast"
-    threads: int = 0  # 0: the encoder's choice
-    pixel_format: str = ""  # "": the source's, where the encoder takes it
+    codec: Codec = Field("h264", description="Video codec of the output.")
+    hardware: Hardware = Field("auto", description="Encoder of a GPU, where it starts; or none.")
+    crf: int = Field(20, ge=0, le=51, description="Quality, 0 best, 51 worst; mapped to the encoder's own scale.")
+    preset: str = Field("veryfast", description="Preset of libx264 and libx265.")
+    threads: int = Field(0, ge=0, le=128, description="Threads of the encoder; 0: its own choice.")
+    pixel_format: str = Field(
+        "", description="FFmpeg's name of a pixel format; \"\": the source's, where the encoder takes it."
+    )
+
+    @field_validator("pixel_format")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            return av.VideoFormat(value).name if value else ""
+        except ValueError:
+            raise ValueError(f"FFmpeg knows no {value!r}; take one of its pixel formats, such as yuv420p") from None
+
+
+class Encoding(EncoderOptions):
+    """``EncoderOptions`` and what the kind of source and output decide."""
+
     live: bool = False  # no frames held back
     gop: int = 0  # frames between key frames; 0: the encoder's choice
     profile: str = ""  # of H.264; "": the encoder's choice

@@ -24,9 +24,9 @@ from av.video.reformatter import ColorRange
 from ..errors import SinkError
 from ..imaging import planes
 from ..imaging.planes import LAYOUTS, Layout
-from ..sources.file import Source
-from ..sources.image_folder import ImageFolder, ImageFolderSink
+from ..sources.image_folder import ImageFolderSink
 from ..stages.overlay import Rendered
+from ..types import StreamInfo
 from .codecs import Encoding, choose_encoder, ordinary_thread, pixel_format
 from .passthrough import Passthrough
 from .target import FORMATS, file_to_write, part_to_write, push_target
@@ -38,13 +38,12 @@ _SWSCALE = {6: 5}  # AVColorSpace to swscale's own number, where they differ: BT
 _AT_RISK = 2  # seconds of video that a kill may cost
 
 
-def open_sink(spec: str, source: Source, encoding: Encoding, comment: str, overwrite: bool = False) -> Sink:
+def open_sink(spec: str, encoding: Encoding, comment: str, overwrite: bool = False) -> Sink:
     """The sink that ``spec`` names.
 
     Args:
         spec: a video file, a folder for images (ends in / or is there already), ``-`` for MPEG-TS on standard output,
             or a URL to push to.
-        source: whose other streams are copied and whose tags are kept.
         encoding: how to encode.
         comment: container metadata that says what was changed.
         overwrite: replace a file that is there.
@@ -53,20 +52,20 @@ def open_sink(spec: str, source: Source, encoding: Encoding, comment: str, overw
         SinkError: unknown kind of file, it is there already, or its folder cannot be written.
     """
     if spec == "-":
-        return VideoSink("pipe:1", source, encoding, comment, form="mpegts")
+        return VideoSink("pipe:1", encoding, comment, form="mpegts")
     if "://" in spec:
-        return _push(spec, source, encoding, comment)
+        return _push(spec, encoding, comment)
     path = Path(spec)
     if spec.endswith(("/", os.sep)) or path.is_dir():
         return ImageFolderSink(path, overwrite, comment)
     path = file_to_write(spec, overwrite)
     form = FORMATS[path.suffix.lower()]
-    return VideoSink(str(part_to_write(path, overwrite)), source, encoding, comment, form=form, final=path)
+    return VideoSink(str(part_to_write(path, overwrite)), encoding, comment, form=form, final=path)
 
 
-def _push(spec: str, source: Source, encoding: Encoding, comment: str) -> VideoSink:
+def _push(spec: str, encoding: Encoding, comment: str) -> VideoSink:
     form, url, name = push_target(spec)
-    return VideoSink(url, source, encoding, comment, form=form, name=name)
+    return VideoSink(url, encoding, comment, form=form, name=name)
 
 
 def label(container: av.container.OutputContainer, metadata: dict[str, str]) -> None:
@@ -80,6 +79,7 @@ class Sink(Protocol):
     """A stage that writes frames and yields them on; ``finish`` after the line has ended."""
 
     name: str
+    takes_side_packets: bool  # whether the source's other streams are of use to it
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]: ...
 
@@ -90,10 +90,11 @@ class Sink(Protocol):
 class VideoSink:
     """One encode, one container."""
 
+    takes_side_packets = True
+
     def __init__(
         self,
         url: str,
-        source: Source,
         encoding: Encoding,
         comment: str,
         form: str,
@@ -102,7 +103,8 @@ class VideoSink:
     ) -> None:
         self.name = name or (str(final) if final else url)
         self._url, self._form, self._final = url, form, final
-        self._source, self._encoding, self._comment = source, encoding, comment
+        self._encoding, self._comment = encoding, comment
+        self._info = StreamInfo()  # the first frame's
         self._encoder = choose_encoder(encoding.codec, encoding.hardware)
         self._written = False
         self._sent = 0  # frames, to the encoder
@@ -114,11 +116,10 @@ class VideoSink:
                 if container is None:
                     container = self._open(item)
                 self._mux(container, self._encoded(self._fitted(item.image)))
-                self._copies.write()
+                self._copies.write(item.enhanced.scene.frame.side_packets)
                 yield item
             if container is not None:
                 self._mux(container, self._encoded(None))
-                self._copies.write()
                 self._copies.end()
         except av.FFmpegError as error:
             if container is not None:
@@ -144,6 +145,7 @@ class VideoSink:
         return SinkError(f"{self.name}: cannot be written ({error.strerror}){cure}{kept}")
 
     def _open(self, first: Rendered) -> av.container.OutputContainer:
+        self._info = first.enhanced.scene.frame.stream
         options = {"flush_packets": "1"}  # what is muxed is in the file, not in this process
         if self._form in ("mp4", "mov"):
             options |= {"movflags": "+hybrid_fragmented+frag_keyframe", "video_track_timescale": self._timescale(first)}
@@ -159,7 +161,7 @@ class VideoSink:
             self._add_video(container, first)
             with ordinary_thread():
                 self._stream.codec_context.open(strict=False)
-            self._copies = Passthrough(container, self._source, self.name)
+            self._copies = Passthrough(container, self._info, self.name)
         except BaseException:
             container.close()
             raise
@@ -169,7 +171,7 @@ class VideoSink:
     def _metadata(self) -> dict[str, str]:
         """The source's own, and what was changed."""
         of_its_file = ("encoder", "major_brand", "minor_version", "compatible_brands")
-        kept = {key: value for key, value in self._source.metadata.items() if key.lower() not in of_its_file}
+        kept = {key: value for key, value in self._info.metadata.items() if key.lower() not in of_its_file}
         return {**kept, "comment": self._comment}
 
     @staticmethod
@@ -179,11 +181,11 @@ class VideoSink:
 
     def _add_video(self, container: av.container.OutputContainer, first: Rendered) -> None:
         image, frame, encoding = first.image, first.enhanced.scene.frame, self._encoding
-        rate = self._source.rate or Fraction(25)
+        rate = self._info.rate or Fraction(25)
         stream: Any = container.add_stream(self._encoder, rate=rate, options=self._options())
         context = stream.codec_context
         form = image.format.name
-        if isinstance(self._source, ImageFolder) and LAYOUTS[form].kind == "gray":
+        if self._info.stills and LAYOUTS[form].kind == "gray":
             form = "yuv420p"  # the next may have colour
         context.pix_fmt = pixel_format(context.codec, form, encoding.pixel_format)
         self._shown = image.width, image.height
@@ -193,7 +195,7 @@ class VideoSink:
         context.time_base = stream.time_base = frame.time_base
         context.framerate = rate
         context.thread_count = encoding.threads
-        if aspect := self._source.pixel_aspect:
+        if aspect := self._info.pixel_aspect:
             context.sample_aspect_ratio = 1 / aspect if frame.turned else aspect
         for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
             setattr(context, tag, getattr(image, tag))

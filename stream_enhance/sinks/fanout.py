@@ -14,17 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import av.container
+from pydantic import Field
 
 from ..errors import SinkError
+from ..options import Options
 from ..runtime import Cancelled, Channel
-from ..sources.file import Source
 from ..stages.overlay import Rendered
 from .codecs import Encoding
 from .encoder import VideoSink, label
@@ -40,14 +41,13 @@ _ENDING_WHOLE = 60.0  # the same, of files that are to hold all of a recording
 _RETRY = (0.5, 10.0)  # seconds, first and longest pause before an output is opened again
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
-    """How recordings are cut and how long they are kept; 0 for no limit."""
+class SegmentOptions(Options):
+    """How outputs whose name holds strftime's ``%`` codes are cut, and how long they are kept; 0 for no limit."""
 
-    seconds: float = 0.0
-    megabytes: float = 0.0
-    keep_hours: float = 0.0
-    keep_megabytes: float = 0.0
+    seconds: float = Field(0.0, ge=0, description="Begin a new file after this many seconds.")
+    megabytes: float = Field(0.0, ge=0, description="Begin a new file after this many megabytes.")
+    keep_hours: float = Field(0.0, ge=0, description="Delete files of the same output that are older.")
+    keep_megabytes: float = Field(0.0, ge=0, description="Delete the oldest files of the same output beyond this sum.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,14 @@ class Output:
         name: str,
         opened: Callable[[], Opened],
         waits: bool = False,
-        segments: Segments | None = None,
+        segments: SegmentOptions | None = None,
         tidy: Callable[[], None] = lambda: None,
         part: Path | None = None,
         final: Path | None = None,
     ) -> None:
         self.name, self._opened, self._tidy = name, opened, tidy
         self._part, self._final = part, final
-        self._segments = segments or Segments()
+        self._segments = segments or SegmentOptions()
         self._queue: Channel[EncodedPacket] = Channel(_QUEUE, "wait" if waits else "drop_oldest")
         self._template: Any = None
         self.written = self.skipped = self.opens = 0  # packets written, passed over; times opened
@@ -223,8 +223,10 @@ class Output:
 class Tee(VideoSink):
     """Encodes once, for any number of outputs."""
 
-    def __init__(self, outputs: list[Output | MjpegServer], source: Source, encoding: Encoding, comment: str) -> None:
-        super().__init__("", source, encoding, comment, form="matroska", name=", ".join(o.name for o in outputs))
+    takes_side_packets = False
+
+    def __init__(self, outputs: list[Output | MjpegServer], encoding: Encoding, comment: str) -> None:
+        super().__init__("", encoding, comment, form="matroska", name=", ".join(o.name for o in outputs))
         self.outputs = outputs
         self._serial = 0
 
@@ -263,9 +265,12 @@ class Tee(VideoSink):
             log.error("%s", line)
 
     def _open(self, first: Rendered) -> av.container.OutputContainer:
-        rate = self._source.rate or 25
+        info = first.enhanced.scene.frame.stream
+        if info.side_streams:
+            log.warning("%s: several outputs carry its images only", info.name)
+        rate = info.rate or 25
         if not self._encoding.gop:
-            self._encoding = replace(self._encoding, gop=max(1, round(GOP_SECONDS * rate)))
+            self._encoding = self._encoding.model_copy(update={"gop": max(1, round(GOP_SECONDS * rate))})
         self._url = _Nowhere()  # type: ignore[assignment]
         container = super()._open(first)
         container.start_encoding()

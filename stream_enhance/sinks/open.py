@@ -7,16 +7,14 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import av
 
 from ..errors import SinkError
-from ..sources.file import Source
 from .codecs import Encoding
 from .dtls import dtls_options
-from .fanout import GOP_SECONDS, Opened, Output, Segments, Tee
+from .fanout import GOP_SECONDS, Opened, Output, SegmentOptions, Tee
 from .mjpeg import MjpegServer
 from .remote import RemoteMuxer
 from .target import FORMATS, file_to_write, part_to_write, push_target
@@ -28,10 +26,10 @@ _CODECS = {"whip": {"h264"}, "flv": {"h264", "hevc", "av1"}, "mpegts": {"h264", 
 
 def open_outputs(
     specs: list[str],
-    source: Source,
+    live: bool,
     encoding: Encoding,
     comment: str,
-    segments: Segments,
+    segments: SegmentOptions,
     overwrite: bool = False,
     number: bool = False,
 ) -> Tee:
@@ -41,19 +39,17 @@ def open_outputs(
         specs: video files, their names with strftime's ``%`` codes where they are cut into segments; ``.m3u8`` for
             HLS; ``mjpeg://127.0.0.1:port/`` for JPEGs over HTTP; URLs to push to, with ``{NAME}`` for environment
             variables.
+        live: of a camera, which never waits for an output.
         overwrite: replace files that are there.
         number: rather give a file another number where one of its name is there.
 
     Raises:
         SinkError: one of them cannot be written, or cannot hold the codec.
     """
-    if source.side_streams:
-        log.warning("%s: several outputs carry its frames only", source.name)
-        source.side_streams.clear()
     if any(spec.startswith(("http://", "https://")) for spec in specs):
         # what every browser and WHIP server must take (RFC 7742)
-        encoding = replace(encoding, profile="baseline", pixel_format="yuv420p")
-    waits = not source.live
+        encoding = encoding.model_copy(update={"profile": "baseline", "pixel_format": "yuv420p"})
+    waits = not live
     outputs: list[Output | MjpegServer] = []
     try:
         for spec in specs:
@@ -70,10 +66,12 @@ def open_outputs(
             if isinstance(output, MjpegServer):
                 output.join(0)  # lets its port go
         raise
-    return Tee(outputs, source, encoding, comment)
+    return Tee(outputs, encoding, comment)
 
 
-def _files(spec: str, encoding: Encoding, waits: bool, segments: Segments, overwrite: bool, number: bool) -> Output:
+def _files(
+    spec: str, encoding: Encoding, waits: bool, segments: SegmentOptions, overwrite: bool, number: bool
+) -> Output:
     cut = is_timed(spec, not waits, segments)
     path = file_to_write(spec, overwrite or cut or number)
     form = FORMATS[path.suffix.lower()]
@@ -98,7 +96,7 @@ def _files(spec: str, encoding: Encoding, waits: bool, segments: Segments, overw
     return Output(spec, opened, waits, segments if cut else None, tidy, part, path)
 
 
-def is_timed(spec: str, live: bool, segments: Segments) -> bool:
+def is_timed(spec: str, live: bool, segments: SegmentOptions) -> bool:
     """Whether ``%`` in a file's name means the time: of a camera, and where it is to be cut into segments."""
     return "://" not in spec and "%" in Path(spec).name and bool(live or segments.seconds or segments.megabytes)
 
@@ -114,7 +112,7 @@ def _unused(path: Path, overwrite: bool) -> Path:
 _CODES = {"Y": r"\d{4}", "s": r"\d+"} | dict.fromkeys("mdyHIMSjUWuw", r"\d{1,3}")  # of strftime; others are any text
 
 
-def retain(path: Path, segments: Segments) -> None:
+def retain(path: Path, segments: SegmentOptions) -> None:
     """Delete the oldest files named like ``path``, but never the newest, until the limits of ``segments`` hold."""
     pieces = re.split("%[-_0^#EO]?([a-zA-Z])", path.stem)  # a code at every odd place
     stem = "".join(_CODES.get(p, ".+?") if i % 2 else re.escape(p) for i, p in enumerate(pieces))

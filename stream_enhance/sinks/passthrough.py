@@ -1,21 +1,22 @@
 """The rest of a file: sound, subtitles and data copied packet by packet beside the frames, and its chapters.
 
-Packets come from the source's ``packets`` and go into the open output as they are.  Sound that the output's kind of
-file cannot hold (a camera's G.711 in MP4, say) is encoded as AAC, with a warning; any other such stream is left out
-with one.  So is a packet that the muxer refuses because it is damaged.  A track of data that only repeats the chapters,
-as MP4 has it, is written anew by the muxer.
+Packets come with the frames that they belong before and go into the open output as they are.  Sound that the output's
+kind of file cannot hold (a camera's G.711 in MP4, say) is encoded as AAC, with a warning; any other such stream is
+left out with one.  So is a packet that the muxer refuses because it is damaged.  A track of data that only repeats the
+chapters, as MP4 has it, is written anew by the muxer.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
 import av
 import av.container
 
-from ..sources.file import Source
+from ..types import StreamInfo
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +26,24 @@ _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}  # channels: AAC's own; others are
 
 
 class Passthrough:
-    """The streams of ``source`` that ``container`` can hold, added to it.
+    """The side streams of ``info`` that ``container`` can hold, added to it.
 
     Args:
         container: an output to which nothing was written yet.
-        source: whose side streams and packets are copied.
+        info: whose side streams are copied.
         name: the output's, for warnings.
     """
 
-    def __init__(self, container: av.container.OutputContainer, source: Source, name: str) -> None:
-        self._container, self._source, self._name = container, source, name
+    def __init__(self, container: av.container.OutputContainer, info: StreamInfo, name: str) -> None:
+        self._container, self._name = container, name
         self._copies: dict[int, Any] = {}
         self._encoded: dict[int, _Encoded] = {}
         self._last_dts: dict[int, int] = {}
         self._refused = 0
-        if source.chapters:
-            container.set_chapters(source.chapters)
-        for stream in source.side_streams:
-            if source.chapters and is_chapter_track(stream):
+        if info.chapters:
+            container.set_chapters(list(info.chapters))
+        for stream in info.side_streams:
+            if info.chapters and is_chapter_track(stream):
                 continue
             if reason := why_not(container.format.name, stream):
                 if _encodable(stream):
@@ -53,21 +54,19 @@ class Passthrough:
             copy.metadata.update(stream.metadata)
             self._copies[stream.index] = copy
 
-    def write(self) -> None:
-        """Write every packet that the source has put aside.
+    def write(self, packets: Iterable[av.Packet[Any]]) -> None:
+        """Write ``packets`` of the side streams.
 
         Raises:
             av.FFmpegError: the output cannot be written.
         """
-        packets = self._source.packets
-        while packets:
-            packet = packets.popleft()
+        for packet in packets:
             index = packet.stream_index
             if encoded := self._encoded.get(index):
                 self._container.mux(encoded(packet))
                 continue
             copy = self._copies.get(index)
-            if copy is None:
+            if copy is None or packet.dts is None:
                 continue
             least = self._last_dts.get(index, packet.dts - 1) + (copy.type == "audio")  # two cues may begin together
             if packet.dts < least:

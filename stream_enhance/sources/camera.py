@@ -14,14 +14,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any, Literal
 
 import av
 import av.container
 
 from ..errors import SourceError
-from ..types import Frame
+from ..types import Frame, StreamInfo
+from .base import SourceStatus, State
 from .connection import Connection, Unauthorised, open_camera
 from .connection import LiveOptions as LiveOptions
 from .file import native
@@ -29,7 +30,6 @@ from .no_signal import copy_of, no_signal
 
 log = logging.getLogger(__name__)
 
-State = Literal["connecting", "live", "stalled", "lost", "unauthorised", "ended"]
 TIME_BASE = Fraction(1, 90_000)
 _FIRST_RETRY = 0.1  # seconds
 _WELL_AFTER = 5.0  # seconds live, after which a loss counts as the first again
@@ -41,7 +41,7 @@ _PACE = 2.0  # seconds over which the interval between frames is averaged
 
 
 class CameraSource:
-    """A camera.  Connects at once, in the background; ``ready`` tells whether that worked.
+    """A camera.  Connects at once, in the background; ``wait_ready`` says whether that worked.
 
     Args:
         url: FFmpeg's name for it, credentials and all; never shown.
@@ -50,22 +50,14 @@ class CameraSource:
         form: FFmpeg's input format, where the URL does not tell.
     """
 
-    live = True
-
     def __init__(self, url: str, name: str, options: LiveOptions | None = None, form: str | None = None) -> None:
         self.name, self.options = name, options or LiveOptions()
-        self.rate: Fraction | None = None
-        self.pixel_aspect: Fraction | None = None
-        self.side_streams: list[Any] = []  # sound is not carried: its clock does not survive a reconnect
-        self.packets: deque[Any] = deque()
-        self.metadata: dict[str, str] = {}
-        self.chapters: list[Any] = []
-        self.frame_count = 0
+        self._info = StreamInfo(name, live=True)  # no side streams: sound's clock does not survive a reconnect
         self.started = time.monotonic()
         self.states: deque[tuple[float, State]] = deque(maxlen=1000)  # seconds since the start, newest last
         self.reconnects = self.no_signal_frames = 0
         self.problem = ""  # why there is no frame just now
-        self.corrupt = self._corrupt_before = 0
+        self._corrupt = self._corrupt_before = 0
         self._last: tuple[av.VideoFrame, float, float] | None = None  # frame, monotonic and wall time it came
         self._grey: av.VideoFrame | None = None  # made of the last frame
         self._interval = 1.0  # seconds between frames, on average over time: a burst counts little
@@ -86,7 +78,16 @@ class CameraSource:
         """``time.monotonic()`` when the last frame came; 0 where none did."""
         return self._last[1] if self._last else 0.0
 
-    def ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
+    @property
+    def info(self) -> StreamInfo:
+        return self._info
+
+    def status(self) -> SourceStatus:
+        return SourceStatus(
+            self.state, self.problem, self._corrupt, self.reconnects, self.no_signal_frames, tuple(self.states)
+        )
+
+    def wait_ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Wait for the first connection to be made, or until ``stopped`` says that nobody wants it any more.
 
         Raises:
@@ -122,7 +123,7 @@ class CameraSource:
             if len(self.states) > 1:
                 log.info("%s: %s", self.name, state)
 
-    def frames(self) -> Generator[Frame, None, None]:
+    def frames(self, side_packets: bool = True) -> Generator[Frame, None, None]:
         """Frames until ``stop``, or to the end of a stream that has one."""
         index = 0
         self._seen = self._shown = time.monotonic()
@@ -137,7 +138,7 @@ class CameraSource:
                 continue
             if connection is None or connection is not self._connection:
                 continue
-            self.corrupt = self._corrupt_before + connection.corrupt
+            self._corrupt = self._corrupt_before + connection.corrupt
             if image is None:
                 if connection.finished:
                     self._enter("ended")
@@ -192,8 +193,10 @@ class CameraSource:
     def _describe(self, connection: Connection) -> None:
         source = connection.source
         assert source is not None
-        if self.rate is None:
-            self.rate, self.pixel_aspect, self.metadata = source.rate, source.pixel_aspect, source.metadata
+        if self._info.rate is None:
+            self._info = replace(
+                self._info, rate=source.rate, pixel_aspect=source.pixel_aspect, metadata=source.metadata
+            )
 
     def _frame(self, image: av.VideoFrame, index: int, captured_at: float) -> Frame:
         rotation = round(image.rotation) % 360
@@ -204,7 +207,7 @@ class CameraSource:
         image.pts, image.time_base = pts, TIME_BASE
         self._seen = self._shown = captured_at
         self._last = (image, captured_at, wall)
-        return Frame(image, index, pts, TIME_BASE, captured_at, wall, rotation)
+        return Frame(image, index, pts, TIME_BASE, captured_at, wall, rotation, stream=self._info)
 
     def _idle_due(self) -> bool:
         if self._last is None:
@@ -225,7 +228,7 @@ class CameraSource:
         image.pts, image.time_base = pts, TIME_BASE
         self.no_signal_frames += 1
         self._shown = now
-        return Frame(image, index, pts, TIME_BASE, now, time.time(), no_signal=True)
+        return Frame(image, index, pts, TIME_BASE, now, time.time(), no_signal=True, stream=self._info)
 
 
 class _Backoff:

@@ -5,32 +5,37 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import av
 import av.container
 from av.codec.context import Flags
 from av.codec.hwaccel import HWAccel
+from pydantic import Field
 
 from ..errors import SourceError
+from ..options import Options
 from .file import native
 from .no_signal import copy_of
 
 Transport = Literal["auto", "tcp", "udp"]
 
 
-@dataclass(frozen=True, slots=True)
-class LiveOptions:
-    """How to hold on to a camera; times in seconds."""
+class LiveOptions(Options):
+    """How to hold on to a camera."""
 
-    transport: Transport = "auto"  # RTSP only; auto: TCP where the camera has it
-    timeout: float = 5.0  # to open a connection
-    stall: float = 4.0  # without a frame until the connection is given up
-    retry: float = 1.0  # longest pause between attempts
-    idle_rate: float = 2.0  # NO SIGNAL frames a second
-    wait: bool = False  # keep trying where the very first connection fails
-    hwaccel: str = ""  # FFmpeg's name of a decoding device: cuda, vaapi, qsv, ...; "": decode on the CPU
+    transport: Transport = Field("auto", description="Transport of RTSP; auto: TCP where the camera has it.")
+    timeout: float = Field(5.0, gt=0, le=120, description="Seconds to open a connection.")
+    stall: float = Field(4.0, gt=0, le=600, description="Seconds without a frame until a connection is given up.")
+    retry: float = Field(1.0, gt=0, le=3600, description="Longest pause between attempts to connect, seconds.")
+    idle_rate: float = Field(2.0, gt=0, le=30, description="NO SIGNAL frames a second.")
+    wait: bool = Field(False, description="Keep trying where the very first connection fails.")
+    hwaccel: str = Field(
+        "", description='FFmpeg\'s name of a decoding device, such as cuda or vaapi; "": decode on the CPU.'
+    )
+    max_age: float = Field(
+        0.5, gt=0, le=60, description="Seconds that a camera's frame may be old when it is written; older are dropped."
+    )
 
 
 class Unauthorised(SourceError):

@@ -13,23 +13,25 @@ import re
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import av
 import av.container
 import av.filter
 from av.codec.codec import find_best_pix_fmt_of_list
+from pydantic import Field
 
 from ..errors import SourceError, redact
 from ..imaging.planes import LAYOUTS
-from ..types import Frame
+from ..options import Options
+from ..types import Frame, StreamInfo
+from .base import Source, SourceStatus
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -48,23 +50,10 @@ _SILENT = 30.0  # seconds without a byte from a web server until it is given up
 _SHORT = 0.5  # seconds missing at the end that are worth a warning
 
 
-class Source(Protocol):
-    """What the line needs of a source.  ``close`` it only when packets and streams are no longer looked at."""
+class SourceOptions(Options):
+    """How recordings are read."""
 
-    name: str  # fit to be shown: no credentials
-    live: bool
-    rate: Fraction | None  # nominal frames a second
-    pixel_aspect: Fraction | None
-    side_streams: list[Any]  # av streams whose packets are put aside
-    packets: deque[Any]  # av.Packet, in demuxing order
-    metadata: dict[str, str]
-    chapters: list[Any]  # as PyAV gives them
-    frame_count: int  # 0 where unknown
-    corrupt: int  # packets that could not be decoded, so far
-
-    def frames(self) -> Generator[Frame, None, None]: ...
-
-    def close(self) -> None: ...
+    rate: float = Field(25.0, gt=0, le=1000, description="Frames a second of a folder of images.")
 
 
 def open_source(spec: str, rate: float = 25.0, live: LiveOptions | None = None) -> Source:
@@ -105,9 +94,7 @@ def open_source(spec: str, rate: float = 25.0, live: LiveOptions | None = None) 
 
 def open_with(config: Config, spec: str) -> Source:
     """The source of that name, as ``config`` would have it; see ``open_source``."""
-    from .camera import LiveOptions
-
-    return open_source(spec, config.source.rate, LiveOptions(**config.live.model_dump(exclude={"max_age"})))
+    return open_source(spec, config.source.rate, config.live)
 
 
 def with_environment(url: str) -> str:
@@ -171,13 +158,12 @@ class VideoSource:
         SourceError: it cannot be opened, or holds no video stream.
     """
 
-    live = False
-
     def __init__(self, url: str, name: str, patience: float = 0) -> None:
         self.name = name
-        self.corrupt = 0
+        self.started = time.monotonic()
+        self._corrupt = 0
         self._reached = 0.0  # seconds, the end of the latest packet
-        self.packets: deque[Any] = deque()
+        self._stopping = threading.Event()
         try:
             self._container = av.open(url, "r", options={"rw_timeout": f"{patience * 1e6:.0f}"} if patience else {})
         except av.error.TimeoutError:
@@ -196,18 +182,25 @@ class VideoSource:
         if self._stream.codec_context is None:
             self.close()
             raise SourceError(f"{name}: no decoder for its video codec in this FFmpeg")
-        self.side_streams = [
+        side_streams = tuple(
             s
             for s in self._container.streams
             if (s.type in ("audio", "subtitle") and s.codec_context is not None) or s.type in ("data", "attachment")
-        ]
-        self.rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
-        self.pixel_aspect = self._stream.sample_aspect_ratio
-        self.metadata = dict(self._container.metadata)
-        self.chapters: list[Any] = list(self._container.chapters())
-        self.frame_count = self._stream.frames or 0
-        if not self.frame_count and self._container.duration and self.rate:
-            self.frame_count = round(self._container.duration / av.time_base * self.rate)
+        )
+        rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
+        frame_count = self._stream.frames or 0
+        if not frame_count and self._container.duration and rate:
+            frame_count = round(self._container.duration / av.time_base * rate)
+        self._info = StreamInfo(
+            name=name,
+            rate=rate,
+            pixel_aspect=self._stream.sample_aspect_ratio,
+            metadata=dict(self._container.metadata),
+            chapters=tuple(self._container.chapters()),
+            side_streams=side_streams,
+            frame_count=frame_count,
+            stills=frame_count == 1,
+        )
         self._stream.thread_type = "AUTO"
         self._time_base = self._stream.time_base or Fraction(1, 90_000)
 
@@ -219,29 +212,51 @@ class VideoSource:
     def stream(self) -> av.VideoStream:
         return self._stream
 
+    @property
+    def info(self) -> StreamInfo:
+        return self._info
+
+    def status(self) -> SourceStatus:
+        return SourceStatus(corrupt=self._corrupt)
+
+    def wait_ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """It was opened by the constructor."""
+
+    def stop(self) -> None:
+        self._stopping.set()
+
     def close(self) -> None:
         self._container.close()
 
-    def frames(self) -> Generator[Frame, None, None]:
+    def frames(self, side_packets: bool = True) -> Generator[Frame, None, None]:
         """Every frame that can be decoded, in order.
+
+        A frame is held back until the next one is there, so that the last one carries every packet that is left.
 
         Raises:
             SourceError: there was not one.
         """
-        index, clock = 0, _Clock(self._time_base, self.rate)
-        for packet in self._demuxed():
+        clock = _Clock(self._time_base, self._info.rate)
+        held: Frame | None = None
+        index, before, packets = 0, [], []  # type: int, list[Any], list[Any]
+        for packet in self._demuxed(self._info.side_streams if side_packets else ()):
             if packet.stream is not self._stream:
                 if packet.dts is not None:
                     clock.move(packet)
-                    self.packets.append(packet)
+                    packets.append(packet)
                 continue
             for image in self._decoded(packet):
-                yield self._frame(image, index, clock)
+                if held is not None:
+                    yield replace(held, side_packets=tuple(before))
+                held, before, packets = self._frame(image, index, clock), packets, []
                 index += 1
-        if index == 0:
+            if self._stopping.is_set():
+                break
+        if held is None:
             raise SourceError(f"{self.name}: not one frame could be decoded; is the file complete?")
-        if self.corrupt:
-            log.warning("%s: %d damaged packets were passed over", self.name, self.corrupt)
+        yield replace(held, side_packets=(*before, *packets))
+        if self._corrupt:
+            log.warning("%s: %d damaged packets were passed over", self.name, self._corrupt)
         if (missing := self._missing()) > _SHORT:
             log.warning("%s: ends %.1f s before the length that its header gives; was it cut off?", self.name, missing)
 
@@ -257,18 +272,19 @@ class VideoSource:
         image = native(image)
         pts = clock.next(image.pts)
         image.pts, image.time_base = pts, self._time_base
-        return Frame(image, index, pts, self._time_base, time.monotonic(), time.time(), rotation)
+        now = time.monotonic(), time.time()
+        return Frame(image, index, pts, self._time_base, *now, rotation, stream=self._info)
 
-    def _demuxed(self) -> Iterator[av.Packet[Any]]:
+    def _demuxed(self, side_streams: tuple[Any, ...]) -> Iterator[av.Packet[Any]]:
         """Packets to the end of the file; a read error is counted and reading goes on where it can."""
-        wanted = [self._stream, *self.side_streams]
+        wanted = [self._stream, *side_streams]
         failures = 0
         while True:
             try:
                 for packet in self._container.demux(wanted):
                     failures = 0
                     if packet.is_corrupt:
-                        self.corrupt += 1
+                        self._corrupt += 1
                     if packet.pts is not None:
                         self._reached = max(
                             self._reached, float((packet.pts + (packet.duration or 0)) * packet.time_base)
@@ -281,7 +297,7 @@ class VideoSource:
                 yield from self._flushing()
                 return
             except av.FFmpegError as error:
-                self.corrupt += 1
+                self._corrupt += 1
                 failures += 1
                 if failures > 50:
                     log.warning("%s: reading ended early (%s)", self.name, error.strerror)
@@ -299,7 +315,7 @@ class VideoSource:
         except av.error.EOFError:  # flushed twice
             return []
         except av.FFmpegError:
-            self.corrupt += 1
+            self._corrupt += 1
             return []
 
 

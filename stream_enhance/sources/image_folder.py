@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 import time
 import zlib
-from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from ..errors import SinkError, SourceError
 from ..imaging import planes
 from ..imaging.planes import LAYOUTS
 from ..stages.overlay import Rendered
-from ..types import Frame
+from ..types import Frame, StreamInfo
+from .base import SourceStatus
 from .file import IMAGES, VideoSource
 
 log = logging.getLogger(__name__)
@@ -38,36 +39,50 @@ class ImageFolder:
         SourceError: no images in it.
     """
 
-    live = False
-
     def __init__(self, folder: Path, rate: float) -> None:
         self.name = str(folder)
+        self.started = time.monotonic()
         self._files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES)
         if not self._files:
             raise SourceError(f"{folder}: holds no images; for a folder of videos use `stream-enhance batch`")
-        self.rate: Fraction | None = Fraction(rate).limit_denominator(1001)
-        self.pixel_aspect: Fraction | None = None
-        self.side_streams: list[Any] = []
-        self.packets: deque[Any] = deque()
-        self.metadata: dict[str, str] = {}
-        self.chapters: list[Any] = []
-        self.frame_count = len(self._files)
-        self.corrupt = 0
+        self._rate = Fraction(rate).limit_denominator(1001)
+        self._info = StreamInfo(self.name, rate=self._rate, frame_count=len(self._files), stills=True)
+        self._corrupt = 0
+        self._stopping = threading.Event()
+
+    @property
+    def info(self) -> StreamInfo:
+        return self._info
+
+    def status(self) -> SourceStatus:
+        return SourceStatus(corrupt=self._corrupt)
+
+    def wait_ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """It is ready at once."""
+
+    def stop(self) -> None:
+        self._stopping.set()
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def frames(self) -> Generator[Frame, None, None]:
-        assert self.rate is not None
-        time_base = 1 / self.rate
+    def frames(self, side_packets: bool = True) -> Generator[Frame, None, None]:
+        """Each image that can be read, as a frame named after its file.
+
+        Raises:
+            SourceError: there was not one.
+        """
+        time_base = 1 / self._rate
         index = 0
         for path in self._files:
+            if self._stopping.is_set():
+                break
             try:
                 one = VideoSource(f"file:{path}", name=str(path))
                 frame = next(one.frames())
                 one.close()
             except (SourceError, StopIteration):
-                self.corrupt += 1
+                self._corrupt += 1
                 log.warning("%s: not a readable image, passed over", path)
                 continue
             image, rotation = frame.image, frame.rotation
@@ -77,7 +92,7 @@ class ImageFolder:
                 image.color_range = 2  # as in every grey image file; a PGM has no tag for it
             image.pts, image.time_base = index, time_base
             now = time.monotonic()
-            yield Frame(image, index, index, time_base, now, time.time(), rotation, path.name)
+            yield Frame(image, index, index, time_base, now, time.time(), rotation, path.name, stream=self._info)
             index += 1
         if index == 0:
             raise SourceError(f"{self.name}: not one image in it could be read")
@@ -124,6 +139,8 @@ class ImageFolderSink:
     Raises:
         SinkError: a file is there already, or cannot be written.
     """
+
+    takes_side_packets = False
 
     def __init__(self, folder: Path, overwrite: bool, comment: str = "") -> None:
         self.name, self._folder, self._overwrite, self._comment = str(folder), folder, overwrite, comment

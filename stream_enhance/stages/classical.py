@@ -14,6 +14,9 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+
+from ..options import Options
 
 Gray = NDArray[np.float32]  # (h, w) luma, 0..255
 Deblur = Literal["none", "wiener", "richardson-lucy"]
@@ -24,20 +27,24 @@ _SPECTRUM = 64  # pixels: the side at which motion blur is looked for
 _CERTAIN = (0.5, 0.6)  # correlation from which a motion is believed, and wholly; still faces stay below the first
 
 
+class ClassicalOptions(Options):
+    """Which steps the chain takes."""
+
+    denoise: bool = Field(True, description="Non-local means, as strong as the measured noise.")
+    deblur: Deblur = Field("wiener", description="Deconvolution of motion blur, where some is found.")
+    sharpen: bool = Field(True, description="Back-projection and a mild unsharp mask after enlarging.")
+    low_light: bool = Field(True, description="Gamma and CLAHE on dark faces.")
+
+
 class Classical:
     """The deterministic chain, as a ``Network`` for ``enhance.Enhancer``.
 
-    Args:
-        denoise: non-local means, as strong as the measured noise.  See ``denoised``.
-        deblur: "wiener" or "richardson-lucy" against motion blur where some is found, or "none".  See ``motion``.
-        sharpen: back-projection and a mild unsharp mask after enlarging.  See ``enlarged`` and ``sharpened``.
-        low_light: gamma and CLAHE on dark faces.  See ``brightened``.
+    See ``denoised``, ``motion``, ``brightened``, ``enlarged`` and ``sharpened`` for its steps.
     """
 
-    def __init__(
-        self, *, denoise: bool = True, deblur: Deblur = "wiener", sharpen: bool = True, low_light: bool = True
-    ) -> None:
-        self._denoise, self._deblur, self._sharpen, self._low_light = denoise, deblur, sharpen, low_light
+    def __init__(self, options: ClassicalOptions = ClassicalOptions()) -> None:
+        self._denoise, self._deblur = options.denoise, options.deblur
+        self._sharpen, self._low_light = options.sharpen, options.low_light
 
     def __call__(self, patches: NDArray[np.uint8], scales: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Enhanced patches.

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
+from pydantic import Field
 
 from ..backends import Session
 from ..backends.card import Card
+from ..options import Options
 from ..types import Faces, Frame, Scene
 from .scene_change import SceneChangeDetector
 from .track import Tracker
@@ -36,36 +39,44 @@ class LetterboxView:
     top: float
 
 
+class DetectorOptions(Options):
+    """How faces are found."""
+
+    model: Path | None = Field(
+        None, description="ONNX file of the detector; null: the one that comes with the package."
+    )
+    size: int = Field(
+        480, ge=0, le=8192, description="Pixels of the long side of the network's input; 0: as the model's card says."
+    )
+    every: int = Field(2, ge=1, le=100, description="Detect on every n-th frame; faces follow their tracks between.")
+    score: float = Field(0.4, gt=0, lt=1, description="Least score of a face.")
+    iou: float = Field(0.5, gt=0, lt=1, description="Overlap above which the lower-scored of two boxes is dropped.")
+    tiles: int = Field(
+        1, ge=1, le=8, description="Detect in n x n overlapping tiles too, for small faces in large frames."
+    )
+    max_faces: int = Field(300, ge=1, le=10_000, description="Most faces kept in a frame, best first.")
+
+
 class Detector:
     """Finds and follows faces.
 
     Args:
         session: a face-detection network.
-        size: pixels of the long side of its input; ignored where the model's input is fixed.
-        every: detect on every n-th frame and follow tracks between.
-        score: least score of a face.
-        iou: overlap above which the lower-scored of two boxes goes.
-        tiles: look at the frame in n x n overlapping tiles too, for small faces in large frames.
-        max_faces: keep at most this many, best first.
+        options: how it looks; ``size`` is ignored where the model's input is fixed.
         tracker: gives ids and carries faces between detections; None for a new one.
     """
 
     def __init__(
         self,
         session: Session,
-        size: int = 0,
-        every: int = 1,
-        score: float = 0.3,
-        iou: float = 0.5,
-        tiles: int = 1,
-        max_faces: int = 300,
+        options: DetectorOptions = DetectorOptions(),
         tracker: Tracker | None = None,
     ) -> None:
         self._session = session
-        self.size = size or session.card.size
-        self.every, self.tiles = every, tiles
-        self._score, self._iou, self._max_faces = score, iou, max_faces
-        self._tracker = tracker or Tracker(high_threshold=score)
+        self.size = options.size or session.card.size
+        self.every, self.tiles = options.every, options.tiles
+        self._score, self._iou, self._max_faces = options.score, options.iou, options.max_faces
+        self._tracker = tracker or Tracker(options.score)
         self._reformatter = VideoReformatter()
         self.detected = 0  # faces of at least the least score, over all frames that were looked at
 

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from ..backends import Session
 from ..errors import ModelError
 from ..imaging import crop, planes
+from ..options import Options
 from ..runtime import batches
 from ..types import Enhanced, Faces, Scene
+from .classical import ClassicalOptions
 from .detect import to_input
 
 # (n, S, S, 3) uint8 RGB patches and (n,) frame pixels a patch pixel, to enhanced patches
@@ -84,6 +89,45 @@ class UNet:
         return enhanced
 
 
+class EnhancerOptions(Options):
+    """What changes faces, and which."""
+
+    kind: Literal["unet", "classical", "none"] = Field(
+        "unet", description="A learned network, published formulas without a learned model, or nothing."
+    )
+    model: Path | None = Field(None, description="ONNX file of the U-Net; null: the one that comes with the package.")
+    strength: float = Field(
+        1.0, ge=0, le=1, description="How far a face goes from what the camera saw (0) to the network's result (1)."
+    )
+    batch: int = Field(8, ge=1, le=256, description="Largest number of faces computed at once.")
+    min_face: float = Field(12, ge=0, description="Pixels; faces lower than this are left alone.")
+    max_face: float = Field(110, gt=0, description="Pixels; faces higher than this are left alone if they are sharp.")
+    sharp: float = Field(
+        60.0,
+        ge=0,
+        description="Variance of the Laplacian at patch size from which a large face counts as sharp"
+        " (Pech-Pacheco et al., ICPR 2000).",
+    )
+    cache_tolerance: float = Field(
+        10.0,
+        ge=0,
+        description="Mean grey levels by which some part of a face must change for it to be computed again; 0: compute"
+        " every face on every frame.",
+    )
+    cache_ttl: float = Field(0.5, ge=0, le=60, description="Seconds that a face's last result may be used again.")
+    max_faces: int = Field(
+        0, ge=0, description="Most faces enhanced in a frame, new tracks and large faces first; 0: all."
+    )
+    min_consistency: float = Field(
+        0.8,
+        ge=-1,
+        lt=0.95,
+        description="Correlation of a result with what the camera saw, both at low resolution, up to which the result"
+        " is not used: the network has invented something.  It is mixed in from there and used whole from 0.95.",
+    )
+    classical: ClassicalOptions = ClassicalOptions()
+
+
 class Enhancer:
     """Enhances the faces of scenes.
 
@@ -91,18 +135,7 @@ class Enhancer:
         network: what changes the patches; None changes nothing and yields no patches.
         size: the patch's side in pixels.
         align: by the five points where a face has them; else upright by its box.
-        batch: largest number of faces computed at once.
-        min_face: faces lower than this many pixels are left alone.
-        max_face: faces higher than this are left alone if they are sharp, too.
-        sharp: variance of the Laplacian at patch size from which a large face counts as sharp (Pech-Pacheco et al.,
-            ICPR 2000).
-        cache_tolerance: mean grey levels by which some part of a face must change for it to be computed again; 0: no
-            cache.
-        cache_ttl: seconds that a cached face may be used.
-        max_faces: at most so many faces of a frame are enhanced, new tracks and large faces first; 0: all.
-        min_consistency: correlation of a result with what the camera saw, both at low resolution, up to which the
-            network has invented something (a face where there is none, an eye behind glasses) and its result is not
-            used; from there on it is mixed in, and from ``_TRUSTED`` on it is used whole.
+        options: which faces are enhanced, and how long a result is used.
     """
 
     def __init__(
@@ -110,19 +143,12 @@ class Enhancer:
         network: Network | None,
         size: int = 256,
         align: bool = True,
-        batch: int = 8,
-        min_face: float = 12,
-        max_face: float = 110,
-        sharp: float = 60.0,
-        cache_tolerance: float = 10.0,
-        cache_ttl: float = 0.5,
-        max_faces: int = 0,
-        min_consistency: float = 0.8,
+        options: EnhancerOptions = EnhancerOptions(),
     ) -> None:
-        self._min_consistency = min_consistency
-        self._network, self.size, self._align, self._batch = network, size, align, batch
-        self._min_face, self._max_face, self._sharp = min_face, max_face, sharp
-        self.cache_tolerance, self.cache_ttl, self.max_faces = cache_tolerance, cache_ttl, max_faces
+        self._network, self.size, self._align, self._batch = network, size, align, options.batch
+        self._min_face, self._max_face, self._sharp = options.min_face, options.max_face, options.sharp
+        self.cache_tolerance, self.cache_ttl = options.cache_tolerance, options.cache_ttl
+        self.max_faces, self._min_consistency = options.max_faces, options.min_consistency
         self._cache: dict[int, Cached] = {}
         self.counts = Counts()
 

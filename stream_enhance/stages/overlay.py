@@ -17,8 +17,10 @@ import cv2
 import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
+from pydantic import Field
 
 from ..imaging import crop, planes
+from ..options import Options
 from ..types import Enhanced
 
 Mode = Literal["inplace", "panel", "side_by_side"]
@@ -34,18 +36,30 @@ class Rendered:
     enhanced: Enhanced
 
 
+class OverlayOptions(Options):
+    """How enhanced faces are shown."""
+
+    mode: Mode = Field(
+        "inplace",
+        description="Faces put back into the frame, in a panel below it, or the original beside the enhanced frame.",
+    )
+    watermark: bool = Field(True, description='The word "ENHANCED" in a corner of every frame.')
+    scale: int = Field(
+        1, ge=1, le=4, description="Enlarge the output by this factor; faces then show the network's full resolution."
+    )
+
+
 class Overlay:
     """Draws ``Enhanced`` scenes.
 
     Args:
-        mode: where the enhanced faces go.
-        watermark: put "ENHANCED" in the corner.
-        scale: enlarge the output by this whole factor; faces then show the patch's full resolution.
+        options: where the enhanced faces go.
         strength: 0..1, how far a face goes from what it was to what the network made of it.
     """
 
-    def __init__(self, mode: Mode = "inplace", watermark: bool = True, scale: int = 1, strength: float = 1.0) -> None:
-        self._mode, self._watermark, self._scale, self._strength = mode, watermark, scale, strength
+    def __init__(self, options: OverlayOptions = OverlayOptions(), strength: float = 1.0) -> None:
+        self._mode, self._watermark, self._scale = options.mode, options.watermark, options.scale
+        self._strength = strength
         self._slots: list[int] = []  # tracks shown in the panel, left to right; -1 where free
 
     def __call__(self, items: Iterable[Enhanced]) -> Generator[Rendered, None, None]:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from ..options import Options
 from ..types import Faces
 
 _ALPHA, _BETA = 0.75, 0.3  # how far a measurement pulls place and speed
@@ -42,28 +44,33 @@ class _Track:
         self.at = seconds
 
 
+class TrackerOptions(Options):
+    """How faces are followed."""
+
+    coast_ttl: float = Field(0.25, ge=0, le=60, description="Seconds that a face is shown without a detection.")
+    lost_ttl: float = Field(1.0, ge=0, le=600, description="Seconds after which an unseen face's track id is given up.")
+    confirm_threshold: float = Field(
+        0.6, ge=0, le=1, description="Score from which a new face is shown at once; others when detected a second time."
+    )
+    low_score_ttl: float = Field(
+        2.0,
+        ge=0,
+        le=600,
+        description="Seconds that detections below detector.score carry a track on; else what resembled a face for a"
+        " moment would be one for as long as it is in the frame.",
+    )
+
+
 class Tracker:
     """Follows faces from detection to detection.
 
     Args:
         high_threshold: score from which a detection may begin a track.
-        coast_ttl: seconds that a track is shown without a detection.
-        lost_ttl: seconds after which a track that was not seen is forgotten.
-        confirm_threshold: score from which a new track is shown at once; others when they are detected a second time.
-        low_score_ttl: seconds that detections of less than ``high_threshold`` carry a track on; else what looked
-            like a face for a moment would be one for as long as it is in the frame.
+        options: how long tracks live, and which are shown.
     """
 
-    def __init__(
-        self,
-        high_threshold: float = 0.3,
-        coast_ttl: float = 0.25,
-        lost_ttl: float = 1.0,
-        confirm_threshold: float = 0.6,
-        low_score_ttl: float = 2.0,
-    ) -> None:
-        self._high_threshold, self._coast_ttl, self._lost_ttl = high_threshold, coast_ttl, lost_ttl
-        self._confirm_threshold, self._low_score_ttl = confirm_threshold, low_score_ttl
+    def __init__(self, high_threshold: float, options: TrackerOptions = TrackerOptions()) -> None:
+        self._high_threshold, self._options = high_threshold, options
         self._tracks: list[_Track] = []
         self.begun = 0
 
@@ -74,7 +81,7 @@ class Tracker:
             found: detections of the frame at ``seconds``; their ``track`` is ignored.
             seconds: stream time, increasing.
         """
-        self._tracks = [t for t in self._tracks if seconds - t.seen <= self._lost_ttl]
+        self._tracks = [t for t in self._tracks if seconds - t.seen <= self._options.lost_ttl]
         for track in self._tracks:
             track.to(seconds)
         states = _states(found)
@@ -85,7 +92,9 @@ class Tracker:
             for row, index in self._matches(states[rows], free):
                 owner[rows[row]] = index
             held = set(owner.tolist())
-            free = [i for i in free if i not in held and seconds - self._tracks[i].high_at <= self._low_score_ttl]
+            free = [
+                i for i in free if i not in held and seconds - self._tracks[i].high_at <= self._options.low_score_ttl
+            ]
         for row, index in enumerate(owner):
             if index >= 0:
                 self._corrected(self._tracks[index], states[row], float(found.score[row]), seconds)
@@ -96,7 +105,7 @@ class Tracker:
     def _begin(self, state: NDArray[np.float32], points: bool, score: float, seconds: float) -> None:
         track = _Track(0, state, np.zeros_like(state), points, score, seconds, False, seconds, seconds)
         self._tracks.append(track)
-        if score >= self._confirm_threshold:
+        if score >= self._options.confirm_threshold:
             self._number(track)
 
     def _number(self, track: _Track) -> None:
@@ -114,7 +123,7 @@ class Tracker:
         return self._shown(seconds)
 
     def _shown(self, seconds: float) -> Faces:
-        shown = [t for t in self._tracks if t.confirmed and seconds - t.seen <= self._coast_ttl]
+        shown = [t for t in self._tracks if t.confirmed and seconds - t.seen <= self._options.coast_ttl]
         if not shown:
             return Faces.none()
         states = np.stack([t.state for t in shown])  # (n, 2, 2 + k)

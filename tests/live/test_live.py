@@ -134,7 +134,7 @@ def test_a_run_that_waits_starts_when_the_camera_does(models: Models, tmp_path: 
     going = Going(models, camera.url, tmp_path / "out.mp4", wait=True)
     with camera:
         going.wait("live")
-        wait_until(lambda: going.source.started and going.source.rate)
+        wait_until(lambda: going.source.started and going.source.info.rate)
         report = going.stop()
     states = [state for _, state in report.states or []]
     assert states[0] == "connecting"
@@ -241,7 +241,7 @@ def test_no_thread_is_left_after_losses(models: Models, tmp_path: Path) -> None:
 def test_a_recording_over_udp_transport(tmp_path: Path) -> None:
     with Camera() as camera:
         source = CameraSource(camera.url, "camera", LiveOptions(transport="udp"))
-        source.ready()
+        source.wait_ready()
         frames = source.frames()
         got = [next(frames) for _ in range(5)]
         source.stop()

@@ -7,15 +7,13 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import av
 import pytest
 
 from stream_enhance.errors import SinkError
 from stream_enhance.sinks.codecs import Encoding
-from stream_enhance.sinks.fanout import Output, Segments
+from stream_enhance.sinks.fanout import Output, SegmentOptions
 from stream_enhance.sinks.mjpeg import MjpegServer
 from stream_enhance.sinks.open import open_outputs, retain
 from stream_enhance.sources.file import open_source
@@ -113,9 +111,9 @@ def test_retention_deletes_the_oldest_and_never_the_newest(tmp_path: Path) -> No
     (tmp_path / "door-7.mp4").mkdir()
     named = tmp_path / "door-%H.mp4"
     for limits, left in (
-        (Segments(keep_hours=24), {"door-20", "door-10", "door-0"}),
-        (Segments(keep_megabytes=2.5), {"door-10", "door-0"}),
-        (Segments(keep_megabytes=0.1), {"door-0"}),
+        (SegmentOptions(keep_hours=24), {"door-20", "door-10", "door-0"}),
+        (SegmentOptions(keep_megabytes=2.5), {"door-10", "door-0"}),
+        (SegmentOptions(keep_megabytes=0.1), {"door-0"}),
     ):
         retain(named, limits)
         assert {p.stem for p in tmp_path.iterdir()} == left | {"wedding", "door-latest", "door-7"}
@@ -127,7 +125,7 @@ def test_retention_leaves_what_only_looks_a_little_like_its_own(tmp_path: Path, 
     for path in (*own, tmp_path / "evidence-2019-robbery.mp4"):
         path.write_bytes(b"")
         os.utime(path, (0, 0) if path != own[1] else None)
-    retain(tmp_path / name, Segments(keep_hours=1))
+    retain(tmp_path / name, SegmentOptions(keep_hours=1))
     assert {p.name for p in tmp_path.iterdir()} == {own[1].name, "evidence-2019-robbery.mp4"}
 
 
@@ -136,16 +134,15 @@ def test_outputs_that_cannot_all_be_had_let_go_of_what_they_have(models: Models,
     for folder in (tmp_path / "missing", tmp_path):
         words = [f"mjpeg://127.0.0.1:{port}/", str(folder / "x.mp4")]
         with pytest.raises(SinkError, match="no such folder") if folder != tmp_path else nullcontext():
-            tee = open_outputs(words, source, Encoding(), "", Segments())
+            tee = open_outputs(words, source.info.live, Encoding(), "", SegmentOptions())
     for output in tee.outputs:
         if isinstance(output, MjpegServer):
             output.join(0)
 
 
 def test_a_file_that_is_opened_again_gets_another_number(tmp_path: Path, clip: Path) -> None:
-    source: Any = SimpleNamespace(live=True, side_streams=[], name="door")
     (tmp_path / "door.mp4").write_bytes(b"mine")
-    tee = open_outputs([str(tmp_path / "door.mp4")], source, Encoding(live=True), "", Segments(), number=True)
+    tee = open_outputs([str(tmp_path / "door.mp4")], True, Encoding(live=True), "", SegmentOptions(), number=True)
     assert isinstance(tee.outputs[0], Output)
     container, name = tee.outputs[0]._opened()
     container.close()

@@ -74,6 +74,6 @@ def test_a_protocol_that_this_ffmpeg_lacks_is_one_clear_line() -> None:
     except av.error.ProtocolNotFoundError:
         source = CameraSource("srt://127.0.0.1:9", "camera")
         with pytest.raises(SourceError, match="has no srt"):
-            source.ready()
+            source.wait_ready()
     except av.FFmpegError:
         pytest.skip("this FFmpeg has srt")

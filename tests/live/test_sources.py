@@ -68,7 +68,7 @@ def first_frames(url: str, count: int = 10, **options: Any) -> list[tuple[int, i
     source.stop()
     assert not list(frames)
     source.close()
-    assert source.rate
+    assert source.info.rate
     return [(f.pts, f.image.width, f.image.height) for f in got]
 
 
@@ -220,7 +220,7 @@ def test_a_webcam_is_read_let_go_and_read_again() -> None:
     for _ in range(2):
         source = open_source("webcam:0", live=LiveOptions(timeout=20, stall=20))
         assert isinstance(source, CameraSource)
-        source.ready()
+        source.wait_ready()
         frames = source.frames()
         images = [next(frames) for _ in range(5)]
         source.stop()

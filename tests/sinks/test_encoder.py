@@ -1,6 +1,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def rendered(source: Source, turned: Callable[[Iterable[Frame]], Iterable[Frame]
 def copied(path: Path, out: Path | str, encoding: Encoding = FAST, comment: str = "by a test", **given: Any) -> int:
     """Write ``path`` through a sink into ``out``; how many images."""
     source = open_source(str(path))
-    sink = open_sink(str(out), source, encoding, comment, **given)
+    sink = open_sink(str(out), encoding, comment, **given)
     count = sum(1 for _ in sink(rendered(source)))
     sink.finish()
     source.close()
@@ -228,9 +229,9 @@ def test_rotation_and_pixel_aspect_are_the_sources_own(tmp_path: Path) -> None:
 def test_pixels_of_a_image_turned_upright_lie_on_their_side(tmp_path: Path, angle: int, expected: Fraction) -> None:
     path = make_video(tmp_path / "in.mp4", frames=2, rotation=angle)
     source = open_source(str(path))
-    source.pixel_aspect = Fraction(4, 3)
-    sink = open_sink(str(tmp_path / "out.mp4"), source, FAST, "")
-    list(sink(rendered(source, upright)))
+    aspect = replace(source.info, pixel_aspect=Fraction(4, 3))
+    sink = open_sink(str(tmp_path / "out.mp4"), FAST, "")
+    list(sink(rendered(source, lambda frames: upright(replace(f, stream=aspect) for f in frames))))
     sink.finish()
     source.close()
     with av.open(str(tmp_path / "out.mp4")) as container:
@@ -298,7 +299,7 @@ def test_what_is_there_is_not_replaced_unless_told(clip: Path, tmp_path: Path) -
 def test_until_it_is_finished_it_has_another_name(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     source = open_source(str(clip))
-    sink = open_sink(str(out), source, FAST, "")
+    sink = open_sink(str(out), FAST, "")
     list(sink(rendered(source)))
     assert [p.name for p in tmp_path.iterdir()] == ["out.part.mp4"]
     sink.finish()
@@ -318,7 +319,7 @@ def test_until_it_is_finished_it_has_another_name(clip: Path, tmp_path: Path) ->
 def test_a_sink_that_cannot_be_is_named_before_any_work(clip: Path, tmp_path: Path, name: str, says: str) -> None:
     source = open_source(str(clip))
     with pytest.raises(SinkError, match=says) as raised:
-        open_sink(name if "://" in name else str(tmp_path / name), source, FAST, "")
+        open_sink(name if "://" in name else str(tmp_path / name), FAST, "")
     assert "hush" not in str(raised.value)
     source.close()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stream_enhance.sinks.passthrough import Passthrough, why_not
+from stream_enhance.sources.base import Source
 from stream_enhance.sources.file import open_source
 from tests.conftest import Command
 from tests.media import SIZE, coloured, image
@@ -34,24 +35,27 @@ def with_sound(path: Path, codec: str, rate: int, samples: np.ndarray | None = N
     return path
 
 
+def side_packets(source: Source) -> list[Any]:
+    return [packet for frame in source.frames() for packet in frame.side_packets]
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("codec", "rate"), [("pcm_mulaw", 8000), ("pcm_s16le", 16000), ("mp3", 16000), ("ac3", 48000), ("aac", 16000)]
 )
 def test_a_stream_that_is_said_to_fit_is_copied_whole(tmp_path: Path, codec: str, rate: int, form: str) -> None:
     source = open_source(str(with_sound(tmp_path / "in.avi", codec, rate)))
-    if why_not(form, source.side_streams[0]):
+    if why_not(form, source.info.side_streams[0]):
         assert (codec, form) in WILL_NOT_FIT
         source.close()
         return
     out = BytesIO()
     with av.open(out, "w", format=form) as container:
-        copies = Passthrough(container, source, "out")
-        list(source.frames())
-        given = [bytes(packet) for packet in source.packets]
-        copies.write()
+        copies = Passthrough(container, source.info, "out")
+        packets = side_packets(source)
+        given = [bytes(packet) for packet in packets]
+        copies.write(packets)
     assert given
-    assert not source.packets
     source.close()
     out.seek(0)
     with av.open(out) as container:
@@ -68,9 +72,8 @@ def test_sound_that_does_not_fit_is_encoded_and_still_heard_in_time(tmp_path: Pa
     source = open_source(str(path))
     out = BytesIO()
     with av.open(out, "w", format=form) as container:
-        copies = Passthrough(container, source, "out")
-        list(source.frames())
-        copies.write()
+        copies = Passthrough(container, source.info, "out")
+        copies.write(side_packets(source))
         copies.end()
     source.close()
     out.seek(0)
@@ -117,10 +120,10 @@ def test_subtitles_that_begin_together_are_all_kept(command: Command, tmp_path: 
 def test_sound_that_goes_back_in_time_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = open_source(str(with_sound(tmp_path / "in.ts", "aac", 16000)))
     with av.open(str(tmp_path / "out.mp4"), "w") as container:
-        copies = Passthrough(container, source, "out.mp4")
-        list(source.frames())
-        source.packets[2].dts = source.packets[2].pts = source.packets[1].dts
-        copies.write()
+        copies = Passthrough(container, source.info, "out.mp4")
+        packets = side_packets(source)
+        packets[2].dts = packets[2].pts = packets[1].dts
+        copies.write(packets)
         copies.end()
     source.close()
     assert "out.mp4: 1 damaged packets of the other streams were left out" in caplog.text
@@ -129,9 +132,9 @@ def test_sound_that_goes_back_in_time_is_left_out_and_told(tmp_path: Path, caplo
 def test_a_packet_that_the_muxer_refuses_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = open_source(str(with_sound(tmp_path / "in.ts", "aac", 16000)))
     with av.open(str(tmp_path / "out.mp4"), "w") as container:
-        copies = Passthrough(container, source, "out.mp4")
-        list(source.frames())
-        broken = source.packets[2]
+        copies = Passthrough(container, source.info, "out.mp4")
+        packets = side_packets(source)
+        broken = packets[2]
         damaged = av.Packet(b"\x00" * broken.size)
         damaged.stream, damaged.pts, damaged.dts, damaged.time_base = (
             broken.stream,
@@ -139,9 +142,9 @@ def test_a_packet_that_the_muxer_refuses_is_left_out_and_told(tmp_path: Path, ca
             broken.dts,
             broken.time_base,
         )
-        source.packets[2] = damaged
-        count = len(source.packets)
-        copies.write()
+        packets[2] = damaged
+        count = len(packets)
+        copies.write(packets)
         copies.end()
     source.close()
     assert "out.mp4: 1 damaged packets of the other streams were left out" in caplog.text

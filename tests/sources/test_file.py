@@ -35,18 +35,19 @@ def test_a_files_images_come_with_its_own_times(clip: Path) -> None:
 
 def test_what_is_known_before_the_first_image(clip: Path) -> None:
     source = open_source(str(clip))
-    assert (source.live, source.rate, source.frame_count) == (False, 25, 12)
-    assert [stream.type for stream in source.side_streams] == ["audio"]
+    info = source.info
+    assert (info.live, info.rate, info.frame_count) == (False, 25, 12)
+    assert [stream.type for stream in info.side_streams] == ["audio"]
     source.close()
 
 
-def test_packets_of_the_sound_are_put_aside(clip: Path) -> None:
+def test_packets_of_the_sound_come_with_the_frames(clip: Path) -> None:
     source = open_source(str(clip))
     assert isinstance(source, VideoSource)
-    list(source.frames())
+    packets = [packet for frame in source.frames() for packet in frame.side_packets]
     with av.open(str(clip)) as container:
         expected = [packet.dts for packet in container.demux(audio=0) if packet.dts is not None]
-    assert [packet.dts for packet in source.packets] == expected
+    assert [packet.dts for packet in packets] == expected
     source.close()
 
 
@@ -113,7 +114,7 @@ def test_a_image_that_cannot_be_read_is_passed_over(tmp_path: Path, caplog: pyte
     source = open_source(str(tmp_path))
     with caplog.at_level(logging.WARNING):
         assert len(list(source.frames())) == 1
-    assert source.corrupt == 1
+    assert source.status().corrupt == 1
     assert "b.png: not a readable image" in caplog.text
 
 

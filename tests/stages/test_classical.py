@@ -4,7 +4,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stream_enhance.stages import classical
-from stream_enhance.stages.classical import Classical
+from stream_enhance.stages.classical import Classical, ClassicalOptions
 
 pytest.importorskip("skimage", reason="the face in these tests is scikit-image's astronaut")
 
@@ -63,8 +63,8 @@ def test_a_face_blurred_by_motion_comes_nearer_to_the_sharp_one(deblur: str, len
     kernel = classical.motion_kernel(length * np.cos(turn), length * np.sin(turn))
     seen = noisy(cv2.filter2D(face(64), -1, kernel), 1.5)
     clean = patch_of(face(64))
-    left = psnr(run(Classical(deblur="none"), seen), clean)
-    assert psnr(run(Classical(deblur=deblur), seen), clean) > left + 0.5  # type: ignore[arg-type]
+    left = psnr(run(Classical(ClassicalOptions(deblur="none")), seen), clean)
+    assert psnr(run(Classical(ClassicalOptions(deblur=deblur)), seen), clean) > left + 0.5  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("length", "degrees"), [(5, 0), (7, 30), (9, 90), (7, 135)])
@@ -88,14 +88,14 @@ def test_no_motion_is_found_in_a_face_that_is_sharp_or_only_out_of_focus(native:
 
 def test_a_dark_face_becomes_lighter_and_a_light_one_does_not() -> None:
     dark = (face(64) * 0.2).astype(np.uint8)
-    chain = Classical(**{**OFF, "low_light": True})  # type: ignore[arg-type]
+    chain = Classical(ClassicalOptions(**{**OFF, "low_light": True}))  # type: ignore[arg-type]
     assert run(chain, dark).mean() > 1.6 * dark.mean()
-    np.testing.assert_array_equal(run(chain, face(64)), run(Classical(**OFF), face(64)))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(run(chain, face(64)), run(Classical(ClassicalOptions(**OFF)), face(64)))  # type: ignore[arg-type]
 
 
 def test_a_face_made_lighter_keeps_its_colour() -> None:
     dark = (face(64) * 0.25).astype(np.uint8)
-    lit = run(Classical(**{**OFF, "low_light": True}), dark)  # type: ignore[arg-type]
+    lit = run(Classical(ClassicalOptions(**{**OFF, "low_light": True})), dark)  # type: ignore[arg-type]
     colour = [float(np.ptp(p[96:160, 96:160].mean((0, 1)))) for p in (patch_of(dark), lit)]
     assert colour[1] > 1.5 * colour[0], "red less blue, over the cheeks, grows with the light"
 
@@ -130,9 +130,11 @@ def test_back_projection_makes_an_enlargement_that_shrinks_to_what_it_came_from(
 
 
 def test_with_every_step_off_only_resampling_is_left() -> None:
-    assert psnr(run(Classical(**OFF), face(64)), patch_of(face(64))) > 30  # type: ignore[arg-type]
+    assert psnr(run(Classical(ClassicalOptions(**OFF)), face(64)), patch_of(face(64))) > 30  # type: ignore[arg-type]
     full = face(SIDE)
-    assert psnr(run(Classical(**OFF), full), full) > 40, "at full size nothing but the colour conversion's rounding"  # type: ignore[arg-type]
+    assert psnr(run(Classical(ClassicalOptions(**OFF)), full), full) > 40, (
+        "at full size nothing but the colour conversion's rounding"
+    )  # type: ignore[arg-type]
 
 
 def test_the_same_patches_give_the_same_result_alone_or_in_a_batch() -> None:
@@ -153,7 +155,7 @@ def test_the_same_patches_give_the_same_result_alone_or_in_a_batch() -> None:
 def test_extreme_faces_are_borne(scale: float, deblur: str) -> None:
     rng = np.random.default_rng(RNG_SEED)
     odd = np.stack([np.zeros((64, 64, 3)), np.full((64, 64, 3), 255), rng.integers(0, 256, (64, 64, 3))])
-    result = Classical(deblur=deblur)(odd.astype(np.uint8), np.full(3, scale, np.float32))  # type: ignore[arg-type]
+    result = Classical(ClassicalOptions(deblur=deblur))(odd.astype(np.uint8), np.full(3, scale, np.float32))  # type: ignore[arg-type]
     assert result.shape == (3, 64, 64, 3)
     assert result[0].max() <= 8, "black stays black"
     assert result[1].min() >= 247, "white stays white"

@@ -1,12 +1,13 @@
 import time
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from stream_enhance.backends.card import Card
-from stream_enhance.stages.detect import Detector, decode, suppress, to_input
+from stream_enhance.stages.detect import Detector, DetectorOptions, decode, suppress, to_input
 from stream_enhance.types import Frame
 
 CARD = Card(
@@ -39,6 +40,10 @@ class Bright:
         return out
 
 
+def detector_of(session: Any, **options: Any) -> Detector:
+    return Detector(session, DetectorOptions(**({"size": 0, "every": 1, "score": 0.3} | options)))
+
+
 def frame(x: int, y: int, side: int, size: tuple[int, int] = (640, 360), rotation: int = 0, index: int = 0) -> Frame:
     image = np.zeros((size[1], size[0], 3), np.uint8)
     image[y : y + side, x : x + side] = 255
@@ -50,7 +55,7 @@ def frame(x: int, y: int, side: int, size: tuple[int, int] = (640, 360), rotatio
 def test_boxes_come_back_in_frame_pixels(size: tuple[int, int]) -> None:
     side = min(size) // 3
     x, y = size[0] // 2, size[1] // 4
-    faces = Detector(Bright()).find(frame(x, y, side, size))
+    faces = detector_of(Bright()).find(frame(x, y, side, size))
     tolerance = max(0.8, 1.5 * max(size) / 320)
     assert np.allclose(faces.xyxy[0], [x, y, x + side, y + side], atol=tolerance)
     assert faces.points is not None
@@ -60,7 +65,7 @@ def test_boxes_come_back_in_frame_pixels(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_the_network_sees_a_turned_frame_upright_and_boxes_come_back_as_coded(rotation: int) -> None:
     session = Bright()
-    faces = Detector(session).find(frame(400, 60, 80, rotation=rotation))
+    faces = detector_of(session).find(frame(400, 60, 80, rotation=rotation))
     assert np.allclose(faces.xyxy[0], [400, 60, 480, 140], atol=4)
     upright = (320, 192) if rotation == 180 else (192, 320)
     assert session.shapes[0][2:] == (upright[1], upright[0])
@@ -68,7 +73,7 @@ def test_the_network_sees_a_turned_frame_upright_and_boxes_come_back_as_coded(ro
 
 def test_the_input_is_no_larger_than_the_image_needs() -> None:
     session = Bright()
-    Detector(session, size=640).find(frame(10, 10, 50, (1920, 1080)))
+    detector_of(session, size=640).find(frame(10, 10, 50, (1920, 1080)))
     assert session.shapes == [(1, 3, 384, 640)]
 
 
@@ -80,7 +85,7 @@ def test_a_fixed_input_is_filled_whatever_size_says(
     fixed: tuple[int, int], size: tuple[int, int], rotation: int, tiles: int
 ) -> None:
     session = Bright(fixed)
-    detector, shown = Detector(session, size=480, tiles=tiles), frame(150, 130, 80, size, rotation)
+    detector, shown = detector_of(session, size=480, tiles=tiles), frame(150, 130, 80, size, rotation)
     faces = detector.find(shown)
     assert {shape[2:] for shape in session.shapes} == {fixed}
     assert np.allclose(faces.xyxy, [150, 130, 230, 210], atol=4)
@@ -91,8 +96,8 @@ def test_a_fixed_input_is_filled_whatever_size_says(
 
 @pytest.mark.parametrize("tiles", [2, 3])
 def test_tiles_see_a_face_larger_and_give_it_once(tiles: int) -> None:
-    coarse = Detector(Bright(), size=320).find(frame(1500, 700, 11, (1920, 1080)))
-    fine = Detector(Bright(), size=320, tiles=tiles).find(frame(1500, 700, 11, (1920, 1080)))
+    coarse = detector_of(Bright(), size=320).find(frame(1500, 700, 11, (1920, 1080)))
+    fine = detector_of(Bright(), size=320, tiles=tiles).find(frame(1500, 700, 11, (1920, 1080)))
     assert len(coarse) == 0, "too small at this size for the fake network's four pixels"
     assert len(fine) == 1
     assert np.allclose(fine.xyxy[0], [1500, 700, 1511, 711], atol=6)
@@ -100,7 +105,7 @@ def test_tiles_see_a_face_larger_and_give_it_once(tiles: int) -> None:
 
 def test_every_second_frame_is_detected_and_the_rest_follow() -> None:
     session = Bright()
-    scenes = list(Detector(session, every=2)(frame(100 + 4 * i, 100, 60, index=i) for i in range(20)))
+    scenes = list(detector_of(session, every=2)(frame(100 + 4 * i, 100, 60, index=i) for i in range(20)))
     assert len(session.shapes) == 10
     assert [len(s.faces) for s in scenes] == [1] * 20
     assert {int(s.faces.track[0]) for s in scenes} == {1}
@@ -111,7 +116,7 @@ def test_a_face_that_grows_dim_is_followed_but_one_that_was_never_sure_is_not() 
     session = Bright()
 
     def seen(scores: list[float]) -> list[int]:
-        detector, shown = Detector(session, score=0.4), []
+        detector, shown = detector_of(session, score=0.4), []
         for i, session.score in enumerate(scores):
             shown += [len(scene.faces) for scene in detector([frame(100 + i, 100, 60, index=i)])]
         assert detector.detected == sum(score >= 0.4 for score in scores)
@@ -120,12 +125,12 @@ def test_a_face_that_grows_dim_is_followed_but_one_that_was_never_sure_is_not() 
     assert seen([0.9] + [0.25] * 20) == [1] * 21
     assert seen([0.25] * 10) == [0] * 10
     assert seen([0.9] + [0.15] * 20)[-1] == 0
-    assert len(Detector(session, score=0.4).find(frame(100, 100, 60))) == 0
+    assert len(detector_of(session, score=0.4).find(frame(100, 100, 60))) == 0
 
 
 def test_nothing_of_one_place_is_shown_in_the_next() -> None:
     """A recorder that changes cameras: between detections, too, and whatever stands where the face was."""
-    detector = Detector(Bright(), every=4)
+    detector = detector_of(Bright(), every=4)
     yard = [frame(100, 100, 60, index=i) for i in range(10)]
     door = [frame(400, 200, 90, index=i) for i in range(10, 20)]
     shown = [scene.faces for scene in detector([*yard, *door])]
@@ -135,7 +140,7 @@ def test_nothing_of_one_place_is_shown_in_the_next() -> None:
 
 
 def test_no_faces_and_fewer_than_there_are() -> None:
-    assert len(Detector(Bright()).find(frame(0, 0, 0))) == 0
+    assert len(detector_of(Bright()).find(frame(0, 0, 0))) == 0
     rows = np.tile(np.array([[0, 0, 10, 10, 0.5]], np.float32), (50, 1))
     rows[:, [0, 2]] += np.arange(50)[:, None] * 20
     assert len(suppress(rows, 0.5)) == 50
@@ -147,7 +152,7 @@ def test_suppress_keeps_the_best_of_what_overlaps() -> None:
 
 
 def test_detect_exports_with_classes_have_no_points() -> None:
-    view = Detector(Bright()).views(frame(0, 0, 0))[0]
+    view = detector_of(Bright()).views(frame(0, 0, 0))[0]
     head = np.zeros((4 + 2, 5), np.float32)
     head[:, 3] = [100, 80, 20, 10, 0.2, 0.8]
     rows = decode(head, view, 0.5)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from stream_enhance.runtime import Channel
-from stream_enhance.stages.enhance import Enhancer
+from stream_enhance.stages.enhance import Enhancer, EnhancerOptions
 from stream_enhance.types import Faces, Frame, Scene
 
 RNG = np.random.default_rng(1)
@@ -49,13 +49,13 @@ def test_faces_of_all_waiting_frames_go_in_one_batch() -> None:
     for i in range(3):
         inbox.put(scene(i, BOX, (300, 50, 340, 100)))
     inbox.close()
-    assert len(list(Enhancer(network, cache_tolerance=0)(inbox))) == 3
+    assert len(list(Enhancer(network, options=EnhancerOptions(cache_tolerance=0))(inbox))) == 3
     assert network.batches == [6]
 
 
 def test_a_face_that_has_not_changed_is_not_computed_again() -> None:
     network = Brighter()
-    enhancer = Enhancer(network, cache_ttl=0.5)
+    enhancer = Enhancer(network, options=EnhancerOptions(cache_ttl=0.5))
     done = list(enhancer(scene(i, BOX) for i in range(10)))
     assert sum(network.batches) == 1
     assert enhancer.counts.from_cache == 9
@@ -81,15 +81,15 @@ def test_the_cache_ends_with_time_with_change_and_with_the_setting() -> None:
         (scene(1, BOX), 1),
     ):
         network = Brighter()
-        list(Enhancer(network, cache_ttl=0.5)([scene(0, BOX), second]))
+        list(Enhancer(network, options=EnhancerOptions(cache_ttl=0.5))([scene(0, BOX), second]))
         assert sum(network.batches) == expected
     network = Brighter()
-    list(Enhancer(network, cache_tolerance=0)([scene(0, BOX), scene(1, BOX)]))
+    list(Enhancer(network, options=EnhancerOptions(cache_tolerance=0))([scene(0, BOX), scene(1, BOX)]))
     assert sum(network.batches) == 2
 
 
 def test_a_cached_face_is_pasted_where_the_face_went() -> None:
-    enhancer = Enhancer(Brighter(), cache_ttl=0.5)
+    enhancer = Enhancer(Brighter(), options=EnhancerOptions(cache_ttl=0.5))
     moved = np.roll(TEXTURE, 3, axis=1)  # the image went 3 pixels right, the box stayed
     first, second = enhancer([scene(0, BOX), scene(1, BOX, image=moved)])
     assert second.cached.all()
@@ -97,7 +97,7 @@ def test_a_cached_face_is_pasted_where_the_face_went() -> None:
 
 
 def test_too_small_and_already_sharp_faces_are_left_alone_and_counted() -> None:
-    enhancer = Enhancer(Brighter(), min_face=16, max_face=100, sharp=5)
+    enhancer = Enhancer(Brighter(), options=EnhancerOptions(min_face=16, max_face=100, sharp=5))
     (done,) = enhancer([scene(0, (10, 10, 20, 22), (200, 50, 360, 250), BOX)])
     assert done.faces.tolist() == [2]
     assert (enhancer.counts.too_small, enhancer.counts.sharp_enough) == (1, 1)
@@ -105,12 +105,14 @@ def test_too_small_and_already_sharp_faces_are_left_alone_and_counted() -> None:
 
 def test_a_large_but_blurred_face_is_enhanced() -> None:
     flat = np.full((360, 640, 3), 120, np.uint8)
-    (done,) = Enhancer(Brighter(), max_face=100, sharp=5)([scene(0, (200, 50, 360, 250), image=flat)])
+    (done,) = Enhancer(Brighter(), options=EnhancerOptions(max_face=100, sharp=5))(
+        [scene(0, (200, 50, 360, 250), image=flat)]
+    )
     assert len(done.patches) == 1
 
 
 def test_over_budget_new_tracks_go_first() -> None:
-    enhancer = Enhancer(Brighter(), max_faces=1, cache_tolerance=0)
+    enhancer = Enhancer(Brighter(), options=EnhancerOptions(max_faces=1, cache_tolerance=0))
     first, second = enhancer([scene(0, BOX), scene(1, BOX, (300, 50, 330, 90))])
     assert first.faces.tolist() == [0]
     assert second.faces.tolist() == [1], "the new track, though it is smaller"
@@ -140,9 +142,9 @@ def test_a_doubtful_result_is_mixed_with_what_was_seen() -> None:
         out[:, 90:120, 60:200] = 40  # a bar across the eyes that was not there
         return out
 
-    (done,) = Enhancer(drifts, min_consistency=-1)([scene(0, BOX)])
+    (done,) = Enhancer(drifts, options=EnhancerOptions(min_consistency=-1))([scene(0, BOX)])
     whole = np.abs(done.patches[0, 105, 130].astype(int) - done.originals[0, 105, 130]).sum()
-    (mixed,) = Enhancer(drifts, min_consistency=0.0)([scene(0, BOX)])
+    (mixed,) = Enhancer(drifts, options=EnhancerOptions(min_consistency=0.0))([scene(0, BOX)])
     part = np.abs(mixed.patches[0, 105, 130].astype(int) - mixed.originals[0, 105, 130]).sum()
     assert 0 < part < whole
 

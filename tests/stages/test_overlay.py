@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stream_enhance.imaging.crop import patch_to_frame
-from stream_enhance.stages.overlay import Overlay
+from stream_enhance.stages.overlay import Overlay, OverlayOptions
 from stream_enhance.types import Enhanced, Faces, Frame, Scene
 
 GREY = np.full((360, 640, 3), 100, np.uint8)
@@ -33,7 +33,7 @@ def rgb(image: av.VideoFrame) -> np.ndarray:
 def test_inplace_changes_the_face_without_a_seam_and_nothing_else(pixel_format: str) -> None:
     item = enhanced(pixel_format)
     before = rgb(item.scene.frame.image)
-    after = rgb(Overlay("inplace", watermark=False).draw(item))
+    after = rgb(Overlay(OverlayOptions(mode="inplace", watermark=False)).draw(item))
     difference = np.abs(after - before).max(2)
     assert difference[120:130, 115:125].min() > 60, "the middle of the face is the patch"
     assert difference[:80].max() == difference[:, 200:].max() == 0
@@ -45,19 +45,19 @@ def test_pts_time_base_and_tags_stay() -> None:
     item = enhanced()
     item.scene.frame.image.colorspace = 1
     for mode in ("inplace", "panel", "side_by_side"):
-        image = Overlay(mode).draw(item)
+        image = Overlay(OverlayOptions(mode=mode)).draw(item)
         assert (image.pts, image.time_base, image.colorspace) == (700, Fraction(1, 1000), 1)
 
 
 def test_side_by_side_has_the_original_left_and_the_enhanced_right() -> None:
-    image = rgb(Overlay("side_by_side", watermark=False).draw(enhanced()))
+    image = rgb(Overlay(OverlayOptions(mode="side_by_side", watermark=False)).draw(enhanced()))
     assert image.shape == (360, 1280, 3)
     assert np.abs(image[125, 120] - 100).max() <= 2
     assert np.abs(image[125, 640 + 120] - 180).max() <= 3
 
 
 def test_panel_leaves_the_frame_alone_and_shows_before_and_after_below() -> None:
-    image = rgb(Overlay("panel", watermark=False).draw(enhanced(faces=2)))
+    image = rgb(Overlay(OverlayOptions(mode="panel", watermark=False)).draw(enhanced(faces=2)))
     assert image.shape[0] > 360
     assert np.abs(image[:360] - 100).max() <= 2
     strip = image[360:]
@@ -66,7 +66,7 @@ def test_panel_leaves_the_frame_alone_and_shows_before_and_after_below() -> None
 
 
 def test_a_face_keeps_its_place_in_the_panel() -> None:
-    overlay = Overlay("panel", watermark=False)
+    overlay = Overlay(OverlayOptions(mode="panel", watermark=False))
     two = enhanced(faces=2)
     overlay.draw(two)
     places = list(overlay._slots)
@@ -78,7 +78,7 @@ def test_a_face_keeps_its_place_in_the_panel() -> None:
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_the_mark_is_where_a_viewer_sees_the_lower_right(rotation: int) -> None:
-    image = rgb(Overlay("inplace").draw(enhanced(rotation=rotation, faces=0)))
+    image = rgb(Overlay(OverlayOptions(mode="inplace")).draw(enhanced(rotation=rotation, faces=0)))
     seen = np.rot90(image, rotation // 90)
     changed = np.abs(seen - 100).max(2) > 20
     rows, columns = np.nonzero(changed)
@@ -88,13 +88,13 @@ def test_the_mark_is_where_a_viewer_sees_the_lower_right(rotation: int) -> None:
 
 
 def test_scale_enlarges_the_image_and_the_face_with_it() -> None:
-    image = rgb(Overlay("inplace", watermark=False, scale=2).draw(enhanced()))
+    image = rgb(Overlay(OverlayOptions(mode="inplace", watermark=False, scale=2)).draw(enhanced()))
     assert image.shape == (720, 1280, 3)
     assert np.abs(image[250, 240] - 180).max() <= 3
 
 
 def test_strength_lies_between() -> None:
-    half = rgb(Overlay("inplace", watermark=False, strength=0.5).draw(enhanced()))
+    half = rgb(Overlay(OverlayOptions(watermark=False), strength=0.5).draw(enhanced()))
     assert np.abs(half[125, 120] - 140).max() <= 3
 
 
@@ -106,7 +106,7 @@ def test_drawing_does_not_disturb_images_the_decoder_still_needs(tmp_path: Path)
         for _ in range(20):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(GREY, "rgb24")))
         container.mux(stream.encode(None))
-    overlay, template = Overlay("inplace", watermark=False), enhanced()
+    overlay, template = Overlay(OverlayOptions(mode="inplace", watermark=False)), enhanced()
     with av.open(str(path)) as container:
         for i, image in enumerate(container.decode(video=0)):
             clean = np.abs(rgb(image) - 100).max()

@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 
-from stream_enhance.stages.track import Tracker
+from stream_enhance.stages.track import Tracker, TrackerOptions
 from stream_enhance.types import Faces
+
+
+def tracker_of(high_threshold: float = 0.3, **options: float) -> Tracker:
+    return Tracker(high_threshold, TrackerOptions(**options))
 
 
 def faces(*boxes: tuple[float, float, float, float], score: float = 0.8, points: bool = False) -> Faces:
@@ -17,7 +21,7 @@ def box(x: float, y: float = 50, side: float = 20) -> tuple[float, float, float,
 
 
 def test_two_faces_that_pass_keep_their_ids() -> None:
-    tracker = Tracker()
+    tracker = tracker_of()
     for i in range(30):
         shown = tracker.update(faces(box(10 + 5 * i, 50), box(160 - 5 * i, 75)), i / 25)
     by_id = {int(t): b[0] for t, b in zip(shown.track, shown.xyxy, strict=True)}
@@ -27,7 +31,7 @@ def test_two_faces_that_pass_keep_their_ids() -> None:
 
 
 def test_an_id_survives_missed_detections() -> None:
-    tracker = Tracker(coast_ttl=0.2, lost_ttl=1.0)
+    tracker = tracker_of(coast_ttl=0.2, lost_ttl=1.0)
     for i in range(10):
         tracker.update(faces(box(10 + 4 * i)), i / 25)
     for i in range(10, 20):  # 0.4 s without a detection
@@ -38,14 +42,14 @@ def test_an_id_survives_missed_detections() -> None:
 
 
 def test_a_face_not_seen_for_long_is_a_new_track() -> None:
-    tracker = Tracker(lost_ttl=1.0)
+    tracker = tracker_of(lost_ttl=1.0)
     tracker.update(faces(box(10)), 0.0)
     assert tracker.update(faces(box(10)), 2.0).track.tolist() == [2]
 
 
 @pytest.mark.parametrize("every", [2, 4])
 def test_between_detections_boxes_move_with_the_face(every: int) -> None:
-    tracker, worst = Tracker(), 0.0
+    tracker, worst = tracker_of(), 0.0
     for i in range(50):
         true = 10 + 3 * i
         shown = tracker.update(faces(box(true), points=True), i / 25) if i % every == 0 else tracker.predict(i / 25)
@@ -57,7 +61,7 @@ def test_between_detections_boxes_move_with_the_face(every: int) -> None:
 
 
 def test_a_doubtful_face_is_shown_when_it_is_seen_again() -> None:
-    tracker = Tracker(high_threshold=0.3, confirm_threshold=0.6)
+    tracker = tracker_of(high_threshold=0.3, confirm_threshold=0.6)
     assert len(tracker.update(faces(box(10), score=0.4), 0.0)) == 0
     assert tracker.begun == 0
     assert tracker.update(faces(box(11), score=0.4), 0.04).track.tolist() == [1]
@@ -67,7 +71,7 @@ def test_a_doubtful_face_is_shown_when_it_is_seen_again() -> None:
 
 
 def test_unsure_detections_continue_a_track_but_begin_none() -> None:
-    tracker = Tracker(high_threshold=0.5)
+    tracker = tracker_of(high_threshold=0.5)
     assert len(tracker.update(faces(box(10), score=0.3), 0.0)) == 0
     tracker.update(faces(box(10)), 0.04)
     assert tracker.update(faces(box(11), score=0.3), 0.08).track.tolist() == [1]
@@ -75,7 +79,7 @@ def test_unsure_detections_continue_a_track_but_begin_none() -> None:
 
 def test_unsure_detections_do_not_continue_a_track_for_ever() -> None:
     """Else a lid that looked like a face for a moment is one until the clip ends."""
-    tracker = Tracker(high_threshold=0.3, coast_ttl=0.25, low_score_ttl=2.0)
+    tracker = tracker_of(high_threshold=0.3, coast_ttl=0.25, low_score_ttl=2.0)
     tracker.update(faces(box(10)), 0.0)
     shown = [len(tracker.update(faces(box(10), score=0.2), i / 25)) for i in range(1, 100)]
     assert shown[:50] == [1] * 50
@@ -84,13 +88,13 @@ def test_unsure_detections_do_not_continue_a_track_for_ever() -> None:
 
 
 def test_a_box_of_another_size_in_the_same_place_is_another_face() -> None:
-    tracker = Tracker()
+    tracker = tracker_of()
     tracker.update(faces(box(50, 50, 20)), 0.0)
     tracker.update(faces((20, 20, 100, 100)), 0.04)
     assert tracker.begun == 2
 
 
 def test_no_faces_at_all() -> None:
-    tracker = Tracker()
+    tracker = tracker_of()
     assert len(tracker.update(faces(), 0.0)) == 0
     assert len(tracker.predict(0.04)) == 0

@@ -19,7 +19,7 @@ from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import TEMPLATE, cut
 from stream_enhance.pipeline import DETECTOR, UNET, default_model
-from stream_enhance.stages.detect import Detector
+from stream_enhance.stages.detect import Detector, DetectorOptions
 from train.common.checkpoints import network_of
 from train.common.command import ended
 from train.degrade import Image
@@ -96,7 +96,7 @@ def aligned(path: Path, size: int) -> Image:
     """The patch of the largest face in the image. Raises InputError where there is none."""
     image = read_image(path)
     with open_session(default_model(DETECTOR), "face-detection", "cpu") as session:
-        found = largest_face(Detector(session, size=320), image)
+        found = largest_face(Detector(session, DetectorOptions(size=320, every=1, score=0.3)), image)
     if found is None:
         raise InputError(f"{path}: no face found in it; give an aligned patch with --patch")
     return cut(image, patch_place(found[1], size), size)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from stream_enhance.pipeline import DETECTOR, default_model
-from stream_enhance.stages.detect import Detector
+from stream_enhance.stages.detect import Detector, DetectorOptions
 from stream_enhance.types import Frame
 from train.degrade import Image
 from train.enhancer.data import IMAGE_SUFFIXES, Portrait, read_image
@@ -33,7 +33,7 @@ def find_faces(root: Path, model: Path | None = None) -> list[Portrait]:
         raise InputError(f"{root}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
     portraits = []
     with open_session(model or default_model(DETECTOR), "face-detection", "cpu") as session:
-        detector = Detector(session, size=SIDE)
+        detector = Detector(session, DetectorOptions(size=SIDE, every=1, score=0.3))
         for path in files:
             try:
                 image = read_image(path)

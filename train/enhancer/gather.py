@@ -21,7 +21,7 @@ from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import cut, patch_to_frame
 from stream_enhance.pipeline import DETECTOR, default_model
-from stream_enhance.stages.detect import Detector
+from stream_enhance.stages.detect import Detector, DetectorOptions
 from train.common.command import ended
 from train.degrade import Image
 from train.enhancer.data import IMAGE_SUFFIXES, NO_BOX, POINTS, arcface_warp, named, read_faces, read_image, split
@@ -89,7 +89,7 @@ def gather(
         open(out / "index.csv", "w", newline="") as file,
         open_session(default_model(DETECTOR), "face-detection", "cpu", 1) as session,
     ):
-        writer, detector = csv.writer(file), Detector(session, size=SIDE)
+        writer, detector = csv.writer(file), Detector(session, DetectorOptions(size=SIDE, every=1, score=0.3))
         writer.writerow(columns)
         for name, whose, image in images_of(files, every):
             found = largest_face(detector, image)

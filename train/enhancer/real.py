@@ -23,7 +23,7 @@ from stream_enhance.backends import Session, open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import BOX_HEIGHT, cut, scale_of
 from stream_enhance.pipeline import DETECTOR, default_model
-from stream_enhance.stages.detect import Detector
+from stream_enhance.stages.detect import Detector, DetectorOptions
 from stream_enhance.stages.enhance import UNet
 from train.common.command import ended
 from train.degrade import Image
@@ -56,7 +56,7 @@ def look(root: Path, session: Session) -> Iterator[Looked]:
         raise InputError(f"{root}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
     enhance = UNet(session)
     with open_session(default_model(DETECTOR), "face-detection", "cpu", 1) as eyes:
-        detector = Detector(eyes, size=SIDE)
+        detector = Detector(eyes, DetectorOptions(size=SIDE, every=1, score=0.3))
         for path in files:
             image = read_image(path)
             found = largest_face(detector, image)

@@ -20,7 +20,7 @@ from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import cut
 from stream_enhance.pipeline import DETECTOR, default_model
-from stream_enhance.stages.detect import Detector
+from stream_enhance.stages.detect import Detector, DetectorOptions
 from train.enhancer.data import POINTS, Pair, Portrait, augmented, patch_place, read_image, split
 
 log = logging.getLogger("train.enhancer.data")
@@ -84,7 +84,7 @@ def find_points(root: Path, paths: Sequence[Path]) -> dict[Path, NDArray[np.floa
 
     found = {}
     with open_session(default_model(DETECTOR), "face-detection", "cpu") as session:
-        detector = Detector(session, size=320)
+        detector = Detector(session, DetectorOptions(size=320, every=1, score=0.3))
         for path in paths:
             try:
                 face = largest_face(detector, read_image(path))

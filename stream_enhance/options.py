@@ -1,0 +1,15 @@
+"""How options are declared: beside what they are for, each with its default, its bounds and a description.
+
+``config.Config`` is made of these classes, and so are the reference page and the JSON schema: a default stands nowhere
+else.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """Frozen, and strict about its names.  Raises ``pydantic.ValidationError`` for a value out of bounds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

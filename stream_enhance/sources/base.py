@@ -1,0 +1,54 @@
+"""What the line asks of a source, and what a source says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from ..types import Frame, StreamInfo
+
+State = Literal["connecting", "live", "stalled", "lost", "unauthorised", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """How a source is at this moment."""
+
+    state: State = "live"
+    problem: str = ""  # why there is no frame just now
+    corrupt: int = 0  # packets that could not be decoded, so far
+    reconnects: int = 0
+    no_signal_frames: int = 0  # frames that stand in for a camera's own
+    states: tuple[tuple[float, State], ...] = field(default=())  # seconds since the start, newest last
+
+
+class Source(Protocol):
+    """Where frames come from.  ``close`` it only when its frames and packets are no longer looked at."""
+
+    started: float  # seconds, time.monotonic(), when it was opened
+
+    @property
+    def info(self) -> StreamInfo:
+        """What is known of the stream; of a camera, complete once ``wait_ready`` has returned."""
+        ...
+
+    def frames(self, side_packets: bool = True) -> Generator[Frame, None, None]:
+        """Decoded frames, in order; without ``side_packets`` the other streams are not read."""
+        ...
+
+    def wait_ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Wait until the first frame can be expected, or ``stopped`` says that nobody wants it any more.
+
+        Raises:
+            SourceError: it cannot be used.
+        """
+        ...
+
+    def status(self) -> SourceStatus: ...
+
+    def stop(self) -> None:
+        """End ``frames`` soon, even where no frame arrives.  Called from any thread."""
+        ...
+
+    def close(self) -> None: ...
