@@ -29,7 +29,8 @@ from .sinks.target import refuse_overwriting_source
 from .sources.base import Source
 from .sources.file import open_with
 from .stages.detect import Detector
-from .stages.enhance import Enhancer, Network, UNet
+from .stages.enhance import Enhancer
+from .stages.networks import open_enhancement
 from .stages.overlay import Overlay, Rendered
 from .stages.track import Tracker
 
@@ -71,26 +72,18 @@ class Pipeline:
         self.models: dict[str, dict[str, str]] = {}
         detector = config.detector.model or default_model(DETECTOR)
         self._detector = self._session(detector, "face-detection")
-        self._network, self._size, self._align = self._enhancement()
+        chosen = config.enhancer
+        self._enhancement = open_enhancement(
+            chosen.kind,
+            chosen.classical,
+            lambda: self._session(chosen.model or default_model(UNET), "face-enhancement"),
+        )
 
     def _session(self, path: str | Path, task: str) -> Session:
         session = open_session(path, task, self.config.provider, self.config.threads)
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
         self.models[Path(path).name] = {"sha256": session.sha256, "provider": session.provider}
         return session
-
-    def _enhancement(self) -> tuple[Network | None, int, bool]:
-        """What changes patches, their side, and whether they are aligned by points."""
-        config = self.config.enhancer
-        match config.kind:
-            case "none":
-                return None, 256, True
-            case "classical":
-                from .stages.classical import Classical
-
-                return Classical(config.classical), 256, True
-        session = self._session(config.model or default_model(UNET), "face-enhancement")
-        return UNet(session), session.card.size, session.card.alignment == "five-points"
 
     def variant(self, config: Config) -> Pipeline:
         """These networks with other settings; not to be used after this is closed, and not to be closed itself.
@@ -115,10 +108,11 @@ class Pipeline:
     @property
     def comment(self) -> str:
         """What the output's metadata says of how it was made."""
-        kind = self.config.enhancer.kind
-        if kind == "none":
+        by = self._enhancement.changed_by
+        if not by:
             return f"made by stream-enhance {__version__}; no face was changed"
-        by = kind if kind == "classical" else f"a U-Net (sha256 {list(self.models.values())[-1]['sha256'][:16]})"
+        if session := self.sessions.get("face-enhancement"):
+            by += f" (sha256 {session.sha256[:16]})"
         return f"ENHANCED by stream-enhance {__version__}: faces were changed by {by}; see the original"
 
     def close(self) -> None:
@@ -167,8 +161,7 @@ class Pipeline:
             if gallery:
                 from .sinks.gallery import Gallery
 
-                changed_by = "filters" if self.config.enhancer.kind == "classical" else "a neural network"
-                shots = Gallery(gallery, opened.info.name, changed_by)
+                shots = Gallery(gallery, opened.info.name, self._enhancement.changed_by)
             run = Run(self, opened, self._sink(sinks, opened, overwrite), shots)
             run.go(duration, watch)
             return run.report()
@@ -232,11 +225,11 @@ class Pipeline:
 
     def enhancer(self) -> Enhancer:
         """A new enhancement stage on the shared network."""
-        return Enhancer(self._network, self._size, self._align, self.config.enhancer)
+        return Enhancer(self._enhancement, self.config.enhancer)
 
     def overlay(self) -> Overlay:
         """A new overlay stage."""
         options = self.config.overlay
-        if self.config.enhancer.kind == "none":
+        if self._enhancement.network is None:
             options = options.model_copy(update={"watermark": False})
         return Overlay(options, self.config.enhancer.strength)

@@ -15,20 +15,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from .. import __version__, memory
 from ..errors import InputError, SinkError, StreamEnhanceError, redact
+from ..options import EnhancerKind, OverlayMode
 
 log = logging.getLogger("stream_enhance")
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--config", type=click.Path(dir_okay=False), help="YAML file of settings."),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one, e.g. detector.every=3."),
-    click.option("--enhancer", type=click.Choice(["unet", "classical", "none"]), help="What changes the faces."),
-    click.option("--overlay", type=click.Choice(["inplace", "panel", "side_by_side"]), help="Where they are shown."),
+    click.option("--enhancer", type=click.Choice(get_args(EnhancerKind)), help="What changes the faces."),
+    click.option("--overlay", type=click.Choice(get_args(OverlayMode)), help="Where they are shown."),
     click.option("--scale", type=click.IntRange(1, 4), help="Enlarge the output."),
     click.option("--overwrite", is_flag=True, help="Replace files that are there."),
     click.option("--quiet", is_flag=True, help="Print errors only."),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import av
 import cv2
@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..imaging import crop, planes
-from ..options import Options
+from ..options import Options, OverlayMode
 from ..types import Enhanced
 
-Mode = Literal["inplace", "panel", "side_by_side"]
 _STRIP = 1 / 3  # the panel's height, as a part of the frame's
 _FEATHER = 0.22  # of the patch's half side, where the mask falls from 1 to 0
 
@@ -39,7 +38,7 @@ class Rendered:
 class OverlayOptions(Options):
     """How enhanced faces are shown."""
 
-    mode: Mode = Field(
+    mode: OverlayMode = Field(
         "inplace",
         description="Faces put back into the frame, in a panel below it, or the original beside the enhanced frame.",
     )
