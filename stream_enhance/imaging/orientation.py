@@ -66,7 +66,7 @@ def rotation_and_mirroring(image: av.VideoFrame) -> tuple[int, bool]:
         data = None
     if data is None:
         return round(image.rotation) % 360, False
-    a, b, _, c, d, *_ = struct.unpack("=9i", memoryview(data)[:36])   # row vectors: (x, y) to (ax + cy, bx + dy), y down
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data)[:36])  # type: ignore[call-overload]   # row vectors: (x, y) to (ax + cy, bx + dy), y down
     mirrored = a * d - b * c < 0
     if mirrored:  # the flip comes first: its column of x has the other sign
         a, b = -a, -b
