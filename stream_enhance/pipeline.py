@@ -27,7 +27,7 @@ from .sinks.fanout import Tee
 from .sinks.open import is_timed, open_outputs
 from .sinks.target import refuse_overwriting_source
 from .sources.base import Source
-from .sources.file import open_with
+from .sources.open import open_source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
 from .stages.networks import open_enhancement
@@ -151,7 +151,7 @@ class Pipeline:
         Raises:
             SourceError, SinkError: one of them cannot be used.
         """
-        opened = open_with(self.config, source) if isinstance(source, str) else source
+        opened = open_source(source, self.config.source, self.config.live) if isinstance(source, str) else source
         run = None
         try:
             opened.wait_ready(stopped)
@@ -177,7 +177,7 @@ class Pipeline:
         Raises:
             SourceError: the source cannot be used.
         """
-        opened = open_with(self.config, source) if isinstance(source, str) else source
+        opened = open_source(source, self.config.source, self.config.live) if isinstance(source, str) else source
         opened.wait_ready()
         run = Run(self, opened, None, None)
         out: Channel[Rendered] = run.line.channels[-1]

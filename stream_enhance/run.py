@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, memory
+from .imaging.orientation import upright
 from .runtime import Channel, Line, Stage
 from .sinks.encoder import Sink
 from .sinks.fanout import Tee
 from .sources.base import Source
-from .sources.file import upright
 from .sources.image_folder import ImageFolderSink
 from .stages.load_control import AdmissionControl, QualityController
 from .stages.overlay import Rendered

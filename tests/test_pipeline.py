@@ -13,7 +13,7 @@ import pytest
 from stream_enhance import Config, Pipeline
 from stream_enhance.errors import ModelError
 from stream_enhance.run import Report, Run
-from stream_enhance.sources.file import open_source
+from stream_enhance.sources.open import open_source
 from tests.conftest import Models
 from tests.media import FACE, images_of, luma_of, make_video, psnr, pts_of
 

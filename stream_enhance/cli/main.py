@@ -74,12 +74,13 @@ def run(
 ) -> None:
     """Enhance SOURCE: a video, a folder of images, - for a pipe, webcam:N, or a camera's URL."""
     from ..config import load
-    from ..sources.file import open_with
+    from ..sources.open import open_source
 
     config = load(given["config"], _overrides(given))
     limit = seconds_of(duration) if duration else None
     report_path = _writable(report)
-    opened = open_with(config, source)  # a camera connects while the rest is imported and the networks are loaded
+    # a camera connects while the rest is imported and the networks are loaded
+    opened = open_source(source, config.source, config.live)
     if report:
         _apart(report, source, sinks)
     from ..pipeline import Pipeline

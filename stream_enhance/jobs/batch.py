@@ -22,7 +22,7 @@ from ..errors import InputError, SinkError, SourceError
 from ..pipeline import Pipeline
 from ..run import Report, Run
 from ..sinks.target import FORMATS, part_of
-from ..sources.file import VIDEOS
+from ..sources.formats import VIDEOS
 
 log = logging.getLogger(__name__)
 
