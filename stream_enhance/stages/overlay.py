@@ -34,6 +34,16 @@ class Rendered:
     image: av.VideoFrame  # pts and time_base are the source frame's
     enhanced: Enhanced
 
+    def to_rgb(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, as a player shows it: upright, whatever the frame's rotation."""
+        rotation = self.enhanced.scene.frame.rotation
+        pixels: NDArray[np.uint8] = self.image.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        return np.ascontiguousarray(np.rot90(pixels, rotation // 90))
+
+    def _repr_png_(self) -> bytes:
+        """Shown by notebooks."""
+        return bytes(cv2.imencode(".png", self.to_rgb()[:, :, ::-1])[1])
+
 
 class OverlayOptions(Options):
     """How enhanced faces are shown."""
