@@ -18,28 +18,48 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [
+    "ClassicalOptions",
     "Config",
     "ConfigError",
+    "DetectorOptions",
+    "EncoderOptions",
     "Enhanced",
     "EnhancedImage",
+    "EnhancerOptions",
     "Faces",
     "Frame",
     "InputError",
     "LineError",
+    "LiveOptions",
     "ModelError",
+    "OverlayOptions",
     "Pipeline",
     "Rendered",
     "Report",
     "Run",
     "Scene",
+    "SegmentOptions",
     "SinkError",
     "SourceError",
+    "SourceOptions",
     "StreamEnhanceError",
+    "TrackerOptions",
     "__version__",
 ]
 
 if TYPE_CHECKING:
-    from .config import Config
+    from .config import (
+        ClassicalOptions,
+        Config,
+        DetectorOptions,
+        EncoderOptions,
+        EnhancerOptions,
+        LiveOptions,
+        OverlayOptions,
+        SegmentOptions,
+        SourceOptions,
+        TrackerOptions,
+    )
     from .errors import ConfigError, InputError, LineError, ModelError, SinkError, SourceError, StreamEnhanceError
     from .pipeline import EnhancedImage, Pipeline
     from .report import Report
@@ -48,12 +68,12 @@ if TYPE_CHECKING:
     from .types import Enhanced, Faces, Frame, Scene
 
 _HOME = {  # imported when first used: nothing here needs av, onnxruntime or torch before that
-    "Config": "config",
     "EnhancedImage": "pipeline",
     "Pipeline": "pipeline",
     "Report": "report",
     "Run": "run",
     "Rendered": "stages.overlay",
+    **dict.fromkeys(("Config", *(name for name in __all__ if name.endswith("Options"))), "config"),
     **dict.fromkeys(("Enhanced", "Faces", "Frame", "Scene"), "types"),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "errors"),
 }

@@ -21,10 +21,28 @@ from .sinks.codecs import EncoderOptions
 from .sinks.fanout import SegmentOptions
 from .sources.connection import LiveOptions
 from .sources.file import SourceOptions
+from .stages.classical import ClassicalOptions
 from .stages.detect import DetectorOptions
 from .stages.enhance import EnhancerOptions
 from .stages.overlay import OverlayOptions
 from .stages.track import TrackerOptions
+
+__all__ = [
+    "ClassicalOptions",
+    "Config",
+    "DetectorOptions",
+    "EncoderOptions",
+    "EnhancerOptions",
+    "LiveOptions",
+    "OverlayOptions",
+    "SegmentOptions",
+    "SourceOptions",
+    "TrackerOptions",
+    "load",
+    "merged",
+    "read_yaml",
+    "validated",
+]
 
 T = TypeVar("T", bound=BaseModel)
 log = logging.getLogger(__name__)
