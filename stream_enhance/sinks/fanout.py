@@ -44,10 +44,12 @@ _RETRY = (0.5, 10.0)  # seconds, first and longest pause before an output is ope
 class SegmentOptions(Options):
     """How outputs whose name holds strftime's ``%`` codes are cut, and how long they are kept; 0 for no limit."""
 
-    seconds: float = Field(0.0, ge=0, description="Begin a new file after this many seconds.")
-    megabytes: float = Field(0.0, ge=0, description="Begin a new file after this many megabytes.")
-    keep_hours: float = Field(0.0, ge=0, description="Delete files of the same output that are older.")
-    keep_megabytes: float = Field(0.0, ge=0, description="Delete the oldest files of the same output beyond this sum.")
+    seconds: float = Field(default=0.0, ge=0, description="Begin a new file after this many seconds.")
+    megabytes: float = Field(default=0.0, ge=0, description="Begin a new file after this many megabytes.")
+    keep_hours: float = Field(default=0.0, ge=0, description="Delete files of the same output that are older.")
+    keep_megabytes: float = Field(
+        default=0.0, ge=0, description="Delete the oldest files of the same output beyond this sum."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ _SHORT = 0.5  # seconds missing at the end that are worth a warning
 class SourceOptions(Options):
     """How recordings are read."""
 
-    rate: float = Field(25.0, gt=0, le=1000, description="Frames a second of a folder of images.")
+    rate: float = Field(default=25.0, gt=0, le=1000, description="Frames a second of a folder of images.")
 
 
 def open_source(spec: str, rate: float = 25.0, live: LiveOptions | None = None) -> Source:

@@ -49,12 +49,15 @@ class OverlayOptions(Options):
     """How enhanced faces are shown."""
 
     mode: OverlayMode = Field(
-        "inplace",
+        default="inplace",
         description="Faces put back into the frame, in a panel below it, or the original beside the enhanced frame.",
     )
-    watermark: bool = Field(True, description='The word "ENHANCED" in a corner of every frame.')
+    watermark: bool = Field(default=True, description='The word "ENHANCED" in a corner of every frame.')
     scale: int = Field(
-        1, ge=1, le=4, description="Enlarge the output by this factor; faces then show the network's full resolution."
+        default=1,
+        ge=1,
+        le=4,
+        description="Enlarge the output by this factor; faces then show the network's full resolution.",
     )
 
 
