@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import click
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from ..errors import SourceError
@@ -166,3 +168,12 @@ def format_summary(found: dict[str, Any]) -> str:
 
 def _rate(rate: str | None) -> str:
     return f"{float(Fraction(rate)):.6g} frames/s" if rate else "rate unknown"
+
+
+@click.command()
+@click.argument("source")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(source: str, as_json: bool) -> None:
+    """Show what is in SOURCE, and what an enhanced copy would lose."""
+    found = inspect_source(source)
+    click.echo(json.dumps(found, indent=2) if as_json else format_summary(found))

@@ -17,7 +17,7 @@ State = Literal["connecting", "live", "stalled", "lost", "unauthorised", "ended"
 class SourceOptions(Options):
     """How recordings are read."""
 
-    rate: float = Field(25.0, gt=0, le=1000, description="Frames a second of a folder of images.")
+    rate: float = Field(default=25.0, gt=0, le=1000, description="Frames a second of a folder of images.")
 
 
 @dataclass(frozen=True, slots=True)

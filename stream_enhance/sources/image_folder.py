@@ -130,6 +130,7 @@ class ImageFolderSink:
     """
 
     takes_side_packets = False
+    upright = True
 
     def __init__(self, folder: Path, overwrite: bool, comment: str = "") -> None:
         self.name, self._folder, self._overwrite, self._comment = str(folder), folder, overwrite, comment
@@ -161,6 +162,10 @@ class ImageFolderSink:
 
     def finish(self) -> None:
         """Every frame has its name already."""
+
+    def outputs(self) -> list[dict[str, Any]] | None:
+        """It is the report's own frames."""
+        return None
 
 
 def _lost(image: av.VideoFrame) -> str:

@@ -66,33 +66,42 @@ class EnhancerOptions(Options):
     """What changes faces, and which."""
 
     kind: EnhancerKind = Field(
-        "unet", description="A learned network, published formulas without a learned model, or nothing."
+        default="unet", description="A learned network, published formulas without a learned model, or nothing."
     )
-    model: Path | None = Field(None, description="ONNX file of the U-Net; null: the one that comes with the package.")
+    model: Path | None = Field(
+        default=None, description="ONNX file of the U-Net; null: the one that comes with the package."
+    )
     strength: float = Field(
-        1.0, ge=0, le=1, description="How far a face goes from what the camera saw (0) to the network's result (1)."
+        default=1.0,
+        ge=0,
+        le=1,
+        description="How far a face goes from what the camera saw (0) to the network's result (1).",
     )
-    batch: int = Field(8, ge=1, le=256, description="Largest number of faces computed at once.")
-    min_face: float = Field(12, ge=0, description="Pixels; faces lower than this are left alone.")
-    max_face: float = Field(110, gt=0, description="Pixels; faces higher than this are left alone if they are sharp.")
+    batch: int = Field(default=8, ge=1, le=256, description="Largest number of faces computed at once.")
+    min_face: float = Field(default=12, ge=0, description="Pixels; faces lower than this are left alone.")
+    max_face: float = Field(
+        default=110, gt=0, description="Pixels; faces higher than this are left alone if they are sharp."
+    )
     sharp: float = Field(
-        60.0,
+        default=60.0,
         ge=0,
         description="Variance of the Laplacian at patch size from which a large face counts as sharp"
         " (Pech-Pacheco et al., ICPR 2000).",
     )
     cache_tolerance: float = Field(
-        10.0,
+        default=10.0,
         ge=0,
         description="Mean grey levels by which some part of a face must change for it to be computed again; 0: compute"
         " every face on every frame.",
     )
-    cache_ttl: float = Field(0.5, ge=0, le=60, description="Seconds that a face's last result may be used again.")
+    cache_ttl: float = Field(
+        default=0.5, ge=0, le=60, description="Seconds that a face's last result may be used again."
+    )
     max_faces: int = Field(
-        0, ge=0, description="Most faces enhanced in a frame, new tracks and large faces first; 0: all."
+        default=0, ge=0, description="Most faces enhanced in a frame, new tracks and large faces first; 0: all."
     )
     min_consistency: float = Field(
-        0.8,
+        default=0.8,
         ge=-1,
         lt=0.95,
         description="Correlation of a result with what the camera saw, both at low resolution, up to which the result"
