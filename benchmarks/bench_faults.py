@@ -36,7 +36,7 @@ from benchmarks.faulty_net import Jumping, Losing
 from stream_enhance.config import load
 from stream_enhance.pipeline import Pipeline
 from stream_enhance.sources.camera import CameraSource
-from stream_enhance.sources.file import open_with
+from stream_enhance.sources.open import open_source
 from tests.live.cameras import Camera, free_port, missing, wait_until
 from tests.live.proxy import Proxy
 
@@ -279,7 +279,9 @@ def suffered(kind: Kind, given: Any) -> dict[str, Any]:
 
 def _run(kind: Kind, scene: Scene, config: Any, outputs: list[str], times: int) -> tuple[list[float], list[float], Any]:
     """What each fault cost, what went on meanwhile, and the run's report."""
-    source = open_with(config, f"rtsp://wart:{{BENCH_PASSWORD}}@{scene.host}:{scene.proxy.port}/cam")
+    source = open_source(
+        f"rtsp://wart:{{BENCH_PASSWORD}}@{scene.host}:{scene.proxy.port}/cam", config.source, config.live
+    )
     assert isinstance(source, CameraSource)
     scene.source = source
     done, reports = threading.Event(), list[Any]()

@@ -24,7 +24,7 @@ import av
 from benchmarks.conditions import conditions, interleaved, median, save
 from stream_enhance.config import Config, load, read_yaml
 from stream_enhance.pipeline import DETECTOR, UNET, Pipeline, default_model
-from stream_enhance.sources.file import open_source
+from stream_enhance.sources.open import open_source
 
 VARIANTS = {
     "script": ["--one", "script"],

@@ -32,7 +32,7 @@ from stream_enhance.pipeline import Pipeline
 from stream_enhance.run import Run
 from stream_enhance.sinks.codecs import Encoding
 from stream_enhance.sinks.encoder import VideoSink
-from stream_enhance.sources.file import open_with
+from stream_enhance.sources.open import open_source
 from stream_enhance.stages.overlay import Rendered
 from tests.live.cameras import Camera, missing
 
@@ -140,7 +140,7 @@ def muxed(url: str, given: Any, folder: Path) -> dict[str, Any]:
                     ages.append(age(item.image))
                 yield item
 
-    source = open_with(config, url)
+    source = open_source(url, config.source, config.live)
     with Pipeline(config) as pipeline:
         encoding = Encoding(**config.sink.model_dump(), live=True)
         sink = Measured(str(folder / "out.ts"), source, encoding, "", "mpegts")

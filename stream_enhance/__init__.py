@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 # its import.  What watches cameras reports to nobody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "ClassicalOptions",
     "Config",

@@ -19,8 +19,8 @@ from .errors import ConfigError
 from .options import Options
 from .sinks.codecs import EncoderOptions
 from .sinks.fanout import SegmentOptions
+from .sources.base import SourceOptions
 from .sources.connection import LiveOptions
-from .sources.file import SourceOptions
 from .stages.classical import ClassicalOptions
 from .stages.detect import DetectorOptions
 from .stages.enhance import EnhancerOptions

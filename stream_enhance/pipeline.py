@@ -37,7 +37,7 @@ from .sinks.fanout import Tee
 from .sinks.open import is_timed, open_outputs
 from .sinks.target import refuse_overwriting_source
 from .sources.base import Source
-from .sources.file import open_with
+from .sources.open import open_source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
 from .stages.networks import open_enhancement
@@ -262,7 +262,9 @@ class Pipeline:
         )
 
     def _source(self, source: str | Path | Source) -> Source:
-        return open_with(self.config, os.fspath(source)) if isinstance(source, str | Path) else source
+        if not isinstance(source, str | Path):
+            return source
+        return open_source(os.fspath(source), self.config.source, self.config.live)
 
     def outputs(self, specs: list[str], source: Source) -> Tee:
         """A sink for all of ``specs`` that can be opened again and again; see ``open_outputs``."""

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import memory
+from .imaging.orientation import upright
 from .report import Report
 from .runtime import Channel, Line, Stage
 from .sinks.encoder import Sink
 from .sources.base import Source
-from .sources.file import upright
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
 from .stages.load_control import AdmissionControl, QualityController

@@ -17,7 +17,7 @@ from stream_enhance import Config, Pipeline
 from stream_enhance.errors import InputError, ModelError, SourceError
 from stream_enhance.report import Report
 from stream_enhance.run import Run
-from stream_enhance.sources.file import open_source
+from stream_enhance.sources.open import open_source
 from tests.conftest import Models
 from tests.media import FACE, image, images_of, luma_of, make_video, psnr, pts_of
 

@@ -17,8 +17,9 @@ from ..jobs.batch import output_name
 from ..sinks.codecs import Encoding, choose_encoder, pixel_format
 from ..sinks.passthrough import is_chapter_track, why_not
 from ..sinks.target import FORMATS
-from ..sources.file import VideoSource, open_source
+from ..sources.file import VideoSource
 from ..sources.image_folder import ImageFolder
+from ..sources.open import open_source
 
 _MATRICES = {1: "BT.709", 2: "unspecified", 5: "BT.601 (PAL)", 6: "BT.601 (NTSC)", 9: "BT.2020", 0: "RGB"}
 

@@ -123,10 +123,11 @@ def _run(
     stopped: Callable[[], bool],
 ) -> Report:
     from ..config import load
-    from ..sources.file import open_with
+    from ..sources.open import open_source
 
     config = load(given["config"], settings(given))
-    opened = open_with(config, source)  # a camera connects while the rest is imported and the networks are loaded
+    # a camera connects while the rest is imported and the networks are loaded
+    opened = open_source(source, config.source, config.live)
     from ..pipeline import Pipeline
 
     with Pipeline(config) as pipeline:

@@ -23,7 +23,7 @@ from ..pipeline import Pipeline
 from ..report import Report
 from ..run import Run
 from ..sinks.target import FORMATS, part_of
-from ..sources.file import VIDEOS
+from ..sources.formats import VIDEOS
 
 log = logging.getLogger(__name__)
 

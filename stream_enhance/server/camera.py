@@ -23,7 +23,8 @@ from ..run import Run
 from ..sinks.encoder import Sink
 from ..sinks.fanout import Tee
 from ..sinks.gallery import Gallery
-from ..sources.file import SCHEMES, open_with
+from ..sources.formats import SCHEMES
+from ..sources.open import open_source
 from ..stages.overlay import Rendered
 from ..types import Enhanced, Scene
 from .notices import Notices
@@ -190,7 +191,7 @@ class Camera:
 
     def _once(self) -> None:
         """The line, until it ends or fails."""
-        source = open_with(self._settings, self.config.url)
+        source = open_source(self.config.url, self._settings.source, self._settings.live)
         run = None
         try:
             tee = self._pipeline.outputs(list(self.config.outputs), source) if self.config.outputs else None

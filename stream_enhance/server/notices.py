@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from ..errors import ConfigError, redact
 from ..runtime import Cancelled, Channel
-from ..sources.file import with_environment
+from ..urls import with_environment
 
 log = logging.getLogger(__name__)
 

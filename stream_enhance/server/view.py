@@ -215,7 +215,7 @@ def _small(image: av.VideoFrame) -> av.VideoFrame:
     width, height = max(2, round(image.width * ratio / 2) * 2), max(2, round(image.height * ratio / 2) * 2)
     small = image.reformat(width, height, "yuv420p")
     if small is image:  # the overlay is about to change it
-        from ..sources.no_signal import copy_of
+        from ..imaging.frames import copy_of
 
         return copy_of(image)
     return small

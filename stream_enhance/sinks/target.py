@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import SinkError, redact
-from ..sources.file import with_environment
+from ..urls import with_environment
 
 _PUSHES = {"rtsp": "rtsp", "rtmp": "flv", "rtmps": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip"}
 _PUSHES |= {"https": "whip"}

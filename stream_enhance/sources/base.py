@@ -6,9 +6,18 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from pydantic import Field
+
+from ..options import Options
 from ..types import Frame, StreamInfo
 
 State = Literal["connecting", "live", "stalled", "lost", "unauthorised", "ended"]
+
+
+class SourceOptions(Options):
+    """How recordings are read."""
+
+    rate: float = Field(default=25.0, gt=0, le=1000, description="Frames a second of a folder of images.")
 
 
 @dataclass(frozen=True, slots=True)

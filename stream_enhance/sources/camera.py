@@ -15,27 +15,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from fractions import Fraction
 
 import av
 import av.container
 
 from ..errors import SourceError
+from ..imaging.frames import copy_of, native
 from ..types import Frame, StreamInfo
 from .base import SourceStatus, State
-from .connection import Connection, Unauthorised, open_camera
-from .connection import LiveOptions as LiveOptions
-from .file import native
-from .no_signal import copy_of, no_signal
+from .clock import TIME_BASE, WallClock
+from .connection import Connection, LiveOptions, Unauthorised, open_camera
+from .no_signal import no_signal
 
 log = logging.getLogger(__name__)
 
-TIME_BASE = Fraction(1, 90_000)
 _FIRST_RETRY = 0.1  # seconds
 _WELL_AFTER = 5.0  # seconds live, after which a loss counts as the first again
 _UNAUTHORISED_RETRY = (5.0, 60.0)  # seconds; cameras lock out who tries a wrong password too often
-_DRIFT = 1.0  # seconds: a camera clock further from ours than this has jumped
-_LEAST_STEP = 90  # ticks: a millisecond, the finest that Matroska and FLV know
 _GRACE = 1.0  # seconds without a frame before NO SIGNAL is shown; more while a slow camera is live
 _PACE = 2.0  # seconds over which the interval between frames is averaged
 
@@ -61,7 +57,7 @@ class CameraSource:
         self._last: tuple[av.VideoFrame, float, float] | None = None  # frame, monotonic and wall time it came
         self._grey: av.VideoFrame | None = None  # made of the last frame
         self._interval = 1.0  # seconds between frames, on average over time: a burst counts little
-        self._clock, self._retries = _WallClock(self.started), _Backoff(self.options.retry)
+        self._clock, self._retries = WallClock(self.started), _Backoff(self.options.retry)
         self._seen = self._shown = self._retry_at = self.started  # last frame or connecting; last shown; next attempt
         self._open = lambda: open_camera(url, name, self.options, form)
         self._events: queue.SimpleQueue[tuple[Connection | None, av.VideoFrame | None, float]] = queue.SimpleQueue()
@@ -249,29 +245,3 @@ class _Backoff:
         pause = min(longest, first * 2 ** min(self._tries[unauthorised], 16))
         self._tries[unauthorised] += 1
         return float(pause * random.uniform(0.75, 1.0))
-
-
-class _WallClock:
-    """Camera timestamps laid onto the run's own clock: strictly rising ticks of ``TIME_BASE``.
-
-    Within one connection the camera's own intervals are kept, so that network jitter does not show; where its clock
-    leaves ours by more than a second it is laid on anew.
-    """
-
-    def __init__(self, started: float) -> None:
-        self._started, self._last = started, -_LEAST_STEP
-        self._offset: float | None = None  # seconds from the camera's clock to the run's
-
-    def restart(self) -> None:
-        self._offset = None
-
-    def next(self, seconds: float | None, captured_at: float) -> int:
-        """Ticks for a frame that the camera dates ``seconds`` (None: undated) and that came at ``captured_at``."""
-        elapsed = captured_at - self._started
-        when = elapsed
-        if seconds is not None:
-            if self._offset is None or abs(seconds + self._offset - elapsed) > _DRIFT:
-                self._offset = elapsed - seconds
-            when = seconds + self._offset
-        self._last = max(self._last + _LEAST_STEP, round(when / TIME_BASE))
-        return self._last

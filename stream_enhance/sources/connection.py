@@ -14,9 +14,8 @@ from av.codec.hwaccel import HWAccel
 from pydantic import Field
 
 from ..errors import SourceError
+from ..imaging.frames import copy_of, native
 from ..options import Options
-from .file import native
-from .no_signal import copy_of
 
 Transport = Literal["auto", "tcp", "udp"]
 

@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.filter
 import cv2
 
 from ..errors import SinkError, SourceError
 from ..imaging import planes
+from ..imaging.orientation import flipped
 from ..imaging.planes import LAYOUTS
 from ..stages.overlay import Rendered
 from ..types import Frame, StreamInfo
 from .base import SourceStatus
-from .file import IMAGES, VideoSource
+from .file import VideoSource
+from .formats import IMAGES
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class ImageFolder:
                 continue
             image, rotation = frame.image, frame.rotation
             if (orientation := _orientation(path)) in _MIRRORED:  # FFmpeg gives a turn alone, and not the right one
-                image, rotation = _flipped(image), _MIRRORED[orientation]
+                image, rotation = flipped(image), _MIRRORED[orientation]
             if LAYOUTS[image.format.name].kind == "gray" and int(image.color_range) == 0:
                 image.color_range = 2  # as in every grey image file; a PGM has no tag for it
             image.pts, image.time_base = index, time_base
@@ -114,18 +115,6 @@ def _orientation(path: Path) -> int:
     first = number(4, 4)
     entries = range(first + 2, min(first + 2 + 12 * number(first), len(tiff)), 12)
     return next((number(at + 8) for at in entries if number(at) == 0x112), 1)
-
-
-def _flipped(image: av.VideoFrame) -> av.VideoFrame:
-    """``image`` mirrored left to right."""
-    graph = av.filter.Graph()
-    start = graph.add_buffer(width=image.width, height=image.height, format=image.format, time_base=Fraction(1))
-    graph.link_nodes(start, graph.add("hflip"), graph.add("buffersink")).configure()
-    graph.vpush(image)
-    flipped = graph.vpull()
-    for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
-        setattr(flipped, tag, getattr(image, tag))
-    return flipped
 
 
 class ImageFolderSink:

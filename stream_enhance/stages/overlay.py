@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..imaging import crop, planes
+from ..imaging.frames import blank_like
 from ..options import Options, OverlayMode
 from ..types import Enhanced
 
@@ -172,10 +173,7 @@ def mask_of(size: int) -> NDArray[np.float32]:
 
 
 def _canvas(like: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
-    canvas = av.VideoFrame(width, height, like.format.name)
-    for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
-        setattr(canvas, tag, getattr(like, tag))
-    return canvas
+    return blank_like(like, width, height)
 
 
 def _copy(source: av.VideoFrame, target: av.VideoFrame, x: int, y: int) -> None:

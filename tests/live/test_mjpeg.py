@@ -11,7 +11,8 @@ import pytest
 
 from stream_enhance.errors import SinkError
 from stream_enhance.sinks.mjpeg import MjpegServer
-from stream_enhance.sources.camera import CameraSource, LiveOptions
+from stream_enhance.sources.camera import CameraSource
+from stream_enhance.sources.connection import LiveOptions
 from tests.conftest import Command, Models
 from tests.live.cameras import Camera, free_port, needs_camera, wait_until
 from tests.live.test_live import Going

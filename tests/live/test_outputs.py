@@ -16,7 +16,7 @@ from stream_enhance.sinks.codecs import Encoding
 from stream_enhance.sinks.fanout import Output, SegmentOptions
 from stream_enhance.sinks.mjpeg import MjpegServer
 from stream_enhance.sinks.open import open_outputs, retain
-from stream_enhance.sources.file import open_source
+from stream_enhance.sources.open import open_source
 from tests.conftest import Command, Models, Told
 from tests.live.cameras import Camera, free_port, needs_camera, patient, wait_until
 from tests.live.test_live import Going, rising, times_and_sizes

@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 
 from stream_enhance.errors import SourceError
-from stream_enhance.sources import file as sources
-from stream_enhance.sources.camera import CameraSource, LiveOptions
-from stream_enhance.sources.connection import open_camera
-from stream_enhance.sources.file import VideoSource, open_source
+from stream_enhance.sources import open as sources
+from stream_enhance.sources.camera import CameraSource
+from stream_enhance.sources.connection import LiveOptions, open_camera
+from stream_enhance.sources.file import VideoSource
+from stream_enhance.sources.open import open_source
 from tests.live.cameras import free_port, wait_until
 from tests.media import make_video
 

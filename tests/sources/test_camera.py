@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 
 from stream_enhance.imaging import planes
+from stream_enhance.imaging.frames import copy_of
 from stream_enhance.runtime import Channel, Line
-from stream_enhance.sources.camera import TIME_BASE, _Backoff, _WallClock
-from stream_enhance.sources.no_signal import copy_of, no_signal
+from stream_enhance.sources.camera import _Backoff
+from stream_enhance.sources.clock import TIME_BASE, WallClock
+from stream_enhance.sources.no_signal import no_signal
 from stream_enhance.stages.load_control import STEPS, AdmissionControl, QualityController
 from stream_enhance.types import Frame
 
 
 def test_ticks_only_rise_whatever_the_cameras_clock_does() -> None:
-    clock = _WallClock(100.0)
+    clock = WallClock(100.0)
     given = [0.0, 0.04, 0.08, 3600.0, 3600.04, -3600.0, None, -3599.9, -3599.9]
     ticks = [clock.next(seconds, 100.0 + 0.04 * i) for i, seconds in enumerate(given)]
     clock.restart()
@@ -33,7 +35,7 @@ def test_ticks_only_rise_whatever_the_cameras_clock_does() -> None:
 
 
 def test_jitter_of_the_network_does_not_reach_the_timestamps() -> None:
-    clock = _WallClock(0.0)
+    clock = WallClock(0.0)
     ticks = [clock.next(5 + i / 25, i / 25 + (0.03 if i % 3 else 0.0)) for i in range(50)]
     assert set(np.diff(ticks)) == {3600}
 
