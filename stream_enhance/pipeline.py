@@ -262,9 +262,9 @@ class Pipeline:
         )
 
     def _source(self, source: str | Path | Source) -> Source:
-        if isinstance(source, str | Path):
-            return open_source(os.fspath(source), self.config.source, self.config.live)
-        return source
+        if not isinstance(source, str | Path):
+            return source
+        return open_source(os.fspath(source), self.config.source, self.config.live)
 
     def outputs(self, specs: list[str], source: Source) -> Tee:
         """A sink for all of ``specs`` that can be opened again and again; see ``open_outputs``."""
