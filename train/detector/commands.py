@@ -1,7 +1,6 @@
-"""What `python -m train.detector export` and `... eval` do."""
+"""What `python -m train.detector export`, `... eval` and `... calibrate` do."""
 
 import pickle
-import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,62 +12,48 @@ import numpy as np
 from stream_enhance.backends.card import Card
 from stream_enhance.errors import InputError
 from train.common.command import json_object
+from train.common.git import commit
+from train.common.images import write_image
 from train.detector.boxes import labels
-from train.detector.eval import clips as clips
-from train.detector.eval import comparison as marks
-from train.detector.eval import peers as peers
-from train.detector.eval import report as report
-from train.detector.eval import tracks as tracks
-from train.detector.eval.evaluate import SIDES, detect, evaluate, load_set, save_summary, summary
+from train.detector.eval import clips, comparison, peers, report, tracks
+from train.detector.eval.evaluate import detect, evaluate, load_set, save_summary, summary
+from train.detector.export import export
 from train.detector.recipe import Recipe
+from train.detector.trainer import network_of
 
 BARS = {"ours": 0.4, "teacher": 0.3, "yunet": 0.3}  # thresholds on the clips; ours is the runtime's default
-DATA = (
-    "Faces: csusa_portraits, voteview_wiki, congress225, faker_synth (public domain or permissive), cut out and pasted"
-    " on CC0 panoramas (@pmndrs/assets) and on face-free crops. Boxes: eden, maks, vv, deepface, dlib and half of a"
-    " station's images, completed where a public YOLOv8n-face and YuNet agree; that YOLOv8n-face's outputs as soft"
-    " targets."
-)
-WEAKNESSES = (
-    "Heads seen from steeply above, as cameras under a shop's ceiling see them, are missed half of the time; profiles"
-    " often score low; so do faces under 8 pixels of the input. In a dark crowd a back of a head or a hand passes for a"
-    " face in one frame of four, elsewhere now and then balloons or a hooded back. Points are coarser than boxes, on"
-    " masked faces guesses."
-)
 
 
-def write_onnx(recipe: Recipe, run: Path, target: Path, name: str, size: int, results: Path | None) -> Card:
-    """Export the run's averaged weights to `target`, with figures from the evaluation's `results` on the card."""
-    from train.detector.export import export
-    from train.detector.inspection import trained
+def write_onnx(
+    checkpoint: Path, target: Path, recipe: Recipe | None = None, results: Path | None = None, size: int = 640
+) -> Card:
+    """Export the averaged weights in `checkpoint` to `target`; the card as written.
 
-    network = trained(recipe, run)  # first: without it nothing else matters
+    `recipe` replaces the checkpoint's own for the card and the shift of the scores; `results` is a summary.json of the
+    evaluation, for the card. `size` is the default input side in pixels.
+    """
+    network, trained_by = network_of(checkpoint)  # first: without it nothing else matters
+    recipe = recipe or trained_by
     metrics = json_object(results, "a summary.json of `python -m train.detector eval`") if results else {}
     card = Card(
-        name=name,
+        name=target.stem,
         task="face-detection",
         size=size,
         dynamic=True,
         points=5,
-        license="AGPL-3.0-or-later",
-        data=DATA,
+        license=recipe.card.license,
+        data=recipe.card.data,
         recipe=f"{recipe.network}, started from {recipe.origin or 'random weights'}",
         commit=commit(),
         weights_sha256="",
-        weaknesses=WEAKNESSES,
+        weaknesses=recipe.card.weaknesses,
         metrics=metrics,
     )
     samples = [image for image, _ in load_set(recipe, "made")[:4]]
     images = np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in samples])
     for branch in network.model[-1].cv3:
         branch[-1].bias.data += recipe.score_shift
-    return export(network, target, card, images)
-
-
-def commit() -> str:
-    """The commit that the weights were made with, or "unknown" outside a repository."""
-    done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    return export(network, target, card, images.astype(np.uint8))
 
 
 def finders(recipe: Recipe, network: Path) -> dict[str, Callable[[], peers.Finder]]:
@@ -89,7 +74,7 @@ def measure(recipe: Recipe, network: Path, out: Path, only: tuple[str, ...], nam
     known = finders(recipe, network)
     unknown = set(only) - set(known)
     if unknown:
-        raise InputError(f"{', '.join(sorted(unknown))}: no such detector; there are {', '.join(known)}")
+        raise InputError(f"{', '.join(sorted(unknown))}: no such detector; choose from {', '.join(known)}")
     chosen = {name: known[name] for name in (only or known)}
     pools = evaluate(recipe, out / "detections", chosen, names)
     result = summary(pools)
@@ -99,7 +84,7 @@ def measure(recipe: Recipe, network: Path, out: Path, only: tuple[str, ...], nam
         parts += [f"### {name}", report.overall(result, name), report.by_size(result, name, "recall")]
         parts += [report.by_size(result, name, "ap50")]
     if {"ours", "teacher"} <= set(chosen):
-        parts += ["### ours against the teacher", marks.table(pools, "teacher")]
+        parts += ["### ours against the teacher", comparison.table(pools, "teacher")]
     text = "\n\n".join(parts) + "\n"
     (out / "tables.md").write_text(text)
     if "made" in names:
@@ -108,7 +93,7 @@ def measure(recipe: Recipe, network: Path, out: Path, only: tuple[str, ...], nam
 
 
 def measure_clips(recipe: Recipe, network: Path, videos: Path, out: Path) -> str:
-    """Ours, the teacher and YuNet on the real clips in `videos`; writes `clips.md`, `clips.png`, images into `out`.
+    """Ours, the teacher and YuNet on the real clips in `videos`; writes `clips.md`, `clips.png`, and images into `out`.
 
     Ours is shown at its default threshold and at the one that gives the teacher's false alarms.
     """
@@ -127,7 +112,7 @@ def measure_clips(recipe: Recipe, network: Path, videos: Path, out: Path) -> str
         for side in (320, 640):
             for name in ("ours", "teacher", "yunet"):
                 samples = [(frame, labels()) for frame in frames]
-                rows = detect(out / "detections", name, path.stem, side, lambda kept=samples: kept, known[name])
+                rows = detect(out / "detections", name, path.stem, side, partial(list, samples), known[name])
                 tallies.setdefault((side, name), {})[path.stem] = clips.tally(rows, references)
                 chains.setdefault((side, name), []).append(tracks.followed(rows, references, BARS[name]))
                 if name == "ours":
@@ -139,7 +124,7 @@ def measure_clips(recipe: Recipe, network: Path, videos: Path, out: Path) -> str
 
 
 def calibrate(recipe: Recipe, network: Path, out: Path) -> str:
-    """Where `network`'s scores make as many false alarms as the teacher at its threshold, on the station's and the
+    """The score at which `network` makes as many false alarms as the teacher at its threshold, on the station's and the
     validation images judged like clips (labels miss faces there); the `score_shift` that brings this score to 0.4."""
     known = finders(recipe, network)
     samples = [sample for name in ("station", "val") for sample in load_set(recipe, name)]
@@ -168,14 +153,14 @@ def calibrate(recipe: Recipe, network: Path, out: Path) -> str:
 
 
 def show(path: Path, frames: list[Any], rows: list[Any], references: list[clips.Reference], score: float = 0.4) -> None:
-    """One frame of each run with what was found (green) and the sure faces that were missed (red)."""
+    """One frame of each run with what was found (green) and the reference faces that were missed (red)."""
     images = []
     for number in range(clips.LENGTH // 2, len(frames), clips.LENGTH):
         tally = clips.tally([rows[number]], [references[number]])[0]
-        missed = references[number].sure[tally.found <= score]
+        missed = references[number].faces[tally.found <= score]
         images.append(report.drawn(frames[number], rows[number], score, missed))
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.concatenate(images)[:, :, ::-1])
+    write_image(path, np.concatenate(images))
 
 
 def compare(tallies: dict[tuple[int, str], dict[str, list[clips.Tally]]]) -> list[dict[str, Any]]:
@@ -199,6 +184,3 @@ def compare(tallies: dict[tuple[int, str], dict[str, list[clips.Tally]]]) -> lis
                     row = {"clip": title, "side": side, "detector": who, "score": bar} | clips.at(held, bar)
                     rows.append(row | {"interval": clips.recall_interval(held, bar)})
     return rows
-
-
-__all__ = ["SIDES", "calibrate", "finders", "measure", "measure_clips", "write_onnx"]
