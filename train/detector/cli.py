@@ -7,12 +7,12 @@ from pathlib import Path
 from train.common.command import Commands, run
 
 PLACES = {
-    "backgrounds": ("train.detector.acts:backgrounds", "Convert CC0 panoramas to the scenes' backgrounds."),
-    "data": ("train.detector.acts:data", "Make the training images."),
-    "train": ("train.detector.acts:train", "Train a network by a recipe."),
-    "export": ("train.detector.acts:export", "Write a network as ONNX with its card."),
-    "calibrate": ("train.detector.acts:calibrate", "Find the score that matches the teacher's false alarms."),
-    "eval": ("train.detector.acts:evaluate", "Measure a network beside other detectors."),
+    "backgrounds": ("train.detector.commands:backgrounds", "Convert CC0 panoramas to the scenes' backgrounds."),
+    "data": ("train.detector.commands:data", "Make the training images."),
+    "train": ("train.detector.commands:train", "Train a network by a recipe."),
+    "export": ("train.detector.commands:export", "Write a network as ONNX with its card."),
+    "calibrate": ("train.detector.commands:calibrate", "Find the score that matches the teacher's false alarms."),
+    "eval": ("train.detector.commands:evaluate", "Measure a network beside other detectors."),
 }
 cli = Commands(PLACES, name="detector", help="Train, export and measure the face detector.")
 FIRST, RUN = "configs/train/detector/01_first.yaml", "runs/detector"  # defaults of the old form of the commands

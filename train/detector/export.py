@@ -8,6 +8,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -16,11 +17,47 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stream_enhance.backends.card import Card, weights_sha256, write_card
-from train.common.command import ExportDiffers
+from train.common.command import ExportDiffers, json_object
+from train.common.git import commit
 from train.common.onnx_export import store_half, to_onnx
+from train.detector.eval.evaluate import load_set
+from train.detector.recipe import Recipe
+from train.detector.trainer import network_of
 
 PIXELS, SCORE = 0.5, 0.01  # how far ONNX and torch may differ
 FLOOR = 0.05  # cells that score less are no detections, and are not compared in pixels
+
+
+def write_onnx(
+    checkpoint: Path, target: Path, recipe: Recipe | None = None, results: Path | None = None, size: int = 640
+) -> Card:
+    """Export the averaged weights in `checkpoint` to `target`; the card as written.
+
+    `recipe` replaces the checkpoint's own for the card and the shift of the scores; `results` is a summary.json of the
+    evaluation, for the card. `size` is the default input side in pixels.
+    """
+    network, trained_by = network_of(checkpoint)  # first: without it nothing else matters
+    recipe = recipe or trained_by
+    metrics = json_object(results, "a summary.json of `python -m train.detector eval`") if results else {}
+    card = Card(
+        name=target.stem,
+        task="face-detection",
+        size=size,
+        dynamic=True,
+        points=5,
+        license=recipe.card.license,
+        data=recipe.card.data,
+        recipe=f"{recipe.network}, started from {recipe.origin or 'random weights'}",
+        commit=commit(),
+        weights_sha256="",
+        weaknesses=recipe.card.weaknesses,
+        metrics=metrics,
+    )
+    samples = [image for image, _ in load_set(recipe, "made")[:4]]
+    images = np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in samples])
+    for branch in network.model[-1].cv3:
+        branch[-1].bias.data += recipe.score_shift
+    return export(network, target, card, images.astype(np.uint8))
 
 
 def export(model: nn.Module, target: Path, card: Card, images: NDArray[np.uint8]) -> Card:

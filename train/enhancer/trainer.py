@@ -98,12 +98,12 @@ class Trainer:
         kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.recipe.precision]
         return torch.autocast(self.world.device.type, kind, enabled=self.recipe.precision != "fp32")
 
-    def terms(self, low: Tensor, ours: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, ours: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Every loss of the generator that the recipe weighs, each by itself, before its weight."""
         few = slice(self.recipe.costly_images or None)
         some = (ours[few], target[few])
-        with_vgg = self.frozen.vgg is not None and self.step % self.recipe.perceptual_every == 0
-        crops = self.crops(*some) if with_vgg else None
+        wanted = any(loss.sees == "crops" for loss in self.losses.values())
+        crops = self.crops(*some) if wanted and self.step % self.recipe.perceptual_every == 0 else None
         terms: dict[str, Tensor] = {}
         for name, loss in self.losses.items():
             match loss.sees:
@@ -152,7 +152,7 @@ class Trainer:
                 self.scaler.scale(both / len(batches)).backward()
                 totals["discriminator"] = totals.get("discriminator", 0) + both.item() / len(batches)
                 set_requires_grad(self.judge, False)
-            terms = self.terms(low, ours, target)
+            terms = self.terms(ours, target)
             if self.judge is not None:
                 with self.autocast():
                     terms["adversarial"] = adversarial(self.judge(low, ours), True, self.recipe.adversarial)
@@ -198,7 +198,7 @@ class Trainer:
             with self.autocast():
                 ours = network(low)
             ours = ours.float().clamp(0, 1)
-            terms = self.terms(low, ours, target)
+            terms = self.terms(ours, target)
             sums["val_loss"] += float(sum(getattr(self.recipe.losses, k) * v for k, v in terms.items()))
             sums["val_psnr"] += float(psnr(ours, target).mean())
             sums["val_psnr_input"] += float(psnr(low[:, :3], target).mean())

@@ -18,7 +18,6 @@ from stream_enhance.errors import ConfigError, InputError, ModelError
 from tests.train.discs import SIDE, recipe, write_shard
 from train.common.command import ExportDiffers, LossNotFinite
 from train.common.journal import read_losses
-from train.detector import commands as detector_commands
 from train.detector import export as detector_export
 from train.detector import initial_weights as detector_start
 from train.detector import trainer as detector_train
@@ -277,7 +276,7 @@ def test_metrics_that_are_no_object_are_named(folder: Path, tmp_path: Path) -> N
     last = detector_train.train(recipe(folder), tmp_path / "run")
     (tmp_path / "rows.json").write_text("[1]")
     with pytest.raises(InputError, match=r"rows\.json: holds a list, not an object"):
-        detector_commands.write_onnx(last, tmp_path / "net.onnx", None, tmp_path / "rows.json", SIDE)
+        detector_export.write_onnx(last, tmp_path / "net.onnx", None, tmp_path / "rows.json", SIDE)
 
 
 def test_the_recipe_shifts_the_exported_scores(folder: Path, tmp_path: Path) -> None:
@@ -291,7 +290,7 @@ def test_the_recipe_shifts_the_exported_scores(folder: Path, tmp_path: Path) -> 
     for shift in (0.0, -1.5):
         path = tmp_path / f"shifted{shift}.onnx"
         shifted = settings.model_copy(update={"score_shift": shift})
-        card = detector_commands.write_onnx(last, path, shifted if shift else None, size=SIDE)
+        card = detector_export.write_onnx(last, path, shifted if shift else None, size=SIDE)
         assert (card.data, card.weaknesses) == ("drawn discs", "faces"), "the recipe's, not those of what ships"
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         score = session.run(None, {"images": np.full((1, 3, SIDE, SIDE), 0.5, np.float32)})[0][:, 4].astype(np.float64)
