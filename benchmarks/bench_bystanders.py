@@ -26,7 +26,7 @@ from websockets.sync.client import connect
 
 from benchmarks.conditions import conditions, save
 from stream_enhance.server.camera import Camera as Line
-from stream_enhance.server.camera import CameraConfig
+from stream_enhance.server.config import CameraConfig
 from stream_enhance.server.supervisor import Supervisor
 from tests.live.cameras import Camera, Poisoned, free_port, missing, wait_until
 

@@ -27,7 +27,7 @@ from benchmarks.bench_live import decoded
 from benchmarks.conditions import conditions, save
 from stream_enhance.config import load
 from stream_enhance.memory import resident
-from stream_enhance.server.camera import CameraConfig
+from stream_enhance.server.config import CameraConfig
 from stream_enhance.server.supervisor import Supervisor
 from tests.live.cameras import Camera, missing
 from tests.live.proxy import Proxy
