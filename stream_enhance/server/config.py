@@ -42,6 +42,8 @@ class CameraConfig(BaseModel):
     @field_validator("url")
     @classmethod
     def _scheme(cls, url: str) -> str:
+        if re.search(r"\s", url):
+            raise ValueError("has a space in it; write %20")
         scheme = url.split("://", 1)[0].lower() if "://" in url else ""
         if scheme not in SCHEMES and not re.fullmatch(r"webcam:\d+", url):
             raise ValueError(f"must be webcam:N or begin with one of {', '.join(sorted(SCHEMES))}://")
