@@ -134,7 +134,7 @@ def test_a_browser_logs_in_with_the_right_token_only(
         log_in("not " + token)
         browser.wait("document.querySelector('[role=alert]')?.textContent.includes('not the access token')")
         log_in(token)
-        browser.wait("document.querySelector('#cameras')")
+        browser.wait("document.querySelector('#cameras') !== null")
         browser.wait("document.querySelector('#offline').hidden")
         assert browser.eval("location.pathname") == "/"
         assert token not in browser.eval("document.cookie")
