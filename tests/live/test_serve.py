@@ -87,9 +87,16 @@ class Server:
         wait_until(up)
         return self
 
+    def restarted(self) -> Self:
+        """Another process with the same settings, to be entered; it takes the place of this one."""
+        self.__exit__(None, None, None)
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.process.poll() == 0:
+            return
         self.process.terminate()
         assert self.process.wait(30) == 0, self._log.read_text()
         assert "Traceback" not in self._log.read_text()
@@ -109,6 +116,7 @@ def test_the_page_shows_live_images_in_a_browser(models: Models, tmp_path: Path)
             before = browser.eval("document.querySelector('video').currentTime")
             browser.wait(f"document.querySelector('video').currentTime > {before} + 0.5")
             assert server.camera("door")["viewers"] == 1
+            browser.eval("window.confirm = () => true")
             browser.eval("document.querySelector('.pause').click()")
             browser.wait("document.querySelector('.state').textContent == 'paused'")
             browser.eval("document.querySelector('.pause').click()")
@@ -138,7 +146,10 @@ def test_a_browser_logs_in_with_the_right_token_only(
         browser.wait("document.querySelector('#offline').hidden")
         assert browser.eval("location.pathname") == "/"
         assert token not in browser.eval("document.cookie")
+        assert not browser.eval("document.querySelector('#no-cameras').hidden")
         assert browser.errors == []
+        with server.restarted():
+            browser.wait("location.pathname == '/login'")  # sessions end with the server
 
 
 @needs_browser
