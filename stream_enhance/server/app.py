@@ -59,7 +59,7 @@ def make_server(
 
     app = make_app(supervisor, host, token_sha256)
     options = connections.options(allowed, trusted_proxies, **limits)
-    options |= {"log_level": "warning", "access_log": False, "server_header": False, "timeout_graceful_shutdown": 1}
+    options |= {"log_level": "error", "access_log": False, "server_header": False, "timeout_graceful_shutdown": 1}
     return connections.Server(uvicorn.Config(app, **options), supervisor.stop)
 
 
