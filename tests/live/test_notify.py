@@ -1,4 +1,4 @@
-"""Notices of new tracks reach a real web server and a real MQTT broker; where there is none, nobody waits."""
+"""Notices of new tracks reach a real web server and a real MQTT broker; where there is none, no camera waits."""
 
 from __future__ import annotations
 
@@ -96,6 +96,14 @@ def test_a_webhook_is_not_followed_elsewhere(hooked: tuple[str, queue.Queue[Any]
     assert got.empty()
 
 
+def test_an_address_that_cannot_even_be_looked_up_ends_no_later_notice() -> None:
+    notices = Notices(webhook=f"http://{'a' * 70}.example/")  # too long for DNS: UnicodeError, not OSError
+    for track in (1, 2):
+        notices.submit({**NOTICE, "track": track})
+    wait_until(lambda: notices.failed == 2)
+    notices.close()
+
+
 def test_where_nobody_answers_the_oldest_are_lost_and_counted() -> None:
     notices = Notices(webhook=f"http://127.0.0.1:{free_port()}/")
     for track in range(300):
@@ -105,7 +113,7 @@ def test_where_nobody_answers_the_oldest_are_lost_and_counted() -> None:
 
 
 @pytest.mark.skipif(not MOSQUITTO, reason="needs Debian's mosquitto")
-def test_mqtt_is_told_by_camera_also_after_the_broker_was_away(tmp_path: Path) -> None:
+def test_mqtt_gets_notices_by_camera_also_after_the_broker_was_away(tmp_path: Path) -> None:
     paho = pytest.importorskip("paho.mqtt.client")
     from paho.mqtt.enums import CallbackAPIVersion
 
@@ -153,7 +161,7 @@ def test_mqtt_is_told_by_camera_also_after_the_broker_was_away(tmp_path: Path) -
         ({"webhook": "http://user:ge[heim@host/"}, "is not a URL"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_told_without_its_password(arguments: dict[str, str], word: str) -> None:
+def test_an_address_that_cannot_be_used_is_refused_without_its_password(arguments: dict[str, str], word: str) -> None:
     if "mqtt" in arguments:
         pytest.importorskip("paho.mqtt.client")
     with pytest.raises(ConfigError) as raised:

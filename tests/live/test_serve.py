@@ -188,7 +188,7 @@ def test_one_dead_camera_disturbs_nobody_and_cameras_come_and_go(models: Models,
             server.process.send_signal(signal.SIGHUP)
             server.wait_live("second")
             wait_until(lambda: {c["name"] for c in server.get("/api/cameras")} == {"good", "second"})
-            assert server.camera("good")["frames"]["in"] >= began, "it was not begun anew"
+            assert server.camera("good")["frames"]["in"] >= began, "it was not restarted"
             server.path.write_text("cameras: [")
             server.process.send_signal(signal.SIGHUP)
             time.sleep(0.5)
@@ -223,7 +223,7 @@ def test_a_reload_that_fails_changes_nothing_and_one_that_works_resumes_nothing(
         assert server.camera("door")["state"] == "paused"
 
 
-def test_best_shots_are_listed_and_told(models: Models, tmp_path: Path) -> None:
+def test_best_shots_are_listed_and_announced(models: Models, tmp_path: Path) -> None:
     with Camera() as camera, Server(models, tmp_path, {"door": {"url": camera.url}}) as server:
         wait_until(lambda: server.get("/api/shots") != [])
         shot = server.get("/api/shots?camera=door")[0]
@@ -262,9 +262,9 @@ def test_a_viewer_gets_each_header_once_and_goes_on_at_a_key_frame_after_a_loss(
     header, other = (Piece(b"", True, "header", "avc1", encoder) for encoder in (1, 2))
     key, delta = (Piece(b"", is_key, "fragment", encoder=1) for is_key in (True, False))
     selection = Selection()
-    assert not selection(key, 0), "nobody can decode it yet"
+    assert not selection(key, 0), "it cannot be decoded yet"
     assert [selection(piece, 0) for piece in (header, delta, key, delta)] == [True, False, True, True]
-    assert not selection(header, 0), "somebody else has come"
+    assert not selection(header, 0), "another viewer has joined"
     assert selection(delta, 0)
     assert not selection(delta, _QUEUED)
     assert selection.lost

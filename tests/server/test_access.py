@@ -24,6 +24,7 @@ from starlette.websockets import WebSocketDisconnect
 from stream_enhance.errors import ConfigError
 from stream_enhance.server.access import CHANGE_HEADER, HEADERS, Guard, RateLimit, check_exposure, hashed
 from stream_enhance.server.app import make_app
+from stream_enhance.server.config import CameraConfig
 from stream_enhance.server.connections import listen
 from stream_enhance.server.shots import ShotStore
 from stream_enhance.server.supervisor import Supervisor
@@ -225,7 +226,7 @@ def test_tokens_tried_by_websocket_are_limited_too(cameras: Supervisor) -> None:
     right = {"authorization": f"Bearer {TOKEN}"}
     with pytest.raises(WebSocketDisconnect) as refused, far.websocket_connect("/api/cameras/x/video", headers=right):
         pass
-    assert refused.value.code == 4401, "not even the right one is looked at"
+    assert refused.value.code == 4401, "not even the right one is tried"
     assert far.get("/api/cameras", headers=right).status_code == 429
 
 
@@ -280,6 +281,26 @@ def test_the_api_says_what_is_wrong_but_no_password(local: TestClient) -> None:
         assert answer.status_code == status
         assert says.replace("http://", "") in answer.text
         assert "Zauberwort" not in answer.text
+
+
+def test_answers_and_log_lines_hold_no_credentials_and_no_forged_lines(
+    local: TestClient, cameras: Supervisor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forged = str(tmp_path / "a\nerror: all cameras were deleted" / "x.mp4")
+    outputs = ("rtsp://wart:Zauberwort@127.0.0.1:9/push", forged)
+    cameras.put("door", CameraConfig(url="rtsp://wart:Zauberwort@127.0.0.1:9/x?token=Zauberwort", outputs=outputs))
+    camera, end = cameras.get("door"), time.monotonic() + 40
+    assert camera is not None
+    while not camera.restarts:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    for path in ("/api/cameras", "/api/cameras/door", "/metrics", "/readyz"):
+        assert "Zauberwort" not in local.get(path).text
+    status = local.get("/api/cameras/door").json()
+    assert "does not exist" in status["error"] or "no such folder" in status["error"]
+    assert not any("\n" in text for text in (status["error"], *status["outputs"]))
+    assert "Zauberwort" not in caplog.text
+    assert [record.getMessage() for record in caplog.records if "\n" in record.getMessage()] == []
 
 
 def test_a_recording_plays_beside_the_cameras(local: TestClient, cameras: Supervisor, tmp_path: Path) -> None:
