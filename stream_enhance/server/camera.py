@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Config
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..pipeline import Pipeline
 from ..run import Run
 from ..sinks.encoder import Sink
@@ -25,7 +25,6 @@ from ..types import Scene
 from .config import CameraConfig
 from .notices import Notices
 from .shots import CameraShots, ShotStore
-from .text import printable
 from .view import LiveView
 
 log = logging.getLogger(__name__)

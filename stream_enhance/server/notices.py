@@ -15,11 +15,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from ..errors import ConfigError, redact
+from ..errors import ConfigError, printable, redact
 from ..extras import install_hint
 from ..runtime import Cancelled, Channel
 from ..urls import with_environment
-from .text import printable
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,10 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, InputError, SinkError
+from ..errors import ConfigError, InputError, SinkError, printable
 from ..extras import install_hint
 from .config import ServeConfig, read
 from .notices import Notices
-from .text import printable
 
 if TYPE_CHECKING:
     from .supervisor import Supervisor

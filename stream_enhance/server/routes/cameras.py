@@ -10,11 +10,10 @@ from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...config import validated
-from ...errors import InputError
+from ...errors import InputError, printable
 from ..camera import Camera
 from ..config import NAME, CameraConfig
 from ..supervisor import Supervisor
-from ..text import printable
 
 Name = Annotated[str, InPath(pattern=NAME)]
 
