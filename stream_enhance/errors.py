@@ -49,5 +49,5 @@ def redact(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` redacted and on one line, control characters escaped: a file's name with a newline forges no log line."""
+    """``text`` redacted, its control characters escaped: a file's name with a newline in it forges no log line."""
     return redact("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))

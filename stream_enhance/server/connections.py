@@ -25,7 +25,8 @@ except ModuleNotFoundError:  # Windows, which has no such limit
 REQUEST_SECONDS = 10.0  # from a connection's first moment, or the answer before, to the whole request
 SEND_SECONDS = 10.0  # for a client to make room in a full send buffer
 _MAX_HEADER_BYTES = 16 * 1024
-_MAX_CONNECTIONS = 512
+_MIN_CONNECTIONS, _MAX_CONNECTIONS = 4, 512
+_DESCRIPTORS = 8192  # wanted for the process: enough for hundreds of cameras
 _BACKLOG = 32  # connections accepted at once, before they can be counted
 _PER_CAMERA = 16  # descriptors: its connection, recordings, and pipes to pushes
 _PROCESS = 64 + _BACKLOG  # descriptors of everything else
@@ -33,17 +34,18 @@ _PROCESS = 64 + _BACKLOG  # descriptors of everything else
 
 def max_connections(cameras: int) -> int:
     """Connections that leave enough file descriptors for so many cameras; each may hold an open file as well."""
-    if resource is None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if resource else -1
+    if limit < 0:  # unlimited
         return _MAX_CONNECTIONS
-    free = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _PROCESS - _PER_CAMERA * cameras
-    return max(4, min(_MAX_CONNECTIONS, free // 2))
+    free = limit - _PROCESS - _PER_CAMERA * cameras
+    return max(_MIN_CONNECTIONS, min(_MAX_CONNECTIONS, free // 2))
 
 
 def raise_descriptor_limit() -> None:
-    """Allow this process as many file descriptors as the system lets it have."""
+    """Allow this process as many file descriptors as it may need, as far as the system lets it."""
     if resource is not None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+        wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

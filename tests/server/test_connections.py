@@ -166,6 +166,8 @@ def test_connections_leave_descriptors_for_the_cameras(monkeypatch: pytest.Monke
     assert connections.max_connections(1000) > 0, "the page can always be reached"
     monkeypatch.setattr(resource, "getrlimit", lambda _: (65536, 65536))
     assert connections.max_connections(100) == 512
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert connections.max_connections(100) == 512
 
 
 def test_a_client_that_does_not_read_is_disconnected() -> None:
