@@ -46,3 +46,8 @@ def redact(text: str) -> str:
     """``text`` with the user names, passwords and tokens of every URL in it replaced by ``***``."""
     text = _QUERY_SECRET.sub(r"\1***", _USERINFO.sub("***@", text))
     return _PATH_SECRET.sub(r"\1***", text)
+
+
+def printable(text: str) -> str:
+    """``text`` redacted, its control characters escaped: a file's name with a newline in it forges no log line."""
+    return redact("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))

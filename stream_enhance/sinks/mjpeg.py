@@ -8,7 +8,6 @@ password here; ``serve`` has a page with one.
 from __future__ import annotations
 
 import http.server
-import ipaddress
 import socket
 import threading
 from typing import Any
@@ -18,6 +17,7 @@ import av
 import cv2
 
 from ..errors import SinkError
+from ..urls import is_loopback
 
 _QUALITY = 85
 _PATIENCE = 10.0  # seconds that a viewer may take for one frame
@@ -39,7 +39,7 @@ class MjpegServer:
             host, port = parts.hostname or "", parts.port
         except ValueError:
             host, port = "", None
-        if port is None or not _loopback(host):
+        if port is None or not is_loopback(host):
             raise SinkError(f"{spec}: write mjpeg://127.0.0.1:8090/; it shows frames to this machine only")
         self.opens = self.written = self.lost = 0
         self.problem = ""
@@ -108,7 +108,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         assert isinstance(self.server, _Server)
-        if not _loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""):
+        if not is_loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""):
             self.send_error(421, "ask for it by a loopback name")
             return
         self.send_response(200)
@@ -127,10 +127,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing to say: requests are no news."""
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
