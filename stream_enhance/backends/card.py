@@ -52,7 +52,7 @@ def parse_card(metadata: Mapping[str, str], where: str) -> Card:
         ModelError: there is none, or it does not hold what a card must.
     """
     if KEY not in metadata:
-        raise ModelError(f"{where}: no card in the model's metadata; export it with `python -m train.enhancer.export`")
+        raise ModelError(f"{where}: no card in the model's metadata; export it with `python -m train.enhancer export`")
     try:
         return Card.model_validate_json(metadata[KEY])
     except ValidationError as error:
