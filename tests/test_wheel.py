@@ -31,6 +31,7 @@ def test_the_wheel_runs_outside_the_checkout(clip: Path, tmp_path: Path) -> None
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     where = "import stream_enhance, sys; print(stream_enhance.__file__, 'torch' in sys.modules)"
-    told = subprocess.run([python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert str(site) in told, "the checkout's own package must not be what ran"
-    assert told.strip().endswith("False")
+    printed = subprocess.run([python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert str(site) in printed, "the checkout's own package must not be what ran"
+    assert printed.strip().endswith("False")
+    assert (site / "stream_enhance" / "py.typed").is_file(), "without it a caller's type checker sees nothing"

@@ -57,7 +57,10 @@ def parse_card(metadata: Mapping[str, str], where: str) -> Card:
         return Card.model_validate_json(metadata[KEY])
     except ValidationError as error:
         first = error.errors()[0]
-        raise ModelError(f"{where}: bad card: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        key = "".join(f"{part}: " for part in first["loc"])
+        raise ModelError(
+            f"{where}: the card in its metadata is damaged ({key}{first['msg']}); export it again"
+        ) from None
 
 
 def read_card(path: str | Path) -> Card:
