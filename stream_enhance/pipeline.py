@@ -181,6 +181,8 @@ class Pipeline:
             SinkError: an output cannot be written.
         """
         specs = [os.fspath(sink)] if isinstance(sink, str | Path) else [os.fspath(one) for one in sink]
+        if not specs:
+            raise SinkError("no output; name a file, a folder, - or a URL")
         opened = self._source(source)
         run = None
         try:
@@ -222,9 +224,7 @@ class Pipeline:
             run.line.join()
         finally:
             if run is not None:
-                run.cancel()
-                for worker in run.line.workers:
-                    worker.thread.join(10)
+                run.end()
             if run is None or not run.alive:
                 opened.close()
 

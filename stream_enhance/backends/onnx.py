@@ -161,19 +161,21 @@ class OnnxSession:
 
 def _ultralytics_card(metadata: dict[str, str], where: str) -> Card:
     """A card read from the metadata that ultralytics' own export writes."""
-    size = json.loads(metadata["imgsz"])[0]
-    points = json.loads(metadata.get("kpt_shape", "[0]"))[0]
-    if points not in (0, 5):
-        raise ModelError(f"{where}: has {points} points a face, not 5")
-    return Card(
-        name=Path(where).stem,
-        task="face-detection",
-        size=size,
-        dynamic=metadata.get("dynamic", "False") == "True" or "dynamic': True" in metadata.get("args", ""),
-        points=points,
-        license=metadata.get("license", "unknown"),
-        data="unknown",
-        recipe="exported by ultralytics",
-        commit="unknown",
-        weights_sha256=hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest(),
-    )
+    try:
+        points = json.loads(metadata.get("kpt_shape", "[0]"))[0]
+        if points not in (0, 5):
+            raise ModelError(f"{where}: has {points} points a face, not 5; use another model file")
+        return Card(
+            name=Path(where).stem,
+            task="face-detection",
+            size=json.loads(metadata["imgsz"])[0],
+            dynamic=metadata.get("dynamic", "False") == "True" or "dynamic': True" in metadata.get("args", ""),
+            points=points,
+            license=metadata.get("license", "unknown"),
+            data="unknown",
+            recipe="exported by ultralytics",
+            commit="unknown",
+            weights_sha256=hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest(),
+        )
+    except (ValueError, LookupError, TypeError):
+        raise ModelError(f"{where}: its metadata (imgsz, kpt_shape) is damaged; export it again") from None

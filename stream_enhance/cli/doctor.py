@@ -1,7 +1,6 @@
-"""What this installation can use on this machine: tried, not guessed; what is missing, and the command that mends it.
+"""What this installation can use on this machine: tried, not guessed; what is missing, and the command that fixes it.
 
-Only what the default run cannot do without makes it unready.  The rest, a GPU that no provider uses for one, is told
-as a hint.
+Only what the default run needs makes it unready.  The rest, such as a GPU that no provider uses, is a hint.
 """
 
 from __future__ import annotations
@@ -75,11 +74,11 @@ def _codecs(found: dict[str, Any]) -> None:
     for codec, software in (("h264", "libx264"), ("hevc", "libx265"), ("av1", "libsvtav1")):
         found["encoders"] |= {name: opens(name) for name in (software, f"{codec}_nvenc", f"{codec}_qsv")}
     found["decoders"] = {name: name in av.codecs_available for name in _DECODERS}
-    mend = f"{sys.executable} -m pip install -U --force-reinstall av"
+    cure = f"{sys.executable} -m pip install -U --force-reinstall av"
     if not found["encoders"]["libx264"]:
-        _lacks(found, "the encoder libx264 does not start", mend)
+        _lacks(found, "the encoder libx264 does not start", cure)
     if not found["decoders"]["h264"]:
-        _lacks(found, "there is no H.264 decoder", mend)
+        _lacks(found, "there is no H.264 decoder", cure)
 
 
 def _models(found: dict[str, Any]) -> None:
@@ -154,7 +153,7 @@ def format_summary(found: dict[str, Any]) -> str:
         lines.append(f"Model {name}: {card['task']} at {card['size']}, {card['license']}, sha256 {card['sha256'][:16]}")
         lines += [f"  trained on {card['data']}; {card['weaknesses']}".rstrip("; ")]
     for title, key in (("MISSING", "missing"), ("Hint", "hints")):
-        lines += [f"{title}: {lack['what']}\n  mend it: {lack['cure']}" for lack in found[key]]
+        lines += [f"{title}: {lack['what']}\n  fix: {lack['cure']}" for lack in found[key]]
     lines.append("Ready." if found["ready"] else "Not ready.")
     return "\n".join(lines)
 
