@@ -130,11 +130,16 @@ _CONFIGURATION = """# Configuration
 YAML, given with `--config FILE`. Every key has a default; leave out what you do not change. One key can also be set on
 the command line: `--set detector.score=0.5`.
 
-An unknown key is an error that names the nearest known one. For completion and checking in an editor, put this line
-at the top of your file (path or URL of [the JSON schema](config.schema.json)):
+An unknown key is an error that names the nearest known one. `stream-enhance config show` prints all keys as YAML to start
+from. For completion and checking in an editor, save the JSON schema and name it in the file's first line; it is
+[here](config.schema.json), too:
+
+```sh
+stream-enhance config schema > settings.schema.json
+```
 
 ```yaml
-# yaml-language-server: $schema=config.schema.json
+# yaml-language-server: $schema=settings.schema.json
 ```
 """
 
