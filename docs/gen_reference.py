@@ -17,7 +17,6 @@ import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 ROOT = Path(__file__).resolve().parent.parent
 _PAGES = {  # file of the repository: page of the site
@@ -155,19 +154,18 @@ def section(model: type[BaseModel], name: str, level: int) -> list[str]:
     return text
 
 
-def table(fields: list[tuple[str, Any]], prefix: str, model: type[BaseModel]) -> list[str]:
+def table(fields: list[tuple[str, Any]], prefix: str, model: type[BaseModel], defaults: bool = True) -> list[str]:
     """A row a key."""
     schema = model.model_json_schema(mode="validation")
-    rows = ["| key | type | default | |", "|---|---|---|---|"]
+    rows = ["| key | type | default | |", "|---|---|---|---|"] if defaults else ["| field | type | |", "|---|---|---|"]
     for key, field in fields:
-        kind = _kind(schema["properties"][key], schema.get("$defs", {}))
-        default = (
-            "required"
-            if field.default is PydanticUndefined
-            else f"`{_default(field.get_default(call_default_factory=True))}`"
-        )
-        words = (field.description or "").replace("|", "\\|")
-        rows.append(f"| `{prefix}{key}` | {kind} | {default} | {words} |")
+        cells = [f"`{prefix}{key}`", _kind(schema["properties"][key], schema.get("$defs", {}))]
+        if defaults:
+            cells.append(
+                "required" if field.is_required() else f"`{_default(field.get_default(call_default_factory=True))}`"
+            )
+        cells.append((field.description or "").replace("|", "\\|"))
+        rows.append(f"| {' | '.join(cells)} |")
     return [*rows, ""]
 
 
@@ -209,7 +207,7 @@ def report_page() -> str:
     except ModuleNotFoundError:
         return _REPORT
 
-    return "\n".join([_REPORT, *table(list(Report.model_fields.items()), "", Report)])
+    return "\n".join([_REPORT, *table(list(Report.model_fields.items()), "", Report, defaults=False)])
 
 
 _REPORT = """# Report
