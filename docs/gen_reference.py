@@ -129,8 +129,8 @@ _CONFIGURATION = """# Configuration
 YAML, given with `--config FILE`. Every key has a default; leave out what you do not change. One key can also be set on
 the command line: `--set detector.score=0.5`.
 
-An unknown key is an error that names the nearest known one. `stream-enhance config show` prints all keys as YAML to start
-from. For completion and checking in an editor, save the JSON schema and name it in the file's first line; it is
+An unknown key is an error that names the nearest known one. `stream-enhance config show` prints all keys as YAML to
+start from. For completion and checking in an editor, save the JSON schema and name it in the file's first line; it is
 [here](config.schema.json), too:
 
 ```sh
