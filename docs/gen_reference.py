@@ -202,10 +202,7 @@ What [`stream-enhance serve`](../how-to/cameras.md) reads. Names of cameras are 
 
 def report_page() -> str:
     """The fields of the report."""
-    try:  # until the report is a model
-        from stream_enhance.report import Report
-    except ModuleNotFoundError:
-        return _REPORT
+    from stream_enhance.report import Report
 
     return "\n".join([_REPORT, *table(list(Report.model_fields.items()), "", Report, defaults=False)])
 
