@@ -20,8 +20,7 @@ from ..config import Config
 from ..errors import InputError, redact
 from ..pipeline import Pipeline
 from ..run import Run
-from ..sinks.encoder import Sink
-from ..sinks.fanout import Tee
+from ..sinks.base import Sink
 from ..sinks.gallery import Gallery
 from ..sources.formats import SCHEMES
 from ..sources.open import open_source
@@ -284,7 +283,7 @@ class _Shots:
 class _Watched(Sink):
     """The camera's outputs, if it has any, watched by the camera."""
 
-    def __init__(self, camera: Camera, tee: Tee | None) -> None:
+    def __init__(self, camera: Camera, tee: Sink | None) -> None:
         self.name, self._camera, self._tee = camera.name, camera, tee
         self.takes_side_packets = self.upright = False
 

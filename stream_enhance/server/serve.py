@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -93,23 +92,12 @@ def _place(spec: str) -> str:
     Raises:
         InputError: it can never be written.  A folder that is not there may come.
     """
-    from ..sinks.target import FORMATS, push_target
-    from .access import loopback
+    from ..sinks.target import ImageFolderTarget, ImageTarget, StdoutTarget, parse_target
 
-    if spec.startswith("mjpeg://"):
-        try:
-            host, port = urlsplit(spec).hostname or "", urlsplit(spec).port
-        except ValueError:
-            host, port = "", None
-        if port is None or not loopback(host):
-            raise SinkError(f"{redact(spec)}: write mjpeg://127.0.0.1:8090/; it shows frames to this machine only")
-        return f"mjpeg://{host.replace('localhost', '127.0.0.1')}:{port}"
-    if "://" in spec:
-        return push_target(spec)[1]
-    if not spec.endswith(".m3u8") and Path(spec).suffix.lower() not in FORMATS:
-        known = ", ".join(sorted(FORMATS))
-        raise SinkError(f"{spec}: unknown kind of output; a camera writes to one of {known}, .m3u8 or a URL")
-    return os.path.realpath(spec)
+    match target := parse_target(spec, live=True):
+        case ImageFolderTarget() | ImageTarget() | StdoutTarget():
+            raise SinkError(f"{target.name}: is no output of a camera; name a video file, .m3u8 or a URL")
+    return target.identity
 
 
 def serve(path: str, stopped: Callable[[], bool] = lambda: False) -> None:

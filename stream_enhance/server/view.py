@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ..imaging import planes
 from ..runtime import Cancelled, Channel
+from ..sinks.encoder import NullFile
 from ..types import Enhanced
 from . import fmp4
 
@@ -174,7 +175,7 @@ class _Encoder:
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size, self.number = size, next(self._numbers)
-        self._container = av.open(_Nowhere(), "w", format="matroska")  # its kind has the encoder keep headers apart
+        self._container = av.open(NullFile(), "w", format="matroska")  # its kind has the encoder keep headers apart
         options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "26"}
         stream: Any = self._container.add_stream("libx264", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
@@ -200,13 +201,6 @@ class _Encoder:
         data = fmp4.fragment(self._serial, self._end, ticks, whole, is_key)
         self._end, self._last = self._end + ticks, seconds
         return Piece(data, is_key, "fragment", encoder=self.number)
-
-
-class _Nowhere:
-    """A file that keeps nothing."""
-
-    def write(self, data: bytes) -> int:
-        return len(data)
 
 
 def _small(image: av.VideoFrame) -> av.VideoFrame:
