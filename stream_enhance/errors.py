@@ -38,6 +38,10 @@ class SinkError(InputError):
     """An output cannot be written."""
 
 
+class OutputError(StreamEnhanceError):
+    """An output failed while the line ran, or is incomplete.  Exit code 1."""
+
+
 class LineError(StreamEnhanceError):
     """A stage failed while the line ran.  Exit code 1."""
 

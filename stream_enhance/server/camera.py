@@ -17,8 +17,7 @@ from ..config import Config
 from ..errors import InputError, printable
 from ..pipeline import Pipeline
 from ..run import Run
-from ..sinks.encoder import Sink
-from ..sinks.fanout import Tee
+from ..sinks.base import Sink
 from ..sources.open import open_source
 from ..stages.overlay import Rendered
 from ..types import Scene
@@ -260,7 +259,7 @@ def _summed(before: dict[str, StageTimes], run: Run) -> dict[str, StageTimes]:
 class _Watched(Sink):
     """The camera's outputs, if it has any, watched by the camera."""
 
-    def __init__(self, camera: Camera, tee: Tee | None) -> None:
+    def __init__(self, camera: Camera, tee: Sink | None) -> None:
         self.name, self._camera, self._tee = camera.name, camera, tee
         self.takes_side_packets = self.upright = False
 

@@ -7,15 +7,22 @@ import os
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ..config import read_yaml, validated
 from ..errors import ConfigError, InputError, SinkError, redact
-from ..sinks.target import FORMATS, push_target
+from ..sinks.target import (
+    FileTarget,
+    HlsTarget,
+    ImageFolderTarget,
+    ImageTarget,
+    SegmentsTarget,
+    StdoutTarget,
+    parse_target,
+)
 from ..sources.formats import SCHEMES
-from ..urls import is_loopback, with_environment
+from ..urls import with_environment
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$"  # of a camera
 
@@ -134,26 +141,13 @@ def _place(spec: str) -> str:
     Raises:
         InputError: it cannot be written.
     """
-    if spec.startswith("mjpeg://"):
-        return _mjpeg_place(spec)
-    if "://" in spec:
-        return push_target(spec)[1]
-    path = Path(spec)
-    if path.suffix.lower() not in {*FORMATS, ".m3u8"}:
-        known = ", ".join(sorted(FORMATS))
-        raise SinkError(f"{spec}: unknown kind of output; a camera writes to one of {known}, .m3u8 or a URL")
-    if not path.parent.is_dir():
-        raise SinkError(f"{spec}: folder {path.parent} does not exist; create it")
-    if not os.access(path.parent, os.W_OK):
-        raise SinkError(f"{spec}: folder {path.parent} cannot be written to; change its permissions")
-    return os.path.realpath(spec)
-
-
-def _mjpeg_place(spec: str) -> str:
-    try:
-        host, port = urlsplit(spec).hostname or "", urlsplit(spec).port
-    except ValueError:
-        host, port = "", None
-    if port is None or not is_loopback(host):
-        raise SinkError(f"{redact(spec)}: write mjpeg://127.0.0.1:8090/; it shows frames to this machine only")
-    return f"mjpeg://{host.replace('localhost', '127.0.0.1')}:{port}"
+    match target := parse_target(spec, live=True):
+        case ImageFolderTarget() | ImageTarget() | StdoutTarget():
+            raise SinkError(f"{target.name}: unknown kind of output for a camera; use a video file, .m3u8 or a URL")
+        case FileTarget() | SegmentsTarget() | HlsTarget():
+            folder = target.path.parent
+            if not folder.is_dir():
+                raise SinkError(f"{spec}: folder {folder} does not exist; create it")
+            if not os.access(folder, os.W_OK):
+                raise SinkError(f"{spec}: folder {folder} cannot be written to; change its permissions")
+    return target.identity

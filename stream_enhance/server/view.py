@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ..imaging import planes
 from ..runtime import Cancelled, Channel
+from ..sinks.encoder import NullFile
 from ..types import Enhanced
 from . import fmp4
 
@@ -179,9 +180,8 @@ class _Encoder:
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size, self.number = size, next(self._numbers)
-        self._container = av.open(
-            _Nowhere(), "w", format="matroska"
-        )  # this format makes the encoder give headers separately
+        # this format makes the encoder give headers separately
+        self._container = av.open(NullFile(), "w", format="matroska")
         options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "26"}
         stream: Any = self._container.add_stream("libx264", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
@@ -207,13 +207,6 @@ class _Encoder:
         data = fmp4.fragment(self._serial, self._end, ticks, whole, is_key)
         self._end, self._last = self._end + ticks, seconds
         return Piece(data, is_key, "fragment", encoder=self.number)
-
-
-class _Nowhere:
-    """A file that keeps nothing."""
-
-    def write(self, data: bytes) -> int:
-        return len(data)
 
 
 def _small(image: av.VideoFrame) -> av.VideoFrame:

@@ -59,9 +59,9 @@ def test_a_file_that_cannot_be_used_is_one_clear_line(
 @pytest.mark.parametrize(
     ("outputs", "says"),
     [
-        ("door.avi", "door.avi: unknown kind of output; a camera writes to one of .m2ts"),
-        ("-", "-: unknown kind"),
-        ("images/", "images/: unknown kind"),
+        ("door.avi", "door.avi: unknown kind of output; use one of .m2ts"),
+        ("-", "standard output: is no output of a camera"),
+        ("images/", "images/: is no output of a camera"),
         ("ftp://wart:hush@host/x", r"ftp://\*\*\*@host/x: cannot be pushed to; use one of http"),
         ("rtsp://{NOWHERE_SET}@host/x", "NOWHERE_SET is not set"),
         ("mjpeg://0.0.0.0:8090/", "write mjpeg://127.0.0.1:8090/"),
