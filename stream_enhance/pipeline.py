@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from .backends.batching import BatchingSession
 from .config import Config
 from .errors import ConfigError, ModelError, SinkError
 from .run import Report, Run
-from .runtime import Channel
+from .runtime import Cancelled, Channel
 from .sinks.codecs import Encoding
 from .sinks.encoder import Sink, open_sink
 from .sinks.fanout import Tee
@@ -190,9 +190,10 @@ class Pipeline:
         out: Channel[Rendered] = run.line.channels[-1]
         run.line.start()
         try:
-            for item in out:
-                run.on_output(item)
-                yield item
+            with suppress(Cancelled):  # a stage failed: ``join`` raises its error
+                for item in out:
+                    run.on_output(item)
+                    yield item
             run.line.join()
         finally:
             run.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, memory
+from .imaging.frames import byte_count
 from .imaging.orientation import upright
 from .runtime import Channel, Line, Stage
 from .sinks.encoder import Sink
@@ -20,14 +22,26 @@ from .sources.base import Source
 from .sources.image_folder import ImageFolderSink
 from .stages.load_control import AdmissionControl, QualityController
 from .stages.overlay import Rendered
-from .types import Enhanced
+from .types import Enhanced, Frame, Scene
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .sinks.gallery import Gallery
 
+log = logging.getLogger(__name__)
+
 _WAITING = 4  # frames queued in front of each stage
 _WAITING_LIVE = 16  # between a camera's decoder and the first stage, where age, not number, is what bounds them
+
+_BUDGET = 256 << 20  # bytes of frames queued in front of each stage
+
+
+def _byte_count(item: Frame | Scene | Enhanced | Rendered) -> int:
+    match item:
+        case Frame(image=image) | Scene(Frame(image=image)) | Enhanced(Scene(Frame(image=image))):
+            return byte_count(image)
+        case Rendered(image=image):
+            return byte_count(image)
 
 
 @dataclass
@@ -83,8 +97,11 @@ class Run:
         }
         if sink is not None:
             stages["sink"] = self._sunk
-        first: Channel[Any] = Channel(_WAITING_LIVE, "drop_oldest") if info.live else Channel(_WAITING)
-        rest: list[Channel[Any]] = [Channel(2 if info.live else _WAITING) for _ in range(3)]
+        waiting, when_full = (_WAITING_LIVE, "drop_oldest") if info.live else (_WAITING, "wait")
+        first: Channel[Any] = Channel(waiting, when_full, _byte_count, _BUDGET)  # type: ignore[arg-type]
+        rest: list[Channel[Any]] = [
+            Channel(2 if info.live else _WAITING, "wait", _byte_count, _BUDGET) for _ in range(3)
+        ]
         frames = source.frames(side_packets=sink is not None and sink.takes_side_packets)
         self.line = Line(frames, stages, [first, *rest])
         self.started = source.started if info.live else time.monotonic()
@@ -96,9 +113,17 @@ class Run:
     def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
         if self.source.info.live:
             frames = self.admission(frames)
+        frames = self._noted(frames)
         if self._pipeline.config.overlay.mode != "inplace" or isinstance(self._sink, ImageFolderSink):
             frames = upright(frames)
         yield from self.detect(frames)
+
+    def _noted(self, frames: Iterable[Frame]) -> Generator[Frame, None, None]:
+        """``frames``, after a warning for each thing in the source that no output holds."""
+        for i, frame in enumerate(frames):
+            for note in frame.stream.notes if i == 0 else ():
+                log.warning("%s: %s", frame.stream.name, note)
+            yield frame
 
     def _overlaid(self, items: Iterable[Enhanced]) -> Generator[Rendered, None, None]:
         assert self._gallery is not None

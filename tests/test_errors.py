@@ -17,7 +17,7 @@ from stream_enhance.errors import InputError, LineError, ModelError, SinkError, 
         ("rtsp://cam/user=admin_password=hush_channel=1_stream=0.sdp?real", "rtsp://cam/user=***?real"),
         (
             "http://cam/s.cgi?loginuse=bob&loginpas=hush&usr=bob;passwd=a_b",
-            "http://cam/s.cgi?loginuse=***&loginpas=***&usr=***",
+            "http://cam/s.cgi?loginuse=***&loginpas=***&usr=***;passwd=***",
         ),
         ("a mail to bob@example.org", "a mail to bob@example.org"),
     ],

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from .. import __version__, memory
-from ..errors import InputError, SinkError, StreamEnhanceError, redact
+from ..errors import InputError, SinkError, StreamEnhanceError, one_line, redact
 
 log = logging.getLogger("stream_enhance")
 
@@ -270,14 +270,18 @@ def stop_signals() -> Iterator[StopSignals]:
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
-        return redact(json.dumps(line))
+        line = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "message": redact(record.getMessage()),
+        }
+        return json.dumps(line)
 
 
 class _PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return redact(f"{record.levelname.lower()}: {record.getMessage()}{trace}")
+        return f"{record.levelname.lower()}: {one_line(redact(record.getMessage()))}{redact(trace)}"
 
 
 def _set_up_logging(arguments: list[str]) -> None:
