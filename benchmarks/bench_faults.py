@@ -61,7 +61,7 @@ class Scene:
     @property
     def written(self) -> int:
         """Packets in the first output."""
-        return int(self.runs[0]._sink.outputs[0].written)
+        return int(self.runs[0]._sink._outputs[0].written)
 
 
 @dataclass
@@ -159,7 +159,7 @@ def full(scene: Scene) -> None:
         while file.write(b"\0" * 4096):
             pass
     written = scene.written
-    wait_until(lambda: bool(scene.runs[0]._sink.outputs[0].problem), 60)
+    wait_until(lambda: bool(scene.runs[0]._sink._outputs[0].problem), 60)
     assert scene.written < written + 1000
     time.sleep(2)
     for file_there in (scene.folder / "small").iterdir():

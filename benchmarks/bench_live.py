@@ -26,7 +26,7 @@ import av
 import numpy as np
 
 from benchmarks.conditions import conditions, save
-from stream_enhance.cli.main import seconds_of
+from stream_enhance.cli.options import seconds_of
 from stream_enhance.config import load
 from stream_enhance.pipeline import Pipeline
 from stream_enhance.run import Run

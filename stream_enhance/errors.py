@@ -27,7 +27,6 @@ _URL = re.compile(
 _KEY = re.compile(r"(?:^|(?<=[_,;&]))([A-Za-z0-9%.-]+)=")
 _BARE_SECRET = re.compile(rf"(?i)([?&;]{_NAMES}=)[^&\s#;]*")  # where only a part of a URL is shown
 _KEYS_IN_PATH = {"rtmp", "rtmps"}  # schemes whose last path part is the stream's key
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class StreamEnhanceError(Exception):
@@ -106,6 +105,6 @@ def _harmless_part(part: str) -> str:
     return part
 
 
-def one_line(text: str) -> str:
+def printable(text: str) -> str:
     """``text`` with line breaks, escape and other control characters written out, so that no name forges a line."""
-    return _CONTROL.sub(lambda character: character[0].encode("unicode_escape").decode(), text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -6,7 +6,12 @@ else.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
+
+EnhancerKind = Literal["unet", "classical", "none"]  # made in stages/networks.py
+OverlayMode = Literal["inplace", "panel", "side_by_side"]  # drawn in stages/overlay.py
 
 
 class Options(BaseModel):

@@ -1,25 +1,35 @@
 """The line in reading order: source, detect, enhance, overlay, sink.
 
 ``Pipeline`` opens the networks once and runs any number of sources through them, one after the other.  ``run`` writes
-to a sink and reports; ``frames`` gives finished frames to the caller's own loop.
+to outputs and reports, ``frames`` yields finished frames to the caller's own loop, ``enhance`` takes one array.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, suppress
+import os
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from . import __version__
 from .backends import Session, open_session
 from .backends.batching import BatchingSession
 from .config import Config
-from .errors import ConfigError, ModelError, SinkError
-from .run import Report, Run
+from .errors import ConfigError, InputError, ModelError, SinkError
+from .report import Report
+from .run import Observer, Run, Stages
 from .runtime import Cancelled, Channel
 from .sinks.codecs import Encoding
 from .sinks.encoder import Sink, open_sink
@@ -29,9 +39,11 @@ from .sinks.target import refuse_overwriting_source
 from .sources.base import Source
 from .sources.open import open_source
 from .stages.detect import Detector
-from .stages.enhance import Enhancer, Network, UNet
+from .stages.enhance import Enhancer
+from .stages.networks import open_enhancement
 from .stages.overlay import Overlay, Rendered
 from .stages.track import Tracker
+from .types import Enhanced, Faces, Frame
 
 DETECTOR, UNET = "yolov8n-face.onnx", "unet.onnx"
 
@@ -50,6 +62,22 @@ def default_model(name: str) -> Path:
     raise ModelError(f"{name}: not in this installation; name a model file with detector.model or enhancer.model")
 
 
+@dataclass(frozen=True, slots=True)
+class EnhancedImage:
+    """What ``Pipeline.enhance`` made of one image; notebooks show it."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) RGB; wider or higher where overlay.mode or overlay.scale make it so
+    enhanced: Enhanced  # patches before and after, and where they belong
+
+    @property
+    def faces(self) -> Faces:
+        """All faces found, best first, in pixels of the image that was given."""
+        return self.enhanced.scene.faces
+
+    def _repr_png_(self) -> bytes:
+        return bytes(cv2.imencode(".png", self.image[:, :, ::-1])[1])
+
+
 class Pipeline:
     """The networks and the settings of a line.
 
@@ -60,7 +88,7 @@ class Pipeline:
         shared: for several runs at once: what they ask of a network at one moment runs as one batch.
 
     Raises:
-        ModelError: a model file is missing or damaged, or the named provider cannot be had.
+        ModelError: a model file is missing or damaged, or the named provider is not available.
     """
 
     def __init__(self, config: Config | None = None, shared: bool = False) -> None:
@@ -71,26 +99,18 @@ class Pipeline:
         self.models: dict[str, dict[str, str]] = {}
         detector = config.detector.model or default_model(DETECTOR)
         self._detector = self._session(detector, "face-detection")
-        self._network, self._size, self._align = self._enhancement()
+        chosen = config.enhancer
+        self._enhancement = open_enhancement(
+            chosen.kind,
+            chosen.classical,
+            lambda: self._session(chosen.model or default_model(UNET), "face-enhancement"),
+        )
 
     def _session(self, path: str | Path, task: str) -> Session:
         session = open_session(path, task, self.config.provider, self.config.threads)
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
         self.models[Path(path).name] = {"sha256": session.sha256, "provider": session.provider}
         return session
-
-    def _enhancement(self) -> tuple[Network | None, int, bool]:
-        """What changes patches, their side, and whether they are aligned by points."""
-        config = self.config.enhancer
-        match config.kind:
-            case "none":
-                return None, 256, True
-            case "classical":
-                from .stages.classical import Classical
-
-                return Classical(config.classical), 256, True
-        session = self._session(config.model or default_model(UNET), "face-enhancement")
-        return UNet(session), session.card.size, session.card.alignment == "five-points"
 
     def variant(self, config: Config) -> Pipeline:
         """These networks with other settings; not to be used after this is closed, and not to be closed itself.
@@ -115,10 +135,11 @@ class Pipeline:
     @property
     def comment(self) -> str:
         """What the output's metadata says of how it was made."""
-        kind = self.config.enhancer.kind
-        if kind == "none":
+        by = self._enhancement.changed_by
+        if not by:
             return f"made by stream-enhance {__version__}; no face was changed"
-        by = kind if kind == "classical" else f"a U-Net (sha256 {list(self.models.values())[-1]['sha256'][:16]})"
+        if session := self.sessions.get("face-enhancement"):
+            by += f" (sha256 {session.sha256[:16]})"
         return f"ENHANCED by stream-enhance {__version__}: faces were changed by {by}; see the original"
 
     def close(self) -> None:
@@ -134,11 +155,11 @@ class Pipeline:
 
     def run(
         self,
-        source: str | Source,
-        sink: str | list[str],
+        source: str | Path | Source,
+        sink: str | Path | Sequence[str | Path],
         *,
         overwrite: bool = False,
-        gallery: Path | None = None,
+        gallery: str | Path | None = None,
         duration: float | None = None,
         watch: Callable[[Run], None] = lambda run: None,
         stopped: Callable[[], bool] = lambda: False,
@@ -146,61 +167,104 @@ class Pipeline:
         """Run ``source`` to its end into ``sink``.
 
         Args:
-            source: see ``open_source``.
-            sink: see ``open_sink``; several are encoded once, see ``outputs``.
-            overwrite: replace a file that is there.
+            source: a file, a folder of images, ``-``, ``webcam:N`` or a URL; see ``open_source``.
+            sink: a file, a folder for images (with / at its end), ``-`` or a URL; several are encoded once.
+            overwrite: replace files that exist.
             gallery: folder for each track's best shot, before and after.
-            duration: seconds after which to end cleanly.
-            watch: called a few times a second from this thread; may call the run's ``stop`` or ``cancel``.
-            stopped: asked before there is a run; a camera is then waited for no longer.
+            duration: seconds after which to end cleanly: of footage for a recording, on the clock for a camera.
+            watch: called at the start and a few times a second from this thread; may call the run's ``stop`` or
+                ``cancel``.
+            stopped: asked before there is a run; true ends the waiting for a camera.
 
         Raises:
-            SourceError, SinkError: one of them cannot be used.
+            SourceError: the source cannot be opened or decoded.
+            SinkError: an output cannot be written.
         """
-        opened = open_source(source, self.config.source, self.config.live) if isinstance(source, str) else source
+        specs = [os.fspath(sink)] if isinstance(sink, str | Path) else [os.fspath(one) for one in sink]
+        opened = self._source(source)
         run = None
         try:
             opened.wait_ready(stopped)
-            sinks = [sink] if isinstance(sink, str) else sink
-            refuse_overwriting_source(opened.info.name, *(spec for spec in sinks if spec != "-" and "://" not in spec))
+            refuse_overwriting_source(opened.info.name, *(spec for spec in specs if spec != "-" and "://" not in spec))
             shots = None
             if gallery:
                 from .sinks.gallery import Gallery
 
-                changed_by = "filters" if self.config.enhancer.kind == "classical" else "a neural network"
-                shots = Gallery(gallery, opened.info.name, changed_by)
-            run = Run(self, opened, self._sink(sinks, opened, overwrite), shots)
+                shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by)
+            run = self.new_run(opened, self._sink(specs, opened, overwrite), shots)
             run.go(duration, watch)
             return run.report()
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed
                 opened.close()
 
-    def frames(self, source: str | Source) -> Generator[Rendered, None, None]:
+    def frames(self, source: str | Path | Source) -> Generator[Rendered, None, None]:
         """Finished frames of ``source``, one by one, worked on ahead in other threads.
 
         Closing the generator ends them.
 
         Raises:
-            SourceError: the source cannot be used.
+            SourceError: the source cannot be opened or decoded.
         """
-        opened = open_source(source, self.config.source, self.config.live) if isinstance(source, str) else source
-        opened.wait_ready()
-        run = Run(self, opened, None, None)
-        out: Channel[Rendered] = run.line.channels[-1]
-        run.line.start()
+        opened = self._source(source)
+        run = None
         try:
-            with suppress(Cancelled):  # a stage failed: ``join`` raises its error
+            opened.wait_ready()
+            run = self.new_run(opened)
+            out: Channel[Rendered] = run.line.channels[-1]
+            run.line.start()
+            try:
                 for item in out:
                     run.on_output(item)
                     yield item
+            except Cancelled:  # a stage failed: ``join`` raises its error
+                pass
             run.line.join()
         finally:
-            run.cancel()
-            for worker in run.line.workers:
-                worker.thread.join(10)
-            if not run.alive:
+            if run is not None:
+                run.cancel()
+                for worker in run.line.workers:
+                    worker.thread.join(10)
+            if run is None or not run.alive:
                 opened.close()
+
+    def enhance(self, image: NDArray[np.uint8]) -> EnhancedImage:
+        """Find and enhance the faces of one image.
+
+        Args:
+            image: (H, W, 3) uint8, RGB (of OpenCV's BGR give ``image[:, :, ::-1]``); it is not changed.
+
+        Returns:
+            The image as ``overlay.mode`` shows it, and its faces; no track ids are carried from call to call.
+
+        Raises:
+            InputError: another shape or dtype.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise InputError(f"image: is {image.dtype} {image.shape}; give uint8 (H, W, 3), RGB")
+        video_frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        video_frame.color_range, video_frame.pts, video_frame.time_base = 2, 0, Fraction(1, 25)
+        frame = Frame(video_frame, 0, 0, Fraction(1, 25), time.monotonic(), time.time())
+        stages = self._stages(stills=True)
+        rendered = next(stages.overlay(stages.enhance(stages.detect([frame]))))
+        return EnhancedImage(rendered.to_rgb(), rendered.enhanced)
+
+    def new_run(self, source: Source, sink: Sink | None = None, observer: Observer | None = None) -> Run:
+        """A run of ``source``, which is ready, with new stages on these networks; not started yet."""
+        return Run(
+            source,
+            self._stages(source.info.stills),
+            sink,
+            observer,
+            max_age=self.config.live.max_age,
+            turn_upright=self.config.overlay.mode != "inplace",
+            models=self.models,
+        )
+
+    def _source(self, source: str | Path | Source) -> Source:
+        if isinstance(source, str | Path):
+            return open_source(os.fspath(source), self.config.source, self.config.live)
+        return source
 
     def outputs(self, specs: list[str], source: Source) -> Tee:
         """A sink for all of ``specs`` that can be opened again and again; see ``open_outputs``."""
@@ -223,8 +287,11 @@ class Pipeline:
     def _encoding(self, live: bool) -> Encoding:
         return Encoding(**self.config.sink.model_dump(), live=live)
 
+    def _stages(self, stills: bool) -> Stages:
+        return Stages(self.detector(stills), self.enhancer(), self.overlay())
+
     def detector(self, stills: bool = False) -> Detector:
-        """A new detection stage on the shared network; of ``stills`` each is looked at by itself."""
+        """A new detection stage on the shared network; each of ``stills`` is an image by itself."""
         options, tracking = self.config.detector, self.config.tracker
         if stills:
             options = options.model_copy(update={"every": 1})
@@ -233,11 +300,11 @@ class Pipeline:
 
     def enhancer(self) -> Enhancer:
         """A new enhancement stage on the shared network."""
-        return Enhancer(self._network, self._size, self._align, self.config.enhancer)
+        return Enhancer(self._enhancement, self.config.enhancer)
 
     def overlay(self) -> Overlay:
         """A new overlay stage."""
         options = self.config.overlay
-        if self.config.enhancer.kind == "none":
+        if self._enhancement.network is None:
             options = options.model_copy(update={"watermark": False})
         return Overlay(options, self.config.enhancer.strength)

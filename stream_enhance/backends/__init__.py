@@ -25,6 +25,7 @@ class Session(Protocol):
     path: Path
     sha256: str  # of the model file
     provider: str  # what it runs on, as chosen
+    input_size: tuple[int, int] | None  # height and width in pixels that it takes; None: any that its card allows
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Float32 (n, C, H, W) in, float32 out, rows in the same order."""
@@ -50,7 +51,7 @@ def open_session(
         cache: folder for compiled TensorRT engines; None for the user's cache folder.
 
     Raises:
-        ModelError: no such file, damaged, for another task, or the named provider cannot be had.
+        ModelError: no such file, damaged, for another task, or the named provider is not available.
     """
     from .onnx import OnnxSession
 

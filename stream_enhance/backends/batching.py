@@ -42,7 +42,7 @@ class BatchingSession:
     def __init__(self, session: Session, limit: int = 16, wait: float = 0.005) -> None:
         self._session, self._limit, self._wait = session, limit, wait
         self.card, self.path, self.sha256, self.provider = session.card, session.path, session.sha256, session.provider
-        self.fixed_size = getattr(session, "fixed_size", None)
+        self.input_size = session.input_size
         self.sizes: Counter[int] = Counter()  # rows: batches of so many
         self._requests: deque[_Request] = deque()
         self._callers: dict[int, float] = {}  # thread: when it last asked

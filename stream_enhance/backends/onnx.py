@@ -57,7 +57,7 @@ class OnnxSession:
             tried = [provider]
         else:
             cure = _CURES.get(provider, f"use one of {', '.join(offered)}")
-            raise ModelError(f"provider {provider!r} cannot be had on this machine; {cure}")
+            raise ModelError(f"provider {provider!r} is not available on this machine; {cure}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
         options.log_severity_level = 3
@@ -85,7 +85,7 @@ class OnnxSession:
             reasons.append(f"{name}: its libraries did not load")
         if tried[-1] == "cpu":
             raise ModelError(f"{self.path}: not a model that onnxruntime can load ({reasons[-1]}); fetch it again")
-        raise ModelError(f"provider {asked!r} cannot be had: {reasons[-1]}; {_CURES[tried[-1]]}")
+        raise ModelError(f"provider {asked!r} is not available: {reasons[-1]}; {_CURES[tried[-1]]}")
 
     def _provider_options(self, name: str, cache: Path | None) -> dict[str, str]:
         if name != "tensorrt":
@@ -123,9 +123,9 @@ class OnnxSession:
             raise ModelError(f"{self.path}: gives {rows} rows a cell, not 5 or more (20 with points); export again")
         self._input, self._output = inputs[0].name, outputs[0].name
         self.fixed_batch = shape[0] if isinstance(shape[0], int) else None
-        self.fixed_size = (shape[2], shape[3]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
-        if task == "face-enhancement" and self.fixed_size not in (None, (self.card.size, self.card.size)):
-            raise ModelError(f"{self.path}: takes {self.fixed_size}, its card says {self.card.size}; export it again")
+        self.input_size = (shape[2], shape[3]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
+        if task == "face-enhancement" and self.input_size not in (None, (self.card.size, self.card.size)):
+            raise ModelError(f"{self.path}: takes {self.input_size}, its card says {self.card.size}; export it again")
         given, side = outputs[0].shape[1:], self.card.size
         if task == "face-enhancement" and any(
             isinstance(n, int) and n != want for n, want in zip(given, (3, side, side), strict=True)

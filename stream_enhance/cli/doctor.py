@@ -7,12 +7,15 @@ as a hint.
 from __future__ import annotations
 
 import importlib
+import json
 import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import click
 
 from .. import __version__
 from ..errors import StreamEnhanceError
@@ -153,3 +156,15 @@ def format_summary(found: dict[str, Any]) -> str:
         lines += [f"{title}: {lack['what']}\n  mend it: {lack['cure']}" for lack in found[key]]
     lines.append("Ready." if found["ready"] else "Not ready.")
     return "\n".join(lines)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(as_json: bool) -> None:
+    """Show what this installation can use, what is missing, and the command that fixes it.
+
+    Exit code 1 where something that the default run needs is missing.
+    """
+    found = examine()
+    click.echo(json.dumps(found, indent=2) if as_json else format_summary(found))
+    sys.exit(0 if found["ready"] else 1)

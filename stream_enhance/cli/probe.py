@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import click
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from ..errors import SourceError, one_line
+from ..errors import SourceError, printable
 from ..imaging.planes import LAYOUTS
 from ..jobs.batch import output_name
 from ..sinks.codecs import Encoding, choose_encoder, pixel_format
@@ -134,7 +136,7 @@ def _name(kind: Any, value: int) -> str:
 def format_summary(found: dict[str, Any]) -> str:
     """``inspect_source``'s answer for people."""
     if "streams" not in found:
-        return f"{one_line(found['source'])}: a folder of {found['frames']} images"
+        return f"{printable(found['source'])}: a folder of {found['frames']} images"
     size = f", {found['bytes'] / 1e6:.1f} MB" if found["bytes"] else ""
     length = f"{found['duration_s']:.2f} s" if found["duration_s"] else "length unknown"
     lines = [f"{found['source']}: {found['container']}, {length}{size}"]
@@ -155,8 +157,17 @@ def format_summary(found: dict[str, Any]) -> str:
         lines += [f"An enhanced copy ({found['output']}) would lose:", *(f"  {what}" for what in found["lost"])]
     else:
         lines.append(f"An enhanced copy ({found['output']}) would lose no stream and no tag.")
-    return "\n".join(one_line(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _rate(rate: str | None) -> str:
     return f"{float(Fraction(rate)):.6g} frames/s" if rate else "rate unknown"
+
+
+@click.command()
+@click.argument("source")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(source: str, as_json: bool) -> None:
+    """Show what is in SOURCE, and what an enhanced copy would lose."""
+    found = inspect_source(source)
+    click.echo(json.dumps(found, indent=2) if as_json else format_summary(found))

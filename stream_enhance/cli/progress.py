@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..run import Report, Run
+    from ..report import Report
+    from ..run import Run
 
 log = logging.getLogger(__name__)
 _EVERY = 5.0  # seconds between lines where there is no terminal

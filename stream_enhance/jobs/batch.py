@@ -20,7 +20,8 @@ from .. import __version__
 from ..backends.card import file_sha256
 from ..errors import InputError, SinkError, SourceError
 from ..pipeline import Pipeline
-from ..run import Report, Run
+from ..report import Report
+from ..run import Run
 from ..sinks.target import FORMATS, part_of
 from ..sources.formats import VIDEOS
 

@@ -196,7 +196,7 @@ class Camera:
         try:
             tee = self._pipeline.outputs(list(self.config.outputs), source) if self.config.outputs else None
             shots = _Shots(self, source.info.name, self._pipeline.comment)
-            run = Run(self._pipeline, source, _Watched(self, tee), shots)  # type: ignore[arg-type]
+            run = self._pipeline.new_run(source, _Watched(self, tee), shots)
             self._done.clear()
             self._run, self._newest = run, 0
             run.go(watch=self._watch)
@@ -286,7 +286,7 @@ class _Watched(Sink):
 
     def __init__(self, camera: Camera, tee: Tee | None) -> None:
         self.name, self._camera, self._tee = camera.name, camera, tee
-        self.takes_side_packets = False
+        self.takes_side_packets = self.upright = False
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         for item in self._tee(items) if self._tee else items:
@@ -296,3 +296,6 @@ class _Watched(Sink):
     def finish(self) -> None:
         if self._tee:
             self._tee.finish()
+
+    def outputs(self) -> list[dict[str, Any]] | None:
+        return self._tee.outputs() if self._tee else None

@@ -80,17 +80,23 @@ class Sink(Protocol):
 
     name: str
     takes_side_packets: bool  # whether the source's other streams are of use to it
+    upright: bool  # whether it wants frames turned as a player would show them
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]: ...
 
     def finish(self) -> None:
         """Make what was written the finished output."""
 
+    def outputs(self) -> list[dict[str, Any]] | None:
+        """What each output got, for the report; None where there is one and nothing is counted."""
+        ...
+
 
 class VideoSink:
     """One encode, one container."""
 
     takes_side_packets = True
+    upright = False
 
     def __init__(
         self,
@@ -138,6 +144,10 @@ class VideoSink:
         """Rename the finished file to its name."""
         if self._final is not None and self._written:
             os.replace(self._url, self._final)
+
+    def outputs(self) -> list[dict[str, Any]] | None:
+        """It is the report's own frames."""
+        return None
 
     def _told(self, error: av.FFmpegError) -> SinkError:
         kept = f"; what was written is in {self._url}" if self._final and self._written else ""

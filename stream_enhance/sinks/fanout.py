@@ -44,10 +44,12 @@ _RETRY = (0.5, 10.0)  # seconds, first and longest pause before an output is ope
 class SegmentOptions(Options):
     """How outputs whose name holds strftime's ``%`` codes are cut, and how long they are kept; 0 for no limit."""
 
-    seconds: float = Field(0.0, ge=0, description="Begin a new file after this many seconds.")
-    megabytes: float = Field(0.0, ge=0, description="Begin a new file after this many megabytes.")
-    keep_hours: float = Field(0.0, ge=0, description="Delete files of the same output that are older.")
-    keep_megabytes: float = Field(0.0, ge=0, description="Delete the oldest files of the same output beyond this sum.")
+    seconds: float = Field(default=0.0, ge=0, description="Begin a new file after this many seconds.")
+    megabytes: float = Field(default=0.0, ge=0, description="Begin a new file after this many megabytes.")
+    keep_hours: float = Field(default=0.0, ge=0, description="Delete files of the same output that are older.")
+    keep_megabytes: float = Field(
+        default=0.0, ge=0, description="Delete the oldest files of the same output beyond this sum."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,18 +229,18 @@ class Tee(VideoSink):
 
     def __init__(self, outputs: list[Output | MjpegServer], encoding: Encoding, comment: str) -> None:
         super().__init__("", encoding, comment, form="matroska", name=", ".join(o.name for o in outputs))
-        self.outputs = outputs
+        self._outputs = outputs
         self._serial = 0
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         try:
             for item in super().__call__(items):
-                for output in self.outputs:
+                for output in self._outputs:
                     if isinstance(output, MjpegServer):
                         output.show(item.image)
                 yield item
         finally:
-            began = [o for o in self.outputs if self._serial or isinstance(o, MjpegServer)]
+            began = [o for o in self._outputs if self._serial or isinstance(o, MjpegServer)]
             for output in began:  # side by side: a dead one takes no time from the others
                 output.end()
             since = time.monotonic()
@@ -252,17 +254,24 @@ class Tee(VideoSink):
         Raises:
             SinkError: none of them did, or a file does not hold all of a recording.
         """
-        files = [o for o in self.outputs if isinstance(o, Output)]
+        files = [o for o in self._outputs if isinstance(o, Output)]
         for output in files:
             output.finish()
         if broken := [o.failed for o in files if o.failed]:
             raise SinkError("; ".join(broken))
-        dead = [o for o in self.outputs if self._serial and not o.written]
+        dead = [o for o in self._outputs if self._serial and not o.written]
         told = [f"{o.name}: nothing could be written ({o.problem}); is it there and open?" for o in dead]
-        if dead and len(dead) == len(self.outputs):
+        if dead and len(dead) == len(self._outputs):
             raise SinkError(told[0])
         for line in told:
             log.error("%s", line)
+
+    def outputs(self) -> list[dict[str, Any]] | None:
+        """What each output got."""
+        return [
+            {"name": o.name, "packets": o.written, "lost": o.lost, "opened": o.opens, "problem": o.problem}
+            for o in self._outputs
+        ]
 
     def _open(self, first: Rendered) -> av.container.OutputContainer:
         info = first.enhanced.scene.frame.stream
@@ -274,7 +283,7 @@ class Tee(VideoSink):
         self._url = _Nowhere()  # type: ignore[assignment]
         container = super()._open(first)
         container.start_encoding()
-        for output in self.outputs:
+        for output in self._outputs:
             output.start(self._stream, self._metadata())
         return container
 
@@ -284,10 +293,10 @@ class Tee(VideoSink):
                 bytes(packet), packet.pts, packet.dts, packet.time_base, bool(packet.is_keyframe), self._serial
             )
             self._serial += 1
-            for output in self.outputs:
+            for output in self._outputs:
                 output.offer(coded)
-        failed = [o.failed for o in self.outputs if isinstance(o, Output) and o.failed]
-        if len(failed) == len(self.outputs):
+        failed = [o.failed for o in self._outputs if isinstance(o, Output) and o.failed]
+        if len(failed) == len(self._outputs):
             raise SinkError("; ".join(failed))
 
 

@@ -19,19 +19,26 @@ class SourceOptions(Options):
     """How a source is read."""
 
     kind: Kind = Field(
-        "auto",
+        default="auto",
         description="Whether a URL is a live camera or a recording with an end; auto: as its server answers.",
     )
-    rate: float = Field(25.0, gt=0, le=1000, description="Frames a second of a folder of images.")
+    rate: float = Field(default=25.0, gt=0, le=1000, description="Frames a second of a folder of images.")
     input_rate: float = Field(
-        0.0, ge=0, le=1000, description="Frames a second of a raw stream (H.264 without a container); 0: its own."
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="Frames a second of a raw stream (H.264 without a container); 0: its own.",
     )
-    start: float = Field(0.0, ge=0, description="Seconds of a recording to leave out at its beginning.")
+    start: float = Field(default=0.0, ge=0, description="Seconds of a recording to leave out at its beginning.")
     end: float | None = Field(
-        None, gt=0, description="Second of a recording at which to end, counted from its beginning."
+        default=None, gt=0, description="Second of a recording at which to end, counted from its beginning."
     )
-    max_megapixels: float = Field(64.0, gt=0, le=1024, description="Largest frame that is decoded, million pixels.")
-    other_hosts: bool = Field(False, description="Follow redirects and playlists of a URL to hosts other than its own.")
+    max_megapixels: float = Field(
+        default=64.0, gt=0, le=1024, description="Largest frame that is decoded, million pixels."
+    )
+    other_hosts: bool = Field(
+        default=False, description="Follow redirects and playlists of a URL to hosts other than its own."
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

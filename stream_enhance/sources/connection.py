@@ -29,20 +29,28 @@ Transport = Literal["auto", "tcp", "udp"]
 class LiveOptions(Options):
     """How to hold on to a camera."""
 
-    transport: Transport = Field("auto", description="Transport of RTSP; auto: TCP where the camera has it.")
-    timeout: float = Field(5.0, gt=0, le=120, description="Seconds to open a connection.")
-    stall: float = Field(4.0, gt=0, le=600, description="Seconds without a frame until a connection is given up.")
-    first_frame: float = Field(
-        20.0, gt=0, le=600, description="Seconds from connecting to the first frame until a connection is given up."
+    transport: Transport = Field(default="auto", description="Transport of RTSP; auto: TCP where the camera has it.")
+    timeout: float = Field(default=5.0, gt=0, le=120, description="Seconds to open a connection.")
+    stall: float = Field(
+        default=4.0, gt=0, le=600, description="Seconds without a frame until a connection is given up."
     )
-    retry: float = Field(1.0, gt=0, le=3600, description="Longest pause between attempts to connect, seconds.")
-    idle_rate: float = Field(2.0, gt=0, le=30, description="NO SIGNAL frames a second.")
-    wait: bool = Field(False, description="Keep trying where the very first connection fails.")
+    first_frame: float = Field(
+        default=20.0,
+        gt=0,
+        le=600,
+        description="Seconds from connecting to the first frame until a connection is given up.",
+    )
+    retry: float = Field(default=1.0, gt=0, le=3600, description="Longest pause between attempts to connect, seconds.")
+    idle_rate: float = Field(default=2.0, gt=0, le=30, description="NO SIGNAL frames a second.")
+    wait: bool = Field(default=False, description="Keep trying where the very first connection fails.")
     hwaccel: str = Field(
-        "", description='FFmpeg\'s name of a decoding device, such as cuda or vaapi; "": decode on the CPU.'
+        default="", description='FFmpeg\'s name of a decoding device, such as cuda or vaapi; "": decode on the CPU.'
     )
     max_age: float = Field(
-        0.5, gt=0, le=60, description="Seconds that a camera's frame may be old when it is written; older are dropped."
+        default=0.5,
+        gt=0,
+        le=60,
+        description="Seconds that a camera's frame may be old when it is written; older are dropped.",
     )
 
 

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -120,6 +121,7 @@ class ImageFolderSink:
     """
 
     takes_side_packets = False
+    upright = True
 
     def __init__(self, folder: Path, overwrite: bool, comment: str = "") -> None:
         self.name, self._folder, self._overwrite, self._comment = str(folder), folder, overwrite, comment
@@ -151,6 +153,10 @@ class ImageFolderSink:
 
     def finish(self) -> None:
         """Every frame has its name already."""
+
+    def outputs(self) -> list[dict[str, Any]] | None:
+        """It is the report's own frames."""
+        return None
 
 
 def _lost(image: av.VideoFrame) -> str:

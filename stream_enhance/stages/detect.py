@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..backends import Session
-from ..backends.card import Card
+from ..backends.preprocessing import to_input
 from ..options import Options
 from ..types import Faces, Frame, Scene
 from .scene_change import SceneChangeDetector
@@ -43,18 +43,25 @@ class DetectorOptions(Options):
     """How faces are found."""
 
     model: Path | None = Field(
-        None, description="ONNX file of the detector; null: the one that comes with the package."
+        default=None, description="ONNX file of the detector; null: the one that comes with the package."
     )
     size: int = Field(
-        480, ge=0, le=8192, description="Pixels of the long side of the network's input; 0: as the model's card says."
+        default=480,
+        ge=0,
+        le=8192,
+        description="Pixels of the long side of the network's input; 0: as the model's card says.",
     )
-    every: int = Field(2, ge=1, le=100, description="Detect on every n-th frame; faces follow their tracks between.")
-    score: float = Field(0.4, gt=0, lt=1, description="Least score of a face.")
-    iou: float = Field(0.5, gt=0, lt=1, description="Overlap above which the lower-scored of two boxes is dropped.")
+    every: int = Field(
+        default=2, ge=1, le=100, description="Detect on every n-th frame; faces follow their tracks between."
+    )
+    score: float = Field(default=0.4, gt=0, lt=1, description="Least score of a face.")
+    iou: float = Field(
+        default=0.5, gt=0, lt=1, description="Overlap above which the lower-scored of two boxes is dropped."
+    )
     tiles: int = Field(
-        1, ge=1, le=8, description="Detect in n x n overlapping tiles too, for small faces in large frames."
+        default=1, ge=1, le=8, description="Detect in n x n overlapping tiles too, for small faces in large frames."
     )
-    max_faces: int = Field(300, ge=1, le=10_000, description="Most faces kept in a frame, best first.")
+    max_faces: int = Field(default=300, ge=1, le=10_000, description="Most faces kept in a frame, best first.")
 
 
 class Detector:
@@ -130,13 +137,9 @@ class Detector:
         return views
 
     @property
-    def _fixed(self) -> tuple[int, int] | None:
-        return getattr(self._session, "fixed_size", None)
-
-    @property
     def _room(self) -> tuple[int, int]:
         """Height and width that a frame may have in the network's input."""
-        return self._fixed or (self.size, self.size)
+        return self._session.input_size or (self.size, self.size)
 
     def _scaled(self, frame: Frame, times: float = 1) -> LetterboxView:
         """The whole frame, upright, to fill ``times`` the room: one swscale call from the decoder's own format."""
@@ -165,21 +168,14 @@ class Detector:
         """The part of ``view`` from (x, y) that fits the network, on grey, sides padded to whole strides."""
         part = view.image[y : y + self._room[0], x : x + self._room[1]]
         height, width = part.shape[:2]
-        full_height, full_width = self._fixed or (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
+        full_height, full_width = self._session.input_size or (
+            -(-height // STRIDE) * STRIDE,
+            -(-width // STRIDE) * STRIDE,
+        )
         left, top = (full_width - width) // 2, (full_height - height) // 2
         canvas = np.full((full_height, full_width, 3), 114, np.uint8)
         canvas[top : top + height, left : left + width] = part
         return LetterboxView(canvas, view.scale, left - x, top - y)
-
-
-def to_input(images: list[NDArray[np.uint8]], card: Card) -> NDArray[np.float32]:
-    """(H, W, 3) uint8 RGB frames of one size as the card's network wants them: float32 (n, 3, H, W)."""
-    batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32, order="C")
-    std = np.array(card.std, np.float32).reshape(1, 3, 1, 1)
-    batch *= 1 / (np.float32(card.scale) * std)
-    if any(card.mean):
-        batch -= np.array(card.mean, np.float32).reshape(1, 3, 1, 1) / std
-    return batch
 
 
 def decode(output: NDArray[np.float32], view: LetterboxView, score: float) -> NDArray[np.float32]:

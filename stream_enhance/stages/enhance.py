@@ -8,27 +8,22 @@ be helped, or already large and sharp, is left alone; both are counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..backends import Session
-from ..errors import ModelError
 from ..imaging import crop, planes
-from ..options import Options
+from ..options import EnhancerKind, Options
 from ..runtime import batches
 from ..types import Enhanced, Faces, Scene
 from .classical import ClassicalOptions
-from .detect import to_input
+from .networks import Enhancement
 
-# (n, S, S, 3) uint8 RGB patches and (n,) frame pixels a patch pixel, to enhanced patches
-Network = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
 _THUMB = 32  # pixels; a face's consistency is judged at this size
 _TRUSTED = 0.95  # consistency from which a result is used whole
 _REACH = 3  # thumb pixels a cached face may be shifted by
@@ -67,59 +62,46 @@ class _Job:
     cached: list[bool] = field(default_factory=list)
 
 
-class UNet:
-    """An enhancement session as a ``Network``."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __call__(self, patches: NDArray[np.uint8], scales: NDArray[np.float32]) -> NDArray[np.uint8]:
-        card = self._session.card
-        batch = to_input(list(patches), card)
-        result = self._session(batch)  # (n, 3, S, S)
-        if result.shape != batch.shape:  # a file may leave its sides open
-            raise ModelError(f"{self._session.path}: gives {result.shape} for {batch.shape}; export it again")
-        black = -np.array(card.mean, np.float32) / np.array(card.std, np.float32)
-        np.maximum(result, black.reshape(1, 3, 1, 1), out=result)  # below, convertScaleAbs would fold it over
-        enhanced = np.empty_like(patches)
-        for row, planes_of_row in zip(enhanced, result, strict=True):
-            channels = zip(planes_of_row, card.std, card.mean, strict=True)
-            # scaled, rounded and saturated in one pass
-            cv2.merge([cv2.convertScaleAbs(c, alpha=card.scale * s, beta=card.scale * m) for c, s, m in channels], row)
-        return enhanced
-
-
 class EnhancerOptions(Options):
     """What changes faces, and which."""
 
-    kind: Literal["unet", "classical", "none"] = Field(
-        "unet", description="A learned network, published formulas without a learned model, or nothing."
+    kind: EnhancerKind = Field(
+        default="unet", description="A learned network, published formulas without a learned model, or nothing."
     )
-    model: Path | None = Field(None, description="ONNX file of the U-Net; null: the one that comes with the package.")
+    model: Path | None = Field(
+        default=None, description="ONNX file of the U-Net; null: the one that comes with the package."
+    )
     strength: float = Field(
-        1.0, ge=0, le=1, description="How far a face goes from what the camera saw (0) to the network's result (1)."
+        default=1.0,
+        ge=0,
+        le=1,
+        description="How far a face goes from what the camera saw (0) to the network's result (1).",
     )
-    batch: int = Field(8, ge=1, le=256, description="Largest number of faces computed at once.")
-    min_face: float = Field(12, ge=0, description="Pixels; faces lower than this are left alone.")
-    max_face: float = Field(110, gt=0, description="Pixels; faces higher than this are left alone if they are sharp.")
+    batch: int = Field(default=8, ge=1, le=256, description="Largest number of faces computed at once.")
+    min_face: float = Field(default=12, ge=0, description="Pixels; faces lower than this are left alone.")
+    max_face: float = Field(
+        default=110, gt=0, description="Pixels; faces higher than this are left alone if they are sharp."
+    )
     sharp: float = Field(
-        60.0,
+        default=60.0,
         ge=0,
         description="Variance of the Laplacian at patch size from which a large face counts as sharp"
         " (Pech-Pacheco et al., ICPR 2000).",
     )
     cache_tolerance: float = Field(
-        10.0,
+        default=10.0,
         ge=0,
         description="Mean grey levels by which some part of a face must change for it to be computed again; 0: compute"
         " every face on every frame.",
     )
-    cache_ttl: float = Field(0.5, ge=0, le=60, description="Seconds that a face's last result may be used again.")
+    cache_ttl: float = Field(
+        default=0.5, ge=0, le=60, description="Seconds that a face's last result may be used again."
+    )
     max_faces: int = Field(
-        0, ge=0, description="Most faces enhanced in a frame, new tracks and large faces first; 0: all."
+        default=0, ge=0, description="Most faces enhanced in a frame, new tracks and large faces first; 0: all."
     )
     min_consistency: float = Field(
-        0.8,
+        default=0.8,
         ge=-1,
         lt=0.95,
         description="Correlation of a result with what the camera saw, both at low resolution, up to which the result"
@@ -132,20 +114,17 @@ class Enhancer:
     """Enhances the faces of scenes.
 
     Args:
-        network: what changes the patches; None changes nothing and yields no patches.
-        size: the patch's side in pixels.
-        align: by the five points where a face has them; else upright by its box.
+        enhancement: what changes the patches, and how they are cut.
         options: which faces are enhanced, and how long a result is used.
     """
 
     def __init__(
         self,
-        network: Network | None,
-        size: int = 256,
-        align: bool = True,
+        enhancement: Enhancement,
         options: EnhancerOptions = EnhancerOptions(),
     ) -> None:
-        self._network, self.size, self._align, self._batch = network, size, align, options.batch
+        self._network, self.size, self._align = enhancement.network, enhancement.size, enhancement.align
+        self._batch = options.batch
         self._min_face, self._max_face, self._sharp = options.min_face, options.max_face, options.sharp
         self.cache_tolerance, self.cache_ttl = options.cache_tolerance, options.cache_ttl
         self.max_faces, self._min_consistency = options.max_faces, options.min_consistency

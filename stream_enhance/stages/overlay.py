@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import av
 import cv2
@@ -21,10 +21,9 @@ from pydantic import Field
 
 from ..imaging import crop, planes
 from ..imaging.frames import blank_like
-from ..options import Options
+from ..options import Options, OverlayMode
 from ..types import Enhanced
 
-Mode = Literal["inplace", "panel", "side_by_side"]
 _STRIP = 1 / 3  # the panel's height, as a part of the frame's
 _FEATHER = 0.22  # of the patch's half side, where the mask falls from 1 to 0
 
@@ -36,17 +35,30 @@ class Rendered:
     image: av.VideoFrame  # pts and time_base are the source frame's
     enhanced: Enhanced
 
+    def to_rgb(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, as a player shows it: upright, whatever the frame's rotation."""
+        rotation = self.enhanced.scene.frame.rotation
+        pixels: NDArray[np.uint8] = self.image.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        return np.ascontiguousarray(np.rot90(pixels, rotation // 90))
+
+    def _repr_png_(self) -> bytes:
+        """Shown by notebooks."""
+        return bytes(cv2.imencode(".png", self.to_rgb()[:, :, ::-1])[1])
+
 
 class OverlayOptions(Options):
     """How enhanced faces are shown."""
 
-    mode: Mode = Field(
-        "inplace",
+    mode: OverlayMode = Field(
+        default="inplace",
         description="Faces put back into the frame, in a panel below it, or the original beside the enhanced frame.",
     )
-    watermark: bool = Field(True, description='The word "ENHANCED" in a corner of every frame.')
+    watermark: bool = Field(default=True, description='The word "ENHANCED" in a corner of every frame.')
     scale: int = Field(
-        1, ge=1, le=4, description="Enlarge the output by this factor; faces then show the network's full resolution."
+        default=1,
+        ge=1,
+        le=4,
+        description="Enlarge the output by this factor; faces then show the network's full resolution.",
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stream_enhance import __version__
-from stream_enhance.cli.main import seconds_of
+from stream_enhance.cli.options import seconds_of
 from stream_enhance.errors import InputError
 from tests.conftest import ROOT, Command, Models
 from tests.media import luma_of, make_video

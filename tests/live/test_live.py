@@ -15,8 +15,8 @@ import av
 import pytest
 
 from stream_enhance import Pipeline
-from stream_enhance.cli.main import StopSignals
-from stream_enhance.run import Report
+from stream_enhance.cli.signals import StopSignals
+from stream_enhance.report import Report
 from stream_enhance.sources.camera import CameraSource
 from stream_enhance.sources.connection import LiveOptions
 from stream_enhance.sources.open import open_source

@@ -135,7 +135,7 @@ def test_outputs_that_cannot_all_be_had_let_go_of_what_they_have(models: Models,
         words = [f"mjpeg://127.0.0.1:{port}/", str(folder / "x.mp4")]
         with pytest.raises(SinkError, match="no such folder") if folder != tmp_path else nullcontext():
             tee = open_outputs(words, source.info.live, Encoding(), "", SegmentOptions())
-    for output in tee.outputs:
+    for output in tee._outputs:
         if isinstance(output, MjpegServer):
             output.join(0)
 
@@ -143,8 +143,8 @@ def test_outputs_that_cannot_all_be_had_let_go_of_what_they_have(models: Models,
 def test_a_file_that_is_opened_again_gets_another_number(tmp_path: Path, clip: Path) -> None:
     (tmp_path / "door.mp4").write_bytes(b"mine")
     tee = open_outputs([str(tmp_path / "door.mp4")], True, Encoding(live=True), "", SegmentOptions(), number=True)
-    assert isinstance(tee.outputs[0], Output)
-    container, name = tee.outputs[0]._opened()
+    assert isinstance(tee._outputs[0], Output)
+    container, name = tee._outputs[0]._opened()
     container.close()
     assert Path(name).name == "door-2.mp4"
     assert (tmp_path / "door.mp4").read_bytes() == b"mine"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stream_enhance.backends.card import Card
-from stream_enhance.stages.detect import Detector, DetectorOptions, decode, suppress, to_input
+from stream_enhance.stages.detect import Detector, DetectorOptions, decode, suppress
 from stream_enhance.types import Frame
 
 CARD = Card(
@@ -21,8 +21,8 @@ class Bright:
 
     card = CARD
 
-    def __init__(self, fixed_size: tuple[int, int] | None = None) -> None:
-        self.fixed_size = fixed_size
+    def __init__(self, input_size: tuple[int, int] | None = None) -> None:
+        self.input_size = input_size
         self.shapes: list[tuple[int, ...]] = []
         self.score = 0.9
 
@@ -158,13 +158,3 @@ def test_detect_exports_with_classes_have_no_points() -> None:
     rows = decode(head, view, 0.5)
     assert rows.shape == (1, 5)
     assert rows[0, 4] == pytest.approx(0.8)
-
-
-def test_to_input_is_what_the_card_says() -> None:
-    card = CARD.model_copy(update={"scale": 127.5, "mean": (1.0, 1.0, 1.0), "std": (1.0, 1.0, 2.0)})
-    image = np.zeros((4, 5, 3), np.uint8)
-    image[..., 0], image[..., 2] = 255, 255
-    batch = to_input([image, image], card)
-    assert batch.shape == (2, 3, 4, 5)
-    assert batch.dtype == np.float32
-    assert np.allclose(batch[0, :, 0, 0], [1.0, -1.0, 0.5])

@@ -7,6 +7,7 @@ import numpy as np
 
 from stream_enhance.runtime import Channel
 from stream_enhance.stages.enhance import Enhancer, EnhancerOptions
+from stream_enhance.stages.networks import Enhancement, Network
 from stream_enhance.types import Faces, Frame, Scene
 
 RNG = np.random.default_rng(1)
@@ -33,11 +34,15 @@ def scene(index: int, *boxes: tuple[float, float, float, float], image: np.ndarr
     return Scene(Frame(image, index, index, Fraction(1, 25), time.monotonic(), time.time()), faces)
 
 
+def enhancer_of(network: Network | None, options: EnhancerOptions = EnhancerOptions()) -> Enhancer:
+    return Enhancer(Enhancement(network), options)
+
+
 BOX = (100.0, 100.0, 140.0, 150.0)
 
 
 def test_every_face_gets_a_patch_and_a_place() -> None:
-    (done,) = Enhancer(Brighter())([scene(0, BOX, (300, 50, 340, 100))])
+    (done,) = enhancer_of(Brighter())([scene(0, BOX, (300, 50, 340, 100))])
     assert done.patches.shape == done.originals.shape == (2, 256, 256, 3)
     assert done.to_frame.shape == (2, 2, 3)
     assert np.abs(done.patches.astype(int) - done.originals.astype(int) - 30).max() == 0
@@ -49,13 +54,13 @@ def test_faces_of_all_waiting_frames_go_in_one_batch() -> None:
     for i in range(3):
         inbox.put(scene(i, BOX, (300, 50, 340, 100)))
     inbox.close()
-    assert len(list(Enhancer(network, options=EnhancerOptions(cache_tolerance=0))(inbox))) == 3
+    assert len(list(enhancer_of(network, options=EnhancerOptions(cache_tolerance=0))(inbox))) == 3
     assert network.batches == [6]
 
 
 def test_a_face_that_has_not_changed_is_not_computed_again() -> None:
     network = Brighter()
-    enhancer = Enhancer(network, options=EnhancerOptions(cache_ttl=0.5))
+    enhancer = enhancer_of(network, options=EnhancerOptions(cache_ttl=0.5))
     done = list(enhancer(scene(i, BOX) for i in range(10)))
     assert sum(network.batches) == 1
     assert enhancer.counts.from_cache == 9
@@ -68,7 +73,7 @@ def test_the_cache_gives_nothing_unfinished_within_one_batch() -> None:
     for i in range(4):
         inbox.put(scene(i, BOX))
     inbox.close()
-    for done in Enhancer(Brighter())(inbox):
+    for done in enhancer_of(Brighter())(inbox):
         assert (done.patches.astype(int) - done.originals.astype(int)).mean() > 25
 
 
@@ -81,15 +86,15 @@ def test_the_cache_ends_with_time_with_change_and_with_the_setting() -> None:
         (scene(1, BOX), 1),
     ):
         network = Brighter()
-        list(Enhancer(network, options=EnhancerOptions(cache_ttl=0.5))([scene(0, BOX), second]))
+        list(enhancer_of(network, options=EnhancerOptions(cache_ttl=0.5))([scene(0, BOX), second]))
         assert sum(network.batches) == expected
     network = Brighter()
-    list(Enhancer(network, options=EnhancerOptions(cache_tolerance=0))([scene(0, BOX), scene(1, BOX)]))
+    list(enhancer_of(network, options=EnhancerOptions(cache_tolerance=0))([scene(0, BOX), scene(1, BOX)]))
     assert sum(network.batches) == 2
 
 
 def test_a_cached_face_is_pasted_where_the_face_went() -> None:
-    enhancer = Enhancer(Brighter(), options=EnhancerOptions(cache_ttl=0.5))
+    enhancer = enhancer_of(Brighter(), options=EnhancerOptions(cache_ttl=0.5))
     moved = np.roll(TEXTURE, 3, axis=1)  # the image went 3 pixels right, the box stayed
     first, second = enhancer([scene(0, BOX), scene(1, BOX, image=moved)])
     assert second.cached.all()
@@ -97,7 +102,7 @@ def test_a_cached_face_is_pasted_where_the_face_went() -> None:
 
 
 def test_too_small_and_already_sharp_faces_are_left_alone_and_counted() -> None:
-    enhancer = Enhancer(Brighter(), options=EnhancerOptions(min_face=16, max_face=100, sharp=5))
+    enhancer = enhancer_of(Brighter(), options=EnhancerOptions(min_face=16, max_face=100, sharp=5))
     (done,) = enhancer([scene(0, (10, 10, 20, 22), (200, 50, 360, 250), BOX)])
     assert done.faces.tolist() == [2]
     assert (enhancer.counts.too_small, enhancer.counts.sharp_enough) == (1, 1)
@@ -105,14 +110,14 @@ def test_too_small_and_already_sharp_faces_are_left_alone_and_counted() -> None:
 
 def test_a_large_but_blurred_face_is_enhanced() -> None:
     flat = np.full((360, 640, 3), 120, np.uint8)
-    (done,) = Enhancer(Brighter(), options=EnhancerOptions(max_face=100, sharp=5))(
+    (done,) = enhancer_of(Brighter(), options=EnhancerOptions(max_face=100, sharp=5))(
         [scene(0, (200, 50, 360, 250), image=flat)]
     )
     assert len(done.patches) == 1
 
 
 def test_over_budget_new_tracks_go_first() -> None:
-    enhancer = Enhancer(Brighter(), options=EnhancerOptions(max_faces=1, cache_tolerance=0))
+    enhancer = enhancer_of(Brighter(), options=EnhancerOptions(max_faces=1, cache_tolerance=0))
     first, second = enhancer([scene(0, BOX), scene(1, BOX, (300, 50, 330, 90))])
     assert first.faces.tolist() == [0]
     assert second.faces.tolist() == [1], "the new track, though it is smaller"
@@ -120,7 +125,7 @@ def test_over_budget_new_tracks_go_first() -> None:
 
 
 def test_a_face_half_outside_and_one_wholly_outside() -> None:
-    (done,) = Enhancer(Brighter())([scene(0, (620, 340, 660, 390), (900, 900, 950, 960))])
+    (done,) = enhancer_of(Brighter())([scene(0, (620, 340, 660, 390), (900, 900, 950, 960))])
     assert done.faces.tolist() == [0]
 
 
@@ -130,7 +135,7 @@ def test_a_result_that_is_not_what_the_camera_saw_is_not_used() -> None:
         cv2.ellipse(face, (128, 140), (70, 95), 0, 0, 360, (200, 160, 140), -1)
         return np.repeat(face[None], len(patches), 0)
 
-    enhancer = Enhancer(invents)
+    enhancer = enhancer_of(invents)
     done = list(enhancer(scene(i, BOX) for i in range(3)))
     assert [len(d.patches) for d in done] == [0, 0, 0]
     assert (enhancer.counts.inconsistent, enhancer.counts.enhanced, enhancer.counts.from_cache) == (3, 0, 0)
@@ -142,9 +147,9 @@ def test_a_doubtful_result_is_mixed_with_what_was_seen() -> None:
         out[:, 90:120, 60:200] = 40  # a bar across the eyes that was not there
         return out
 
-    (done,) = Enhancer(drifts, options=EnhancerOptions(min_consistency=-1))([scene(0, BOX)])
+    (done,) = enhancer_of(drifts, options=EnhancerOptions(min_consistency=-1))([scene(0, BOX)])
     whole = np.abs(done.patches[0, 105, 130].astype(int) - done.originals[0, 105, 130]).sum()
-    (mixed,) = Enhancer(drifts, options=EnhancerOptions(min_consistency=0.0))([scene(0, BOX)])
+    (mixed,) = enhancer_of(drifts, options=EnhancerOptions(min_consistency=0.0))([scene(0, BOX)])
     part = np.abs(mixed.patches[0, 105, 130].astype(int) - mixed.originals[0, 105, 130]).sum()
     assert 0 < part < whole
 
@@ -153,12 +158,12 @@ def test_brightening_and_denoising_are_alike_enough() -> None:
     def restores(patches: np.ndarray, scales: np.ndarray) -> np.ndarray:
         return np.stack([cv2.GaussianBlur(cv2.convertScaleAbs(p, alpha=1.5, beta=20), (0, 0), 6) for p in patches])
 
-    enhancer = Enhancer(restores)
+    enhancer = enhancer_of(restores)
     (done,) = enhancer([scene(0, BOX)])
     assert len(done.patches) == 1
 
 
 def test_no_network_changes_nothing() -> None:
-    (done,) = Enhancer(None)([scene(0, BOX)])
+    (done,) = enhancer_of(None)([scene(0, BOX)])
     assert len(done.patches) == 0
     assert len(done.scene.faces) == 1

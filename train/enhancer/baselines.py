@@ -14,7 +14,7 @@ from stream_enhance.backends import Session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import cut, scale_of
 from stream_enhance.stages.classical import Classical
-from stream_enhance.stages.enhance import UNet
+from stream_enhance.stages.networks import UNet
 from train.degrade import Image
 from train.enhancer.data import Portrait
 

@@ -24,7 +24,7 @@ from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import BOX_HEIGHT, cut, scale_of
 from stream_enhance.pipeline import DETECTOR, default_model
 from stream_enhance.stages.detect import Detector, DetectorOptions
-from stream_enhance.stages.enhance import UNet
+from stream_enhance.stages.networks import UNet
 from train.common.command import ended
 from train.degrade import Image
 from train.enhancer.data import IMAGE_SUFFIXES, patch_place, read_image

@@ -1,0 +1,34 @@
+"""RGB images to a network's input and its output back to RGB, as the model's card says; stated nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .card import Card
+
+
+def to_input(images: Sequence[NDArray[np.uint8]], card: Card) -> NDArray[np.float32]:
+    """(H, W, 3) uint8 RGB images of one size as float32 (n, 3, H, W), scaled and normalised as ``card`` says."""
+    batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    std = np.array(card.std, np.float32).reshape(1, 3, 1, 1)
+    batch *= 1 / (np.float32(card.scale) * std)
+    if any(card.mean):
+        batch -= np.array(card.mean, np.float32).reshape(1, 3, 1, 1) / std
+    return batch
+
+
+def to_images(output: NDArray[np.float32], card: Card) -> NDArray[np.uint8]:
+    """``to_input``'s inverse: float32 (n, 3, H, W), changed in place, to (n, H, W, 3) uint8 RGB, saturated."""
+    black = -np.array(card.mean, np.float32) / np.array(card.std, np.float32)
+    np.maximum(output, black.reshape(1, 3, 1, 1), out=output)  # below, convertScaleAbs would fold it over
+    n, _, height, width = output.shape
+    images = np.empty((n, height, width, 3), np.uint8)
+    for image, planes in zip(images, output, strict=True):
+        channels = zip(planes, card.std, card.mean, strict=True)
+        # scaled, rounded and saturated in one pass
+        cv2.merge([cv2.convertScaleAbs(c, alpha=card.scale * s, beta=card.scale * m) for c, s, m in channels], image)
+    return images

@@ -1,0 +1,74 @@
+"""What changes faces: one ``match`` from ``enhancer.kind`` to a function on patches.
+
+Another kind is a name in ``options.EnhancerKind``, a case in ``open_enhancement`` and a module of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends import Session
+from ..backends.preprocessing import to_images, to_input
+from ..errors import ModelError
+from ..options import EnhancerKind
+from .classical import Classical, ClassicalOptions
+
+# (n, S, S, 3) uint8 RGB patches and (n,) frame pixels a patch pixel, to enhanced patches
+Network = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class Enhancement:
+    """What changes faces, and the patches that it takes."""
+
+    network: Network | None  # None: nothing is changed
+    size: int = 256  # pixels, the patch's side
+    align: bool = True  # by the five points where a face has them; else upright by its box
+    changed_by: str = ""  # for the output's metadata and the gallery's page
+
+
+def open_enhancement(
+    kind: EnhancerKind, classical: ClassicalOptions, open_session: Callable[[], Session]
+) -> Enhancement:
+    """What ``enhancer.kind`` names.
+
+    Args:
+        classical: the steps of the classical chain.
+        open_session: opens the network, for the kinds that have one.
+
+    Raises:
+        ModelError: from ``open_session``.
+    """
+    match kind:
+        case "none":
+            return Enhancement(None)
+        case "classical":
+            return Enhancement(Classical(classical), changed_by="classical filters")
+        case "unet":
+            session = open_session()
+            aligned = session.card.alignment == "five-points"
+            return Enhancement(UNet(session), session.card.size, aligned, "a neural network")
+
+
+class UNet:
+    """An enhancement session as a ``Network``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __call__(self, patches: NDArray[np.uint8], scales: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """(n, S, S, 3) uint8 RGB patches, enhanced; ``scales`` is not used.
+
+        Raises:
+            ModelError: the model gives another shape than it takes.
+        """
+        card = self._session.card
+        batch = to_input(list(patches), card)
+        result = self._session(batch)  # (n, 3, S, S)
+        if result.shape != batch.shape:  # a file may leave its sides open
+            raise ModelError(f"{self._session.path}: gives {result.shape} for {batch.shape}; export it again")
+        return to_images(result, card)
