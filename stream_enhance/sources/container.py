@@ -18,6 +18,7 @@ from .formats import FILE_DEMUXERS, URL_DEMUXERS
 
 T = TypeVar("T")
 
+_NO_PARTS = "its index may be at its end, and the server gives no parts of files (byte ranges): download it first"
 SILENT = 30.0  # seconds without a byte from a web server until it is given up
 
 
@@ -77,12 +78,9 @@ def _open_url(url: str, name: str, options: SourceOptions, seekable: bool) -> Vi
         raise SourceError(f"{name}: no answer within {SILENT:g} s; can the server be reached from here?") from None
     except (av.FFmpegError, ValueError) as error:  # str(error) would show the URL, password and all
         if isinstance(error, av.error.InvalidDataError) and not seekable:
-            raise SourceError(
-                f"{name}: cannot be opened: its index may be at its end, and the server gives no parts of files (byte "
-                "ranges); download it first"
-            ) from None
+            raise SourceError(f"{name}: cannot be opened; {_NO_PARTS}") from None
         raise _refused(name, error) from None
-    return VideoSource(container, name, options)
+    return VideoSource(container, name, options, "is the file complete?" if seekable else _NO_PARTS)
 
 
 def _open(url: str, demuxers: str, options: SourceOptions, given: dict[str, str]) -> av.container.InputContainer:

@@ -44,13 +44,20 @@ class VideoSource:
         container: open, and closed by this.
         name: fit to be shown.
         options: how to read it.
+        if_none: what may be the cause where not one frame can be decoded.
 
     Raises:
         SourceError: it holds no video stream that can be decoded, or its frames are above the limit.
     """
 
-    def __init__(self, container: av.container.InputContainer, name: str, options: SourceOptions) -> None:
-        self.name, self._options, self._container = name, options, container
+    def __init__(
+        self,
+        container: av.container.InputContainer,
+        name: str,
+        options: SourceOptions,
+        if_none: str = "is the file complete?",
+    ) -> None:
+        self.name, self._options, self._container, self._if_none = name, options, container, if_none
         self.started = time.monotonic()
         self._corrupt = 0
         self._reached = 0.0  # seconds, the end of the latest packet
@@ -225,7 +232,7 @@ class VideoSource:
         if self._too_large:
             limit = self._options.max_megapixels
             return f"not one frame could be decoded: damaged, or above source.max_megapixels ({limit:g})"
-        return "not one frame could be decoded; is the file complete?"
+        return f"not one frame could be decoded; {self._if_none}"
 
     def _warn(self) -> None:
         """Say what was damaged or missing."""

@@ -10,7 +10,7 @@ SCHEMES = {"rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "rtp", "srt
 IMAGES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".heic", ".avif"}
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv"}
 VIDEOS |= {".asf", ".flv", ".ogv", ".3gp", ".mxf", ".dav", ".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"}
-VIDEOS |= {".gif", ".y4m", ".nut", ".rm", ".f4v", ".dv"}
+VIDEOS |= {".gif", ".y4m", ".nut", ".rm", ".f4v", ".dv", ".m2t", ".tp", ".ivf", ".3g2"}
 
 _MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 _CONTAINERS = ["matroska,webm", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "nut", "rm", "dhav", "dv", "ivf"]
