@@ -18,7 +18,7 @@ from .backends import ProviderName
 from .errors import ConfigError
 from .options import Options
 from .sinks.codecs import EncoderOptions
-from .sinks.fanout import SegmentOptions
+from .sinks.segments import SegmentOptions
 from .sources.base import SourceOptions
 from .sources.connection import LiveOptions
 from .stages.classical import ClassicalOptions

@@ -38,6 +38,10 @@ class SinkError(InputError):
     """An output cannot be written."""
 
 
+class OutputError(StreamEnhanceError):
+    """An output failed while the line ran, or is incomplete.  Exit code 1."""
+
+
 class LineError(StreamEnhanceError):
     """A stage failed while the line ran.  Exit code 1."""
 
@@ -46,3 +50,8 @@ def redact(text: str) -> str:
     """``text`` with the user names, passwords and tokens of every URL in it replaced by ``***``."""
     text = _QUERY_SECRET.sub(r"\1***", _USERINFO.sub("***@", text))
     return _PATH_SECRET.sub(r"\1***", text)
+
+
+def printable(text: str) -> str:
+    """``text`` redacted, its control characters escaped: a file's name with a newline in it forges no log line."""
+    return redact("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))

@@ -15,7 +15,7 @@ from . import memory
 from .imaging.orientation import upright
 from .report import Report
 from .runtime import Channel, Line, Stage
-from .sinks.encoder import Sink
+from .sinks.base import Sink
 from .sources.base import Source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from ..extras import install_hint
 from .card import KEY, Card, file_sha256, parse_card
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,7 @@ PROVIDERS = {  # our name: onnxruntime's, best first
     "cuda": "CUDAExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-_CURES = {
-    "cuda": "pip install 'stream-enhance[gpu]' and an NVIDIA driver",
-    "tensorrt": "pip install 'stream-enhance[gpu]' and an NVIDIA driver",
-    "tensorrt-rtx": "pip install 'stream-enhance[rtx]' and an NVIDIA RTX card",
-}
+_EXTRAS = {"cuda": "gpu", "tensorrt": "gpu", "tensorrt-rtx": "rtx"}  # optional dependencies that bring a provider
 
 
 def available() -> list[str]:
@@ -37,6 +34,10 @@ def available() -> list[str]:
 
     offered = set(onnxruntime.get_available_providers())
     return [name for name, provider in PROVIDERS.items() if provider in offered]
+
+
+def _cure(provider: str) -> str:
+    return f"it needs an NVIDIA driver, and {install_hint(_EXTRAS[provider])}"
 
 
 class OnnxSession:
@@ -56,7 +57,7 @@ class OnnxSession:
         elif provider in offered:
             tried = [provider]
         else:
-            cure = _CURES.get(provider, f"use one of {', '.join(offered)}")
+            cure = _cure(provider) if provider in _EXTRAS else f"use one of {', '.join(offered)}"
             raise ModelError(f"provider {provider!r} is not available on this machine; {cure}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
@@ -85,7 +86,7 @@ class OnnxSession:
             reasons.append(f"{name}: its libraries did not load")
         if tried[-1] == "cpu":
             raise ModelError(f"{self.path}: not a model that onnxruntime can load ({reasons[-1]}); fetch it again")
-        raise ModelError(f"provider {asked!r} is not available: {reasons[-1]}; {_CURES[tried[-1]]}")
+        raise ModelError(f"provider {asked!r} is not available: {reasons[-1]}; {_cure(tried[-1])}")
 
     def _provider_options(self, name: str, cache: Path | None) -> dict[str, str]:
         if name != "tensorrt":

@@ -18,6 +18,7 @@ import click
 
 from .. import __version__
 from ..errors import StreamEnhanceError
+from ..extras import install_hint
 
 _LIBRARIES = {"av": "av", "cv2": "opencv-python-headless", "numpy": "numpy", "onnxruntime": "onnxruntime"}
 _DECODERS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "mjpeg")
@@ -130,8 +131,8 @@ def _gpu() -> dict[str, Any] | None:
 
 def _gpu_unused(found: dict[str, Any]) -> None:
     if found["gpu"] and not {"cuda", "tensorrt", "tensorrt-rtx"} & set(found["providers"]):
-        cure = f"{sys.executable} -m pip install 'stream-enhance[gpu]'"
-        found["hints"].append({"what": "there is an NVIDIA GPU, but onnxruntime cannot use it", "cure": cure})
+        what = "there is an NVIDIA GPU, but onnxruntime cannot use it"
+        found["hints"].append({"what": what, "cure": install_hint("gpu")})
 
 
 def _lacks(found: dict[str, Any], what: str, cure: str) -> None:

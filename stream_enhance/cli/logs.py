@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..errors import StreamEnhanceError, redact
+from ..errors import StreamEnhanceError, printable, redact
 
 log = logging.getLogger("stream_enhance")
 
@@ -35,11 +35,6 @@ def one_line(error: BaseException) -> str:
     return f"{shown}{f' ({notes})' if notes else ''}; set STREAM_ENHANCE_TRACEBACK=1 to see where"
 
 
-def _printable(text: str) -> str:
-    """``text`` on one line: a file's name with a newline in it forges no log line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
@@ -51,4 +46,4 @@ class _JsonLines(logging.Formatter):
 class _PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return redact(f"{record.levelname.lower()}: {_printable(record.getMessage())}{trace}")
+        return redact(f"{record.levelname.lower()}: {printable(record.getMessage())}{trace}")

@@ -5,7 +5,7 @@ A size bucket counts faces by box height in the image's own pixels; detections t
 false alarms of other sizes, do not count against it (as COCO does).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,13 +163,3 @@ def intervals(held: Pool, rounds: int = 300, seed: int = 0) -> dict[str, dict[st
         for bucket in BUCKETS
         if all(bucket in draw for draw in draws[:5])
     }
-
-
-def ratio_interval(
-    ours: Pool, theirs: Pool, value: Callable[[dict[str, dict[str, float]]], float], rounds: int = 300
-) -> tuple[float, float]:
-    """95 % bootstrap interval of value(ours) / value(theirs), both on the same resampled images."""
-    rng = np.random.default_rng(0)
-    weights = [resample(ours.images, rng) for _ in range(rounds)]
-    pairs = [(value(figures(ours, w, 1)), value(figures(theirs, w, 1))) for w in weights]
-    return spread([a / b for a, b in pairs if b > 0])
