@@ -105,7 +105,8 @@ class Pipeline:
         )
 
     def _session(self, path: str | Path, task: str) -> Session:
-        session = open_session(path, task, self.config.provider, self.config.threads)
+        config = self.config
+        session = open_session(path, task, config.provider, config.threads, config.engine_cache, config.device)
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
         self.models[Path(path).name] = {"sha256": session.sha256, "provider": session.provider}
         return session
