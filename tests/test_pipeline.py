@@ -58,7 +58,11 @@ def test_a_run_enhances_the_face_leaves_the_rest_and_says_what_it_did(
 
 
 def test_the_metadata_says_by_what_faces_were_changed(models: Models, clip: Path, tmp_path: Path) -> None:
-    for kind, word in (("unet", "ENHANCED"), ("classical", "changed by classical filters"), ("none", "no face was changed")):
+    for kind, word in (
+        ("unet", "ENHANCED"),
+        ("classical", "changed by classical filters"),
+        ("none", "no face was changed"),
+    ):
         out = tmp_path / f"{kind}.mp4"
         with Pipeline(models.config(enhancer={"kind": kind})) as pipeline:
             pipeline.run(str(clip), str(out))
