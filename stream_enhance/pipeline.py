@@ -169,7 +169,7 @@ class Pipeline:
             sink: a file, a folder for images (with / at its end), ``-`` or a URL; several are encoded once.
             overwrite: replace files that exist.
             gallery: folder for each track's best shot, before and after.
-            duration: seconds after which to end cleanly.
+            duration: seconds after which to end cleanly: of footage for a recording, on the clock for a camera.
             watch: called at the start and a few times a second from this thread; may call the run's ``stop`` or
                 ``cancel``.
             stopped: asked before there is a run; true ends the waiting for a camera.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import memory
+from .imaging.frames import byte_count
 from .imaging.orientation import upright
 from .report import Report
 from .runtime import Channel, Line, Stage
@@ -21,10 +24,24 @@ from .stages.detect import Detector
 from .stages.enhance import Enhancer
 from .stages.load_control import AdmissionControl, QualityController
 from .stages.overlay import Overlay, Rendered
-from .types import Enhanced
+from .types import Enhanced, Frame, Scene
 
 _WAITING = 4  # frames queued in front of each stage
 _WAITING_LIVE = 16  # between a camera's decoder and the first stage, where age, not number, is what bounds them
+_BUDGET = 256 << 20  # bytes of frames in front of each stage
+log = logging.getLogger(__name__)
+
+
+def _channel(size: int, when_full: Literal["wait", "drop_oldest"] = "wait") -> Channel[Any]:
+    return Channel(size, when_full, _byte_count, _BUDGET)
+
+
+def _byte_count(item: Frame | Scene | Enhanced | Rendered) -> int:
+    match item:
+        case Frame(image=image) | Scene(Frame(image=image)) | Enhanced(Scene(Frame(image=image))):
+            return byte_count(image)
+        case Rendered(image=image):
+            return byte_count(image)
 
 
 class Observer(Protocol):
@@ -74,14 +91,15 @@ class Run:
         self.ages: deque[float] = deque(maxlen=50_000)  # seconds from decoded to written, of the latest frames
         self.first_frame: float | None = None
         self.seconds = 0.0
+        self._footage_end: float | None = None  # seconds of a recording at which it ends
         live = source.info.live
         self.started = source.started if live else time.monotonic()
         self.line = Line(
-            source.frames(side_packets=sink is not None and sink.takes_side_packets),
+            self._footage(source.frames(side_packets=sink is not None and sink.takes_side_packets)),
             self._staged(),
             [
-                Channel(_WAITING_LIVE, "drop_oldest") if live else Channel(_WAITING),
-                *(Channel(2 if live else _WAITING) for _ in range(3)),
+                _channel(_WAITING_LIVE, "drop_oldest") if live else _channel(_WAITING),
+                *(_channel(2 if live else _WAITING) for _ in range(3)),
             ],
         )
         if live:
@@ -95,6 +113,16 @@ class Run:
             "overlay": self._overlaid if self._observer else self.overlay,
         }
         return stages if self._sink is None else {**stages, "sink": self._sunk}
+
+    def _footage(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+        """``frames`` to the end that ``go`` was given, after a warning for each thing that no output holds."""
+        with closing(frames):
+            for i, frame in enumerate(frames):
+                if self._footage_end is not None and frame.seconds >= self._footage_end:
+                    return
+                for note in frame.stream.notes if i == 0 else ():
+                    log.warning("%s: %s", frame.stream.name, note)
+                yield frame
 
     def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
         if self.source.info.live:
@@ -132,9 +160,11 @@ class Run:
         """Run to the end; raise what any stage raised.
 
         Args:
-            duration: seconds after which to end cleanly.
+            duration: seconds after which to end cleanly: of footage for a recording, on the clock for a camera.
             watch: called once at the start, then a few times a second, from this thread.
         """
+        if not self.source.info.live:
+            self._footage_end, duration = duration, None
         self.line.start()
         try:
             watch(self)

@@ -37,13 +37,17 @@ def one_line(error: BaseException) -> str:
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        line = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "message": redact(record.getMessage()),
+        }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line))
+            line["traceback"] = redact(self.formatException(record.exc_info))
+        return json.dumps(line)
 
 
 class _PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return redact(f"{record.levelname.lower()}: {printable(record.getMessage())}{trace}")
+        return f"{record.levelname.lower()}: {printable(record.getMessage())}{redact(trace)}"

@@ -18,6 +18,10 @@ _SETTING_OF = {  # option: the setting that it is short for
     "max_age": "live.max_age",
     "segment": "segments.seconds",
     "wait": "live.wait",
+    "kind": "source.kind",
+    "input_rate": "source.input_rate",
+    "start": "source.start",
+    "end": "source.end",
 }
 
 

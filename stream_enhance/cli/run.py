@@ -50,7 +50,22 @@ log = logging.getLogger(__name__)
     metavar="FOLDER",
     help="Save the best shot of each face, before and after, and a page that shows them all (index.html).",
 )
-@click.option("--duration", callback=to_seconds, metavar="TIME", help="Stop after this long, e.g. 20s or 5m.")
+@click.option(
+    "--duration",
+    callback=to_seconds,
+    metavar="TIME",
+    help="Stop after this long, e.g. 20s or 5m: of footage for a recording, on the clock for a camera.",
+)
+@click.option("--start", callback=to_seconds, metavar="TIME", help="For recordings: begin this far into the footage.")
+@click.option("--end", callback=to_seconds, metavar="TIME", help="For recordings: end this far into the footage.")
+@click.option(
+    "--input-rate",
+    type=click.FloatRange(0, 1000, min_open=True),
+    metavar="RATE",
+    help="For streams without a container, such as .h264: frames a second, where their own rate is wrong.",
+)
+@click.option("--live", "kind", flag_value="live", default=None, help="For URLs: a camera, however its server answers.")
+@click.option("--recorded", "kind", flag_value="recorded", help="For URLs: a recording, which is never reconnected.")
 @click.option(
     "--segment",
     callback=to_seconds,
@@ -100,6 +115,8 @@ def command(
         try:
             done = _run(source, outputs, gallery, duration, given, watch, lambda: stopped.count > 0)
         except Exception as error:
+            if stopped.code and latest is None:  # interrupted before there was anything to stop
+                sys.exit(stopped.code)
             if report:
                 _write_failed(report, _failed(latest, source, one_line(error)), given["overwrite"])
             raise

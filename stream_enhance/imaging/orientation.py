@@ -7,6 +7,7 @@ import struct
 from collections.abc import Generator, Iterable
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import av
 import av.filter
@@ -14,6 +15,8 @@ import av.filter
 from ..types import Frame
 from .colour import copy_tags
 
+# EXIF 2.32, 4.6.4 A: orientation to what ``orientation`` gives
+_EXIF = {2: (0, True), 3: (180, False), 4: (180, True), 5: (90, True), 6: (270, False), 7: (270, True), 8: (90, False)}
 _TURNS = {90: ("transpose", "cclock"), 180: ("rotate", "PI"), 270: ("transpose", "clock")}
 
 
@@ -52,22 +55,47 @@ def _graph(image: av.VideoFrame, time_base: Fraction, *filter_and_arguments: str
     return graph
 
 
-def rotation_and_mirroring(image: av.VideoFrame) -> tuple[int, bool]:
-    """How ``image`` is shown: mirrored left to right first where the second is true, then turned by the first.
+def orientation(image: av.VideoFrame, packet: Any = b"") -> tuple[int, bool]:
+    """How ``image`` is shown: mirrored left to right where the second is true, then turned by the first.
 
     From the display matrix that FFmpeg makes of a container's matrix or of EXIF; whole quarters only.
+
+    Args:
+        image: as decoded.
+        packet: what it was decoded from, a buffer: an image file's holds EXIF.
 
     Returns:
         Degrees counter-clockwise (0, 90, 180 or 270), and whether it is mirrored.
     """
     try:
-        data = image.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # side data of a kind that this PyAV has no name for
-        data = None
+        data: Any = image.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV has no name for EXIF, and gives none of the side data beside it
+        return _EXIF.get(exif_orientation(bytes(packet)), (0, False))
     if data is None:
         return round(image.rotation) % 360, False
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data)[:36])  # type: ignore[call-overload]   # row vectors: (x, y) to (ax + cy, bx + dy), y down
+    # row vectors: (x, y) is shown at (ax + cy, bx + dy), y down
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data)[:36])
     mirrored = a * d - b * c < 0
     if mirrored:  # the flip comes first: its column of x has the other sign
         a, b = -a, -b
     return round(math.degrees(math.atan2(-b, a)) / 90) * 90 % 360, mirrored
+
+
+def exif_orientation(data: bytes) -> int:
+    """EXIF's orientation, 1 to 8, of a JPEG, PNG or WebP file; 1 where it has none."""
+    for marker in (b"Exif\0\0", b"eXIf", b"EXIF"):  # JPEG's APP1; PNG's chunk, after its length; WebP's, before it
+        found = data.find(marker)
+        start = found + len(marker) + (4 if marker == b"EXIF" else 0)
+        order: Any = {b"II": "little", b"MM": "big"}.get(data[start : start + 2])
+        if found >= 0 and order:
+            return _orientation(data[start:], order)
+    return 1
+
+
+def _orientation(tiff: bytes, order: Any) -> int:
+    def number(at: int, size: int = 2) -> int:
+        return int.from_bytes(tiff[at : at + size], order)
+
+    first = number(4, 4)
+    entries = range(first + 2, min(first + 2 + 12 * number(first), len(tiff)), 12)
+    return next((number(at + 8) for at in entries if number(at) == 0x112), 1)

@@ -143,7 +143,7 @@ def _place(spec: str) -> str:
     """
     match target := parse_target(spec, live=True):
         case ImageFolderTarget() | ImageTarget() | StdoutTarget():
-            raise SinkError(f"{target.name}: unknown kind of output for a camera; use a video file, .m3u8 or a URL")
+            raise SinkError(f"{target.name}: is no output of a camera; use a video file, .m3u8 or a URL")
         case FileTarget() | SegmentsTarget() | HlsTarget():
             folder = target.path.parent
             if not folder.is_dir():

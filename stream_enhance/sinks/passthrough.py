@@ -82,7 +82,7 @@ class Passthrough:
             packet.stream = copy
             try:
                 self._container.mux(packet)
-            except (av.error.InvalidDataError, av.error.ArgumentError):  # of this packet; a full disk is another error
+            except (av.error.InvalidDataError, av.error.ArgumentError, av.error.PatchWelcomeError):
                 self._refused += 1
 
     def end(self) -> None:

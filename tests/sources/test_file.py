@@ -72,7 +72,8 @@ def test_the_largest_image_is_taken_not_the_cover(tmp_path: Path) -> None:
         ([0, 40, 80, 80, 80, 120], [0, 40, 80, 81, 82, 120]),  # repeats
         ([0, 40, 80, 20000, 20040, 20080], [0, 40, 80, 20000, 20040, 20080]),  # a jump ahead is the source's own
         ([0, 40, 80, 40, 80, 120], [0, 40, 80, 81, 82, 120]),  # a stutter
-        ([20000, 20040, 20080, 0, 40, 80], [20000, 20040, 20080, 20120, 20160, 20200]),  # a clock set back
+        ([20000, 20040, 20080, 0, 40, 80], [0, 40, 80, 120, 160, 200]),  # a clock set back, and one start subtracted
+        ([0, 40, 80, 1048696, 160, 200], [0, 40, 80, 120, 160, 200]),  # a wrong bit
     ],
 )
 def test_times_always_increase(tmp_path: Path, times: list[int], expected: list[int]) -> None:
