@@ -96,5 +96,3 @@ class ImageFolder:
             index += 1
         if index == 0:
             raise SourceError(f"{self.name}: not one image in it could be read")
-
-
