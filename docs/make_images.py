@@ -82,7 +82,7 @@ def portraits(folder: Path | None) -> Iterator[Image]:
     from matplotlib import get_data_path
     from skimage import data
 
-    yield data.astronaut()  # type: ignore[no-untyped-call]
+    yield data.astronaut()
     yield read(Path(get_data_path()) / "sample_data" / "grace_hopper.jpg")
 
 
