@@ -90,6 +90,7 @@ class Gallery:
         self.folder, self._source, self._changed_by = Path(folder), redact(source_name), changed_by
         self._originals = Originals.of(source_name)
         self.failed = 0  # files that could not be written
+        self.problem = ""  # why the first of them could not
         self._shots: dict[int, Shot] = {}  # every track's
         self._held: dict[int, Shot] = {}  # those with frames in memory, longest unseen first
         self._start: float | None = None
@@ -195,8 +196,8 @@ class Gallery:
 
     def _fail(self, error: Exception) -> None:
         if not self.failed:
-            why = getattr(error, "strerror", None) or error
-            log.warning("%s: the gallery cannot be written there (%s); the run goes on without it", self.folder, why)
+            self.problem = str(getattr(error, "strerror", None) or error)
+            log.warning("%s: the gallery cannot be written there (%s); the run goes on", self.folder, self.problem)
         self.failed += 1
 
     def _contact_sheet(self, shots: list[Shot]) -> NDArray[np.uint8]:
