@@ -191,7 +191,7 @@ class Pipeline:
             if gallery:
                 from .sinks.gallery import Gallery
 
-                shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by)
+                shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by, overwrite=overwrite)
             run = self.new_run(opened, output, shots)
             run.go(duration, watch)
             return run.report()
