@@ -173,7 +173,7 @@ def transcode(clip: str, frames: int, config: Config) -> dict[str, Any]:
 def stages(clip: str, frames: int, config: Config) -> dict[str, Any]:
     """Core-seconds of each stage alone, and the frames a second they allow on all cores together."""
     from stream_enhance.sinks.codecs import Encoding
-    from stream_enhance.sinks.encoder import open_sink
+    from stream_enhance.sinks.open import open_sink
 
     cores = len(os.sched_getaffinity(0))
     source = open_source(clip)

@@ -17,7 +17,6 @@ import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 ROOT = Path(__file__).resolve().parent.parent
 _PAGES = {  # file of the repository: page of the site
@@ -130,11 +129,16 @@ _CONFIGURATION = """# Configuration
 YAML, given with `--config FILE`. Every key has a default; leave out what you do not change. One key can also be set on
 the command line: `--set detector.score=0.5`.
 
-An unknown key is an error that names the nearest known one. For completion and checking in an editor, put this line
-at the top of your file (path or URL of [the JSON schema](config.schema.json)):
+An unknown key is an error that names the nearest known one. `stream-enhance config show` prints all keys as YAML to
+start from. For completion and checking in an editor, save the JSON schema and name it in the file's first line; it is
+[here](config.schema.json), too:
+
+```sh
+stream-enhance config schema > settings.schema.json
+```
 
 ```yaml
-# yaml-language-server: $schema=config.schema.json
+# yaml-language-server: $schema=settings.schema.json
 ```
 """
 
@@ -150,19 +154,18 @@ def section(model: type[BaseModel], name: str, level: int) -> list[str]:
     return text
 
 
-def table(fields: list[tuple[str, Any]], prefix: str, model: type[BaseModel]) -> list[str]:
+def table(fields: list[tuple[str, Any]], prefix: str, model: type[BaseModel], defaults: bool = True) -> list[str]:
     """A row a key."""
     schema = model.model_json_schema(mode="validation")
-    rows = ["| key | type | default | |", "|---|---|---|---|"]
+    rows = ["| key | type | default | |", "|---|---|---|---|"] if defaults else ["| field | type | |", "|---|---|---|"]
     for key, field in fields:
-        kind = _kind(schema["properties"][key], schema.get("$defs", {}))
-        default = (
-            "required"
-            if field.default is PydanticUndefined
-            else f"`{_default(field.get_default(call_default_factory=True))}`"
-        )
-        words = (field.description or "").replace("|", "\\|")
-        rows.append(f"| `{prefix}{key}` | {kind} | {default} | {words} |")
+        cells = [f"`{prefix}{key}`", _kind(schema["properties"][key], schema.get("$defs", {}))]
+        if defaults:
+            cells.append(
+                "required" if field.is_required() else f"`{_default(field.get_default(call_default_factory=True))}`"
+            )
+        cells.append((field.description or "").replace("|", "\\|"))
+        rows.append(f"| {' | '.join(cells)} |")
     return [*rows, ""]
 
 
@@ -199,12 +202,9 @@ What [`stream-enhance serve`](../how-to/cameras.md) reads. Names of cameras are 
 
 def report_page() -> str:
     """The fields of the report."""
-    try:  # until the report is a model
-        from stream_enhance.report import Report
-    except ModuleNotFoundError:
-        return _REPORT
+    from stream_enhance.report import Report
 
-    return "\n".join([_REPORT, *table(list(Report.model_fields.items()), "", Report)])
+    return "\n".join([_REPORT, *table(list(Report.model_fields.items()), "", Report, defaults=False)])
 
 
 _REPORT = """# Report

@@ -21,8 +21,8 @@ def main(source: Path, folder: Path) -> None:
             item = rendered.enhanced
             for original, enhanced, row in zip(item.originals, item.patches, item.faces, strict=True):
                 track, score = int(item.scene.faces.track[row]), float(item.scene.faces.score[row])
-                sharpness = cv2.Laplacian(original, cv2.CV_32F).var()
-                quality = score * float(np.log1p(sharpness))
+                sharpness = float(np.abs(np.diff(original.astype(np.float32), axis=1)).mean())
+                quality = score * sharpness
                 if quality > best.get(track, (0.0, None))[0]:
                     best[track] = quality, np.concatenate([original, enhanced], axis=1)
     for track, (quality, pair) in best.items():

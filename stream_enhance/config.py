@@ -18,7 +18,7 @@ from .backends import ProviderName
 from .errors import ConfigError
 from .options import Options
 from .sinks.codecs import EncoderOptions
-from .sinks.fanout import SegmentOptions
+from .sinks.segments import SegmentOptions
 from .sources.base import SourceOptions
 from .sources.connection import LiveOptions
 from .stages.classical import ClassicalOptions
@@ -93,7 +93,7 @@ def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Confi
         overrides: ``section.key=value`` each, the value read as YAML.
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown, or a value is out of bounds.
+        ConfigError: the file is missing or not YAML, a key is unknown, or a value is out of range.
     """
     data = _with_current_names(read_yaml(path)) if path is not None else {}
     for override in overrides:
@@ -193,11 +193,12 @@ def _set(data: dict[str, Any], override: str) -> None:
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over`` in place of its own, section by section."""
-    result = dict(base)
-    for key, value in over.items():
+    """``base`` with the values of ``over`` in place of its own, section by section.  Of each, keys may be old ones."""
+    result = _with_current_names(base)
+    for key, value in _with_current_names(over).items():
         inner = result.get(key)
-        result[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        result = {**result, key: merged(inner, value) if both else value}  # type: ignore[arg-type]
     return result
 
 

@@ -31,11 +31,9 @@ from .errors import ConfigError, InputError, ModelError, SinkError
 from .report import Report
 from .run import Observer, Run, Stages
 from .runtime import Cancelled, Channel
+from .sinks.base import Sink
 from .sinks.codecs import Encoding
-from .sinks.encoder import Sink, open_sink
-from .sinks.fanout import Tee
-from .sinks.open import is_timed, open_outputs
-from .sinks.target import refuse_overwriting_source
+from .sinks.open import open_sink
 from .sources.base import Source
 from .sources.open import open_source
 from .stages.detect import Detector
@@ -181,17 +179,19 @@ class Pipeline:
             SinkError: an output cannot be written.
         """
         specs = [os.fspath(sink)] if isinstance(sink, str | Path) else [os.fspath(one) for one in sink]
+        if not specs:
+            raise SinkError("no output; name a file, a folder, - or a URL")
         opened = self._source(source)
         run = None
         try:
             opened.wait_ready(stopped)
-            refuse_overwriting_source(opened.info.name, *(spec for spec in specs if spec != "-" and "://" not in spec))
+            output = self._sink(specs, opened, overwrite)
             shots = None
             if gallery:
                 from .sinks.gallery import Gallery
 
                 shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by)
-            run = self.new_run(opened, self._sink(specs, opened, overwrite), shots)
+            run = self.new_run(opened, output, shots)
             run.go(duration, watch)
             return run.report()
         finally:
@@ -222,9 +222,7 @@ class Pipeline:
             run.line.join()
         finally:
             if run is not None:
-                run.cancel()
-                for worker in run.line.workers:
-                    worker.thread.join(10)
+                run.end()
             if run is None or not run.alive:
                 opened.close()
 
@@ -262,27 +260,26 @@ class Pipeline:
         )
 
     def _source(self, source: str | Path | Source) -> Source:
-        if isinstance(source, str | Path):
-            return open_source(os.fspath(source), self.config.source, self.config.live)
-        return source
+        if not isinstance(source, str | Path):
+            return source
+        return open_source(os.fspath(source), self.config.source, self.config.live)
 
-    def outputs(self, specs: list[str], source: Source) -> Tee:
-        """A sink for all of ``specs`` that can be opened again and again; see ``open_outputs``."""
-        segments = self.config.segments
-        live = source.info.live
-        return open_outputs(specs, live, self._encoding(live), self.comment, segments, number=True)
+    def outputs(self, specs: list[str], source: Source) -> Sink:
+        """A sink for all of ``specs`` that can be opened again and again; see ``open_sink``."""
+        return self._sink(specs, source, overwrite=False, number=True)
 
-    def _sink(self, specs: list[str], source: Source, overwrite: bool) -> Sink:
-        """One output that is a file, or anything; or several, and those that outlive a fault."""
-        live, only = source.info.live, specs[0]
-        encoding = self._encoding(live)
-        segments = self.config.segments
-        if segments.seconds and not any("%" in Path(spec).name for spec in specs):
-            raise SinkError(f"{only}: segments need a name with the time in it, such as %Y%m%d-%H%M%S.mp4")
-        several = len(specs) > 1 or only.endswith(".m3u8") or only.startswith(("http://", "https://"))
-        if not (several or is_timed(only, live, segments) or (live and "://" in only)):
-            return open_sink(only, encoding, self.comment, overwrite)
-        return open_outputs(specs, live, encoding, self.comment, segments, overwrite)
+    def _sink(self, specs: list[str], source: Source, overwrite: bool, number: bool = False) -> Sink:
+        info = source.info
+        return open_sink(
+            specs,
+            self._encoding(info.live),
+            self.comment,
+            live=info.live,
+            segments=self.config.segments,
+            overwrite=overwrite,
+            number=number,
+            source=info.name,
+        )
 
     def _encoding(self, live: bool) -> Encoding:
         return Encoding(**self.config.sink.model_dump(), live=live)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +12,7 @@ from . import __version__
 class Report(BaseModel):
     """What a run did.  ``frames_in = frames_out + frames_dropped`` holds exactly, however the run ended."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(description="Name of the source, without credentials.")
     error: str | None = Field(default=None, description="Why the run failed; absent where it did not.")

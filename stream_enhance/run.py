@@ -18,7 +18,7 @@ from .imaging.frames import byte_count
 from .imaging.orientation import upright
 from .report import Report
 from .runtime import Channel, Line, Stage
-from .sinks.encoder import Sink
+from .sinks.base import Sink
 from .sources.base import Source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
@@ -175,6 +175,9 @@ class Run:
                 if duration is not None and time.monotonic() - self.started >= duration:
                     self.stop()
             self.line.join()
+        except BaseException:  # of a stage, of ``watch``, or Ctrl-C: no thread goes on unseen
+            self.end()
+            raise
         finally:
             self.seconds = time.monotonic() - self.started
             if self._observer:
@@ -213,6 +216,12 @@ class Run:
         """Tear down now."""
         self.line.cancel()
         self.source.stop()
+
+    def end(self, patience: float = 10.0) -> None:
+        """Tear down now, and wait for its threads, each for so many seconds."""
+        self.cancel()
+        for worker in self.line.workers:
+            worker.thread.join(patience)
 
     def report(self, error: str | None = None) -> Report:
         """What the run did; ``error`` says why it failed."""

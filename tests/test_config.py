@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from stream_enhance.config import Config, load
+from stream_enhance.config import Config, load, merged
 from stream_enhance.errors import ConfigError
 from stream_enhance.report import Report
 
@@ -159,6 +159,11 @@ def test_both_names_at_once_are_refused(tmp_path: Path) -> None:
     path.write_text("overlay: {mark: true, watermark: false}\n")
     with pytest.raises(ConfigError, match=r"overlay\.mark is called overlay\.watermark now, and both are set"):
         load(path)
+
+
+def test_a_camera_may_have_the_new_name_of_what_all_have_the_old_one_of() -> None:
+    data = merged({"overlay": {"mark": True, "scale": 2}, "threads": 1}, {"overlay": {"watermark": False}})
+    assert data == {"overlay": {"watermark": False, "scale": 2}, "threads": 1}
 
 
 def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:

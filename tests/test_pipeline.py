@@ -14,7 +14,7 @@ import pytest
 
 import stream_enhance
 from stream_enhance import Config, Pipeline
-from stream_enhance.errors import InputError, ModelError, SourceError
+from stream_enhance.errors import InputError, ModelError, SinkError, SourceError
 from stream_enhance.report import Report
 from stream_enhance.run import Run
 from stream_enhance.sources.open import open_source
@@ -153,6 +153,26 @@ def test_an_error_in_any_stage_reaches_run_and_nothing_is_left_running(
     assert "in stage" in raised.value.__notes__[0]
     assert threading.active_count() == before
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("error", [RuntimeError("no more"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
+def test_an_error_in_watch_ends_the_run(models: Models, long_clip: Path, tmp_path: Path, error: BaseException) -> None:
+    def watch(run: Run) -> None:
+        if run.done > 5:
+            raise error
+
+    before = threading.active_count()
+    with Pipeline(models.config()) as pipeline:
+        with pytest.raises(type(error)):
+            pipeline.run(long_clip, tmp_path / "out.mp4", watch=watch)
+        assert threading.active_count() == before
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_no_output_at_all_is_refused(models: Models, clip: Path) -> None:
+    with Pipeline(models.config()) as pipeline, pytest.raises(SinkError, match="no output"):
+        pipeline.run(clip, [])
 
 
 def test_one_pipeline_runs_many_sources(models: Models, tmp_path: Path) -> None:

@@ -50,4 +50,4 @@ class _JsonLines(logging.Formatter):
 class _PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return f"{record.levelname.lower()}: {printable(redact(record.getMessage()))}{redact(trace)}"
+        return redact(f"{record.levelname.lower()}: {printable(record.getMessage())}{trace}")

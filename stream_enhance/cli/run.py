@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import memory
-from ..errors import SinkError, redact
+from ..errors import SinkError, redact, redact_output
 from .logs import one_line
 from .options import settings, shared, to_seconds
 from .signals import stop_signals
@@ -125,7 +124,7 @@ def command(
             progress.close()
     if report:
         _write(report, done, given["overwrite"])
-    progress.summarise(done, redact(", ".join(outputs)))
+    progress.summarise(done, ", ".join(map(redact_output, outputs)))
     if stopped.code:
         sys.exit(stopped.code)
 
@@ -173,11 +172,11 @@ def _check_report(path: Path, source: str, outputs: Sequence[str], overwrite: bo
     Raises:
         SinkError: it cannot, or is the source, an output, or there already.
     """
-    from ..sinks.target import refuse_overwriting_source
+    from ..sinks.safe_files import Originals
 
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise SinkError(f"{path}: cannot be written; name a folder that exists and is writable")
-    refuse_overwriting_source(source, str(path))
+    Originals.of(source).refuse(path)
     if path.resolve() in {Path(output).resolve() for output in outputs}:
         raise SinkError(f"{path}: is the output too; give the report another name")
     if _taken(path) and not overwrite:
@@ -195,17 +194,14 @@ def _write(path: Path, report: Report, overwrite: bool) -> None:
     Raises:
         SinkError: it cannot be written.
     """
+    from ..sinks.safe_files import Originals, write_whole
+
     text = json.dumps(report.as_dict(), indent=2) + "\n"
     try:
         if path.exists() and not _taken(path):
             path.write_text(text)
             return
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with part.open("x") as file:
-            file.write(text)
-        if _taken(path) and not overwrite:  # someone was quicker
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        os.replace(part, path)
+        write_whole(path, text.encode(), Originals.of(report.source), overwrite)
     except OSError as error:
         raise SinkError(f"{path}: the report cannot be written ({error.strerror})") from None
 

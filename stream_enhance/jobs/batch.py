@@ -22,7 +22,8 @@ from ..errors import InputError, SinkError, SourceError
 from ..pipeline import Pipeline
 from ..report import Report
 from ..run import Run
-from ..sinks.target import FORMATS, part_of
+from ..sinks.muxer import part_of
+from ..sinks.target import FORMATS
 from ..sources.formats import VIDEOS
 
 log = logging.getLogger(__name__)

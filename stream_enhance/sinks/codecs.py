@@ -50,7 +50,8 @@ class Encoding(EncoderOptions):
     """``EncoderOptions`` and what the kind of source and output decide."""
 
     live: bool = False  # no frames held back
-    gop: int = 0  # frames between key frames; 0: the encoder's choice
+    key_seconds: float = 0.0  # of the stream's time between key frames at most; 0: the encoder's choice
+    exact_keys: bool = False  # key frames at just these times, however few frames lie between them: segments end there
     profile: str = ""  # of H.264; "": the encoder's choice
 
 

@@ -14,7 +14,7 @@ import pytest
 from stream_enhance.errors import SinkError
 from stream_enhance.imaging.orientation import upright
 from stream_enhance.sinks.codecs import Encoding, choose_encoder, encoder_names, opens, pixel_format
-from stream_enhance.sinks.encoder import open_sink
+from stream_enhance.sinks.open import open_sink
 from stream_enhance.sources.base import Source
 from stream_enhance.sources.open import open_source
 from stream_enhance.stages.overlay import Rendered
