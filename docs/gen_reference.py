@@ -171,11 +171,7 @@ def table(fields: list[tuple[str, Any]], prefix: str, model: type[BaseModel], de
 
 def cameras_page() -> str:
     """The keys of ``cameras.yaml``."""
-    try:  # until the server's configuration has its module
-        from stream_enhance.server.config import CameraConfig, NotifyConfig, ServeConfig
-    except ModuleNotFoundError:
-        from stream_enhance.server.camera import CameraConfig
-        from stream_enhance.server.serve import NotifyConfig, ServeConfig
+    from stream_enhance.server.config import CameraConfig, NotifyConfig, ServeConfig
 
     text = [_CAMERAS]
     text += [

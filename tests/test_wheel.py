@@ -23,12 +23,12 @@ def test_the_wheel_runs_outside_the_checkout(clip: Path, tmp_path: Path) -> None
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
+    python = str(tmp_path / "venv" / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True, capture_output=True)
     # The dependencies are those of this environment, put on the path: what is tested is the wheel, not the network.
     site = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
     (site / "deps.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    command = [tmp_path / "venv" / "bin" / "stream-enhance", "run", str(clip), "-o", str(tmp_path / "out.mp4")]
+    command = [str(tmp_path / "venv" / "bin" / "stream-enhance"), "run", str(clip), "-o", str(tmp_path / "out.mp4")]
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=alone)
     assert done.returncode == 0, done.stderr

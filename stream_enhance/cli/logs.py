@@ -50,4 +50,4 @@ class _JsonLines(logging.Formatter):
 class _PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return redact(f"{record.levelname.lower()}: {printable(record.getMessage())}{trace}")
+        return f"{record.levelname.lower()}: {printable(record.getMessage())}{redact(trace)}"

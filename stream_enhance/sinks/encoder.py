@@ -146,7 +146,9 @@ class Encoder:
             for packet in packets:  # of so few it gives as dts whatever lay in memory, which crashes the MP4 muxer
                 packet.dts = packet.pts
         made = [self._apart(packet) for packet in packets]
-        if image is None and made and self._begin:  # MP4 adds up decoding times: the end is where the last packet in their order ends
+        if (
+            image is None and made and self._begin
+        ):  # MP4 adds up decoding times: the end is where the last packet in their order ends
             rest = (self._end - self._begin[0]) - (made[-1].dts - self._begin[1])
             made[-1] = replace(made[-1], duration=max(made[-1].duration, rest))
         return made
