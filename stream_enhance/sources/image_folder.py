@@ -20,8 +20,6 @@ from .formats import IMAGES
 
 log = logging.getLogger(__name__)
 
-_JPEG = {".jpg", ".jpeg"}
-
 
 class ImageFolder:
     """The images of a folder in name order, as a video of ``options.rate`` frames a second.
