@@ -29,9 +29,6 @@ from benchmarks.conditions import conditions, save
 from stream_enhance.cli.options import seconds_of
 from stream_enhance.config import load
 from stream_enhance.pipeline import Pipeline
-from stream_enhance.run import Run
-from stream_enhance.sinks.codecs import Encoding
-from stream_enhance.sinks.open import open_sink
 from stream_enhance.sources.open import open_source
 from stream_enhance.stages.overlay import Rendered
 from tests.live.cameras import Camera, missing
@@ -105,7 +102,8 @@ def measured(url: str, given: Any, folder: Path, chosen: list[str]) -> dict[str,
     )
     assert process.stdout is not None
     options = {"probesize": "32768", "analyzeduration": "0", "flags": "low_delay"}
-    container = av.open(process.stdout, format="mpegts", options=options)  # type: ignore[call-overload]
+    container = av.open(process.stdout, format="mpegts", options=options)
+    assert isinstance(container, av.container.InputContainer)
     container.streams.video[0].thread_type = "SLICE"
     times, ages = [], []
     for frame in container.decode(video=0):
@@ -141,9 +139,8 @@ def muxed(url: str, given: Any, folder: Path) -> dict[str, Any]:
 
     source = open_source(url, config.source, config.live)
     with Pipeline(config) as pipeline:
-        encoding = Encoding(**config.sink.model_dump(), live=True)
-        sink = open_sink(str(folder / "out.ts"), encoding, "", live=True)
-        run = Run(pipeline, source, sink, None)
+        source.wait_ready()
+        run = pipeline.new_run(source, pipeline.outputs([str(folder / "out.ts")], source))
         written, run.line.workers[-1].stage = run.line.workers[-1].stage, measured
         run.go(given.seconds)
         told = run.report().as_dict()

@@ -23,7 +23,7 @@ class OldCommand(MetaPathFinder, Loader):
 
     def get_code(self, fullname: str) -> CodeType:
         """What runpy runs as __main__."""
-        text = f"import sys\nfrom train.common.command import renamed\nsys.exit(renamed({fullname!r}))\n"
+        text = f"import sys\nfrom train.enhancer.cli import renamed\nsys.exit(renamed({fullname!r}))\n"
         return compile(text, fullname, "exec")
 
     def exec_module(self, module: ModuleType) -> None:

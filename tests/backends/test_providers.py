@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,7 +84,7 @@ class FalseOrt:
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     module = SimpleNamespace(get_library_path=lambda: "/plugin.so")
-    monkeypatch.setattr(providers.importlib, "import_module", lambda name: module)
+    monkeypatch.setattr(importlib, "import_module", lambda name: module)
 
 
 def opened(models: Models, ort: FalseOrt, provider: str, tmp_path: Path, device: int = 0) -> OnnxSession:
@@ -110,7 +112,7 @@ def test_a_plugin_without_a_card_is_named_with_its_cure(models: Models, tmp_path
 def test_tensorrt_has_profiles_limits_and_cuda_behind_it(models: Models, tmp_path: Path) -> None:
     ort = FalseOrt("tensorrt", "cuda")
     opened(models, ort, "tensorrt", tmp_path)
-    (name, settings), (behind, cuda) = ort.sessions[-1].given  # type: ignore[attr-defined]
+    (name, settings), (behind, cuda) = ort.sessions[-1].given
     assert (name, behind) == (providers.PROVIDERS["tensorrt"], providers.PROVIDERS["cuda"])
     assert settings["trt_profile_min_shapes"].endswith(":1x3x64x64")
     assert settings["device_id"] == cuda["device_id"] == "0"
@@ -177,7 +179,7 @@ def test_two_flavours_in_one_folder_are_seen(monkeypatch: pytest.MonkeyPatch) ->
         return SimpleNamespace(metadata={"Name": name})
 
     found = [named("numpy"), named("onnxruntime"), named("onnxruntime-gpu")]
-    monkeypatch.setattr(providers.importlib.metadata, "distributions", lambda: found)
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
     assert providers.flavours() == ["onnxruntime", "onnxruntime-gpu"]
 
 

@@ -32,8 +32,9 @@ class Going:
 
     def __init__(self, models: Models, url: str, out: Path | str, **live: object) -> None:
         config = models.config(live={"stall": 10, **live}, sink={"preset": "ultrafast"})
-        self.source = open_source(url, config.source, config.live)
-        assert isinstance(self.source, CameraSource)
+        source = open_source(url, config.source, config.live)
+        assert isinstance(source, CameraSource)
+        self.source = source
         self.report: Report | None = None
         self._stop = threading.Event()
 
@@ -65,7 +66,7 @@ class Going:
 
 def times_and_sizes(path: Path) -> tuple[list[int], set[tuple[int, int]]]:
     with av.open(str(path)) as container:
-        frames = [(f.pts, (f.width, f.height)) for f in container.decode(video=0)]
+        frames = [(f.pts or 0, (f.width, f.height)) for f in container.decode(video=0)]
     return [pts for pts, _ in frames], {size for _, size in frames}
 
 
@@ -107,7 +108,7 @@ def test_a_camera_that_restarts_with_another_size_and_codec_goes_on_in_the_same_
         camera.start(width=320, height=240, codec="h265")
         going.wait("live")
         report = going.stop()
-    assert report.reconnects >= 1
+    assert report.reconnects
     assert report.frames_no_signal
     pts, sizes = times_and_sizes(out)
     assert sizes == {(640, 360)}
@@ -126,7 +127,7 @@ def test_a_frozen_camera_is_noticed_and_taken_up_again(models: Models, tmp_path:
         camera.thaw()
         going.wait("live")
         report = going.stop()
-    assert report.reconnects >= 1
+    assert report.reconnects
 
 
 @needs_camera
@@ -234,7 +235,7 @@ def test_no_thread_is_left_after_losses(models: Models, tmp_path: Path) -> None:
             going.wait("lost")
             camera.start()
         going.wait("live")
-        assert going.stop().reconnects >= 3
+        assert (going.stop().reconnects or 0) >= 3
     wait_until(lambda: threading.active_count() <= before)
 
 
@@ -260,7 +261,7 @@ def test_a_network_that_falls_silent_without_closing_is_noticed_too() -> None:
         wait_until(lambda: source.state == "live")
         proxy.frozen.set()
         wait_until(lambda: source.state != "live")
-        assert source.state == "stalled"
+        assert source.status().state == "stalled"
         wait_until(lambda: source.no_signal_frames > 1)
         proxy.frozen.clear()
         wait_until(lambda: source.state == "live")

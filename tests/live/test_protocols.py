@@ -15,7 +15,7 @@ from stream_enhance.sinks.remote import RemoteMuxer
 from stream_enhance.sources.camera import CameraSource
 from stream_enhance.sources.connection import LiveOptions
 from tests.live.cameras import PYTHON, Camera, free_port, needs_camera
-from tests.live.test_push import packets, sent
+from tests.live.test_push import encoded, sent
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -66,7 +66,7 @@ def test_rtmp_is_pushed_to_a_server() -> None:
         finally:
             push.close()
     server.join(60)
-    assert len([size for size in got if size]) == len(packets(50)[1])
+    assert len([size for size in got if size]) == len(encoded(50)[1])
 
 
 def test_a_protocol_that_this_ffmpeg_lacks_is_one_clear_line() -> None:

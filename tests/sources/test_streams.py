@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stream_enhance.cli.probe import inspect_source
 from stream_enhance.errors import SourceError
@@ -19,7 +21,7 @@ from stream_enhance.sources.open import open_source
 from stream_enhance.types import Frame
 from tests.conftest import Command
 from tests.faults import FAULTS, needs_faults
-from tests.media import SIZE, image, luma_of, make_video, psnr
+from tests.media import SIZE, image, luma_of, make_video, psnr, read_image
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -34,15 +36,17 @@ def first_of(path: Path) -> Frame:
 
 # ── Shown as a player shows it ───────────────────────────────────────────────────────────────────────────────────────
 
-MATRICES = {  # a, b, c, d of the display matrix: (x, y) is shown at (ax + cy, bx + dy); and the same for an array
-    "as it is": (1, 0, 0, 1, lambda p: p),
-    "mirrored": (-1, 0, 0, 1, lambda p: p[:, ::-1]),
-    "upside down": (1, 0, 0, -1, lambda p: p[::-1]),
-    "half turn": (-1, 0, 0, -1, lambda p: p[::-1, ::-1]),
-    "quarter clockwise": (0, 1, -1, 0, lambda p: np.rot90(p, -1)),
-    "quarter counter-clockwise": (0, -1, 1, 0, lambda p: np.rot90(p)),
-    "transposed": (0, 1, 1, 0, lambda p: p.transpose(1, 0, 2)),
-    "transposed the other way": (0, -1, -1, 0, lambda p: np.rot90(p, 2).transpose(1, 0, 2)),
+MATRICES: dict[
+    str, tuple[tuple[int, int, int, int], Callable[[NDArray[Any]], NDArray[Any]]]
+] = {  # a, b, c, d of the display matrix: (x, y) is shown at (ax + cy, bx + dy); and the same for an array
+    "as it is": ((1, 0, 0, 1), lambda p: p),
+    "mirrored": ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+    "upside down": ((1, 0, 0, -1), lambda p: p[::-1]),
+    "half turn": ((-1, 0, 0, -1), lambda p: p[::-1, ::-1]),
+    "quarter clockwise": ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+    "quarter counter-clockwise": ((0, -1, 1, 0), np.rot90),
+    "transposed": ((0, 1, 1, 0), lambda p: p.transpose(1, 0, 2)),
+    "transposed the other way": ((0, -1, -1, 0), lambda p: np.rot90(p, 2).transpose(1, 0, 2)),
 }
 
 
@@ -61,7 +65,7 @@ def with_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
 
 @pytest.mark.parametrize("name", MATRICES)
 def test_every_display_matrix_is_shown_as_a_player_shows_it(tmp_path: Path, name: str) -> None:
-    *matrix, shown = MATRICES[name]
+    matrix, shown = MATRICES[name]
     path = make_video(tmp_path / "in.mp4", 2)
     expected = shown(first_of(path).image.to_ndarray(format="rgb24"))
     (turned,) = upright([first_of(with_matrix(path, *matrix))])
@@ -72,7 +76,7 @@ def test_a_mirrored_video_stays_mirrored_as_a_player_shows_it(command: Command, 
     path = with_matrix(make_video(tmp_path / "in.mp4", 4), -1, 0, 0, 1)
     told = command("run", path, "-o", f"{tmp_path}/out/", "--set", "overlay.watermark=false")
     assert told.code == 0
-    got = cv2.imread(str(tmp_path / "out" / "000001.png"))[:, :, ::-1]
+    got = read_image(tmp_path / "out" / "000001.png")
     assert psnr(got[:20], first_of(make_video(tmp_path / "b.mp4", 4)).image.to_ndarray(format="rgb24")[:20, ::-1]) > 20
     assert got.shape == (SIZE[1], SIZE[0], 3)
 
@@ -88,7 +92,7 @@ def test_one_image_is_shown_as_its_exif_says(tmp_path: Path, orientation: int) -
     path = tmp_path / "a.jpg"
     path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part + data[2:])
     (turned,) = upright([first_of(path)])
-    expected = cv2.imread(str(path))[:, :, ::-1]  # OpenCV goes by EXIF
+    expected = read_image(path)  # OpenCV goes by EXIF
     assert psnr(turned.image.to_ndarray(format="rgb24"), expected) > 30
 
 

@@ -23,15 +23,15 @@ class Brighter:
     def __call__(self, patches: np.ndarray, scales: np.ndarray) -> np.ndarray:
         assert len(patches) == len(scales)
         self.batches.append(len(patches))
-        return np.clip(patches.astype(int) + 30, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(patches.astype(int) + 30, 0, 255), np.uint8)
 
 
 def scene(index: int, *boxes: tuple[float, float, float, float], image: np.ndarray = TEXTURE) -> Scene:
-    image = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p")
+    video_frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p")
     xyxy = np.array(boxes, np.float32).reshape(-1, 4)
     n = len(xyxy)
     faces = Faces(xyxy, np.full(n, 0.9, np.float32), np.arange(1, n + 1), None)
-    return Scene(Frame(image, index, index, Fraction(1, 25), time.monotonic(), time.time()), faces)
+    return Scene(Frame(video_frame, index, index, Fraction(1, 25), time.monotonic(), time.time()), faces)
 
 
 def enhancer_of(network: Network | None, options: EnhancerOptions = EnhancerOptions()) -> Enhancer:

@@ -141,13 +141,3 @@ def is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def renamed(old: str, arguments: Sequence[str] | None = None) -> int:
-    """Run the enhancer's command that replaced `python -m OLD`, with a warning; for one release."""
-    from train.enhancer.cli import main
-
-    name = old.rpartition(".")[2]
-    new = f"python -m train.enhancer {name}"
-    print(f"warning: `python -m {old}` is now `{new}`; the old name goes in the next release", file=sys.stderr)
-    return main([name, *(sys.argv[1:] if arguments is None else arguments)])
