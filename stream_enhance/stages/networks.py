@@ -47,7 +47,7 @@ def open_enhancement(
         case "none":
             return Enhancement(None)
         case "classical":
-            return Enhancement(Classical(classical), changed_by="filters")
+            return Enhancement(Classical(classical), changed_by="classical filters")
         case "unet":
             session = open_session()
             aligned = session.card.alignment == "five-points"

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from stream_enhance.imaging import crop
+from stream_enhance.stages import gates
+
+
+def turned(degrees: float, roll: float = 0.0, side: float = 60.0) -> np.ndarray:
+    """(1, 5, 2): five points of a head turned to a side, with the nose before the plane of eyes and mouth."""
+    flat = (crop.TEMPLATE - [0.5, 0.58]) * side
+    depth = np.array([0.0, 0.0, 0.14, 0.0, 0.0]) * side
+    angle, tilt = np.radians(degrees), np.radians(roll)
+    x = flat[:, 0] * np.cos(angle) + depth * np.sin(angle)
+    points = np.stack([x * np.cos(tilt) - flat[:, 1] * np.sin(tilt), x * np.sin(tilt) + flat[:, 1] * np.cos(tilt)], 1)
+    return (points + 100).astype(np.float32)[None]
+
+
+def test_yaw_grows_as_a_head_turns_and_knows_neither_size_nor_roll() -> None:
+    yaws = [float(gates.yaw_of(turned(degrees))[0]) for degrees in (0, 20, 40, 60, 80)]
+    assert yaws[0] == pytest.approx(0, abs=0.01)
+    assert yaws == sorted(yaws)
+    assert yaws[1] < 0.32, "enhanced with full strength"
+    assert yaws[3] > 0.45, "left alone"
+    same = [turned(40, 25), turned(40, side=15), turned(-40)]
+    assert [float(gates.yaw_of(points)[0]) for points in same] == pytest.approx([yaws[2]] * 3, rel=0.01)
+
+
+def test_visible_is_the_part_of_the_box_within_the_frame() -> None:
+    xyxy = np.array([[10, 10, 30, 30], [-10, 10, 10, 30], [90, 70, 110, 90], [200, 0, 210, 5]], np.float32)
+    assert gates.visible(xyxy, 100, 80).tolist() == pytest.approx([1, 0.5, 0.25, 0])
+
+
+def test_flat_is_what_has_no_contrast() -> None:
+    face = np.random.default_rng(0).integers(40, 90, (32, 32), np.uint8)
+    assert not gates.is_flat(face)
+    assert gates.is_flat(face // 8)
+
+
+def test_outside_marks_the_pixels_beyond_the_frame() -> None:
+    affine = np.array([[0.5, 0, 80], [0, 0.5, 10]], np.float32)  # columns 80 to 112
+    assert gates.outside(affine, 64, 114, 60) is None
+    beyond = gates.outside(affine, 64, 100, 60)
+    assert beyond is not None
+    assert beyond.all(0).nonzero()[0].tolist() == list(range(40, 64))
+    assert not beyond[:, :39].any()
+
+
+def test_strength_has_no_steps() -> None:
+    values = [gates.strength_of(height) for height in np.arange(5, 300, 0.5)]
+    assert 0 <= min(values) <= max(values) <= 1
+    assert np.abs(np.diff(values)).max() < 0.05
