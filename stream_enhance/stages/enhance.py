@@ -20,9 +20,9 @@ from ..imaging import crop, planes
 from ..options import EnhancerKind, Options
 from ..runtime import batches
 from ..types import Enhanced, Scene
-from . import fuse, gates
+from . import gates
 from .classical import ClassicalOptions
-from .fuse import TrackMemory
+from .fuse import Motion, TrackMemory
 from .networks import Enhancement
 
 _CONSISTENT = 0.07  # of consistency, from where a result is not used to where it is used whole
@@ -39,7 +39,7 @@ class LeftAlone:
     not_enough_evidence: int = 0  # not surely a face, or none that the detector saw just now
     turned_away: int = 0
     partly_outside: int = 0
-    flat: int = 0
+    dark_and_flat: int = 0
     inconsistent: int = 0  # the network's result no longer looked like what the camera saw
 
 
@@ -66,7 +66,7 @@ class _Patch:
     to_frame: NDArray[np.float32]  # (2, 3)
     strength: float  # 0..1
     memory: TrackMemory
-    change: NDArray[np.float32] | None  # since the track's last input; None: all of it
+    motion: Motion | None  # since the track's last input; None: it begins anew
     source: NDArray[np.uint8] | None  # (S, S, 3) RGB, what the network is given; None: the last result is used again
     outside: NDArray[np.bool_] | None  # (S, S) beyond the frame's edge
     computed: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, by the network
@@ -209,32 +209,30 @@ class Enhancer:
             return None
         pixels = planes.read(image, *region)
         patch = crop.cut(pixels, crop.moved(to_frame, *region[:2]), self.size)
-        thumb = fuse.thumb_of(patch)
         height = float(scene.faces.xyxy[row, 3] - scene.faces.xyxy[row, 1])
-        if gates.is_flat(thumb):
-            left.flat += 1
+        if gates.is_dark_and_flat(patch):
+            left.dark_and_flat += 1
             return None
         if height > self._options.max_face and cv2.Laplacian(patch[:, :, 1], cv2.CV_32F).var() >= self._options.sharp:
             left.sharp_enough += 1
             return None
+        strength = self._options.strength
+        if strength is None:
+            strength = gates.strength_of(height, gates.sharpness_of(patch, crop.scale_of(to_frame)))
         track = int(scene.faces.track[row])
-        memory, change = self._tracks.get(track), None
+        memory, motion = self._tracks.get(track), None
         if memory is None or not memory.goes_on(seconds) or scene.frame.stream.stills:
             memory = self._tracks[track] = TrackMemory.of(patch, seconds)
         else:
-            shift = fuse.shift_of(memory.thumb, thumb) * np.float32(self.size / fuse.THUMB)
-            to_frame[:, 2] += to_frame[:, :2] @ shift
-            patch = crop.cut(pixels, crop.moved(to_frame, *region[:2]), self.size)
-            change = memory.add(patch, seconds)
+            motion = memory.add(patch, seconds)
         reused = self.cache_tolerance > 0 and memory.still_holds(self.cache_tolerance, self.cache_ttl)
-        strength = self._options.strength
         return _Patch(
             row,
             patch,
             to_frame,
-            trust * (gates.strength_of(height) if strength is None else strength),
+            memory.eased(trust * strength),
             memory,
-            change,
+            motion,
             None if reused else memory.given(),
             gates.outside(to_frame, self.size, image.width, image.height),
         )
@@ -271,8 +269,8 @@ class Enhancer:
     def _mixed(self, patch: _Patch) -> NDArray[np.uint8] | None:
         """The face as it is to be shown: of the result as much as it is trusted; None: none of it."""
         memory = patch.memory
+        memory.mix(patch.computed, patch.motion)
         if patch.computed is not None:
-            memory.mix(patch.computed, patch.change)
             assert patch.source is not None
             memory.consistency = _consistency(patch.source, patch.computed)
         assert memory.result is not None

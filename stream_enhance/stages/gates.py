@@ -16,16 +16,37 @@ from ..types import Faces
 
 _SCORE_RAMP = 0.12  # of score, from not at all to full strength: a step would flicker
 _YAW_RAMP = 0.13  # of yaw, likewise
-_FLAT = 6.0  # grey levels: standard deviation below which a patch holds no face that could be seen
+_DARK, _FLAT = 60.0, 6.0  # grey levels: mean and standard deviation below which nothing of a face can be seen
 
-# The one table of how strong a result is mixed in: face height in frame pixels, and strength there; straight between.
-STRENGTH = ((16.0, 0.5), (64.0, 0.5), (110.0, 0.35))
+# The one table of how far a result is mixed in.  Face height in frame pixels; strength there; sharpness (see
+# ``sharpness_of``) up to which it is that, and from which it is nothing: a sharp input has more to lose than to gain.
+# Straight between, and beyond its ends as at its ends.  Measured for the network that ships, docs/reports/enhancer.md.
+STRENGTH = (
+    (24.0, 0.5, 51.0, 100.0),
+    (40.0, 0.5, 27.0, 53.0),
+    (64.0, 0.5, 15.0, 29.0),
+    (96.0, 0.5, 9.0, 18.0),
+)
 
 
-def strength_of(height: float) -> float:
-    """0..1 for a face so many frame pixels high; see ``STRENGTH``."""
-    heights, strengths = zip(*STRENGTH, strict=True)
-    return float(np.interp(height, heights, strengths))
+def strength_of(height: float, sharpness: float) -> float:
+    """0..1 for a face so many frame pixels high and so sharp; see ``STRENGTH``."""
+    heights, *columns = zip(*STRENGTH, strict=True)
+    strength, whole, none = (float(np.interp(height, heights, column)) for column in columns)
+    return strength * float(np.clip((none - sharpness) / (none - whole), 0, 1))
+
+
+def sharpness_of(patch: NDArray[np.uint8], scale: float) -> float:
+    """Standard deviation of the Laplacian of the face's luma, at the resolution that the camera gave, grey levels.
+
+    Args:
+        patch: (S, S, 3) uint8 RGB.
+        scale: frame pixels a patch pixel.
+    """
+    side = min(len(patch), max(8, round(len(patch) * scale)))
+    grey = cv2.cvtColor(cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    face = grey[side // 6 : side - side // 12, side // 6 : side - side // 6]
+    return float(cv2.meanStdDev(cv2.Laplacian(face, cv2.CV_32F))[1][0, 0])
 
 
 def yaw_of(points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,9 +93,11 @@ def visible(xyxy: NDArray[np.float32], width: int, height: int) -> NDArray[np.fl
     return np.asarray((inside[:, 2:] - inside[:, :2]).prod(1) / np.maximum(area, 1e-3), np.float32)
 
 
-def is_flat(thumb: NDArray[np.uint8]) -> bool:
-    """Whether a (h, w) grey patch holds nothing that could be seen: dark cloth, a wall."""
-    return float(cv2.meanStdDev(thumb)[1][0, 0]) < _FLAT
+def is_dark_and_flat(patch: NDArray[np.uint8]) -> bool:
+    """Whether nothing of a face can be seen in a (S, S, 3) uint8 RGB patch: dark cloth, a shadow."""
+    grey = cv2.cvtColor(cv2.resize(patch, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    mean, deviation = cv2.meanStdDev(grey)
+    return float(mean[0, 0]) < _DARK and float(deviation[0, 0]) < _FLAT
 
 
 def outside(to_frame: NDArray[np.float32], size: int, width: int, height: int) -> NDArray[np.bool_] | None:

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 
-from stream_enhance.stages.fuse import THUMB, TrackMemory, change_of, shift_of, thumb_of
+from stream_enhance.stages.fuse import THUMB, Motion, TrackMemory, motion_of, thumb_of
 
 RNG = np.random.default_rng(2)
 FACE = cv2.resize(RNG.integers(60, 190, (9, 9, 3), np.uint8), (64, 64), interpolation=cv2.INTER_CUBIC)
@@ -28,17 +28,17 @@ def test_what_changes_takes_the_place_of_the_mean_at_once() -> None:
         memory.add(seen(3), i / 25)
     opened = FACE.copy()
     opened[44:56, 20:44] = 20  # a mouth that opens
-    change = memory.add(seen(3, opened), 0.4)
-    assert change is not None
+    motion = memory.add(seen(3, opened), 0.4)
+    assert motion is not None
     assert np.abs(memory.fused()[47:53, 26:38].astype(int) - 20).mean() < 8
-    assert change[5, 5] < 0.2
-    assert change[25, 16] > 0.8
+    assert motion.change[10, 10] < 0.2
+    assert motion.change[50, 32] > 0.8
 
 
 def test_another_face_or_light_begins_anew() -> None:
     memory = TrackMemory.of(seen(), 0.0)
     memory.mix(seen(), None)
-    assert memory.add(255 - seen(), 0.04) is None
+    assert memory.add(FACE // 5, 0.04) is None
     assert memory.count == 1
     assert not memory.still_holds(255, 10)
 
@@ -50,23 +50,45 @@ def test_a_gap_ends_a_memory() -> None:
     assert not memory.goes_on(9.0), "a clock that was set back"
 
 
+STILL = np.zeros((THUMB, THUMB, 2), np.float32)
+
+
 def test_results_are_mixed_with_those_before_where_nothing_changed() -> None:
     memory = TrackMemory.of(seen(), 0.0)
     memory.mix(np.full((64, 64, 3), 100, np.uint8), None)
     change = np.zeros((THUMB, THUMB), np.float32)
-    change[:, THUMB // 2 :] = 1
-    memory.mix(np.full((64, 64, 3), 140, np.uint8), change)
+    change[:, 32:] = 1
+    memory.mix(np.full((64, 64, 3), 140, np.uint8), Motion(STILL, change))
     assert memory.result is not None
     assert abs(int(memory.result[30, 5, 0]) - 120) <= 1
     assert memory.result[30, 60, 0] == 140
 
 
-def test_a_shift_is_found_and_one_too_far_is_not_believed() -> None:
-    wide = cv2.resize(RNG.integers(0, 255, (12, 12), np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC)
-    before, after = wide[20 : 20 + THUMB, 20 : 20 + THUMB], wide[19 : 19 + THUMB, 18 : 18 + THUMB]
-    assert np.allclose(shift_of(before, after), [1.8, 0.9], atol=0.2)
-    assert np.abs(shift_of(before, RNG.integers(0, 255, (THUMB, THUMB), np.uint8))).max() <= 3
+def test_a_result_that_is_used_again_is_carried_to_where_the_face_went() -> None:
+    memory = TrackMemory.of(FACE, 0.0)
+    memory.mix(FACE, None)
+    went = np.roll(FACE, 3, axis=1)
+    memory.mix(None, memory.add(went, 0.04))
+    assert memory.result is not None
+    inner = np.s_[10:54, 10:54]
+    assert (
+        np.abs(memory.result[inner].astype(int) - went[inner]).mean()
+        < 0.4 * np.abs(FACE[inner].astype(int) - went[inner]).mean()
+    )
 
 
-def test_noise_is_no_change() -> None:
-    assert float(change_of(thumb_of(seen()), thumb_of(seen())).mean()) < 0.25  # type: ignore[union-attr]
+def test_noise_is_no_change_and_flow_finds_the_motion() -> None:
+    still = motion_of(thumb_of(seen()), thumb_of(seen()))
+    assert still is not None
+    assert float(still.change.mean()) < 0.25
+    moved = motion_of(thumb_of(FACE), thumb_of(np.roll(FACE, 2, axis=1)))
+    assert moved is not None
+    assert np.allclose(np.median(moved.flow, axis=(0, 1)), [-2, 0], atol=0.4)
+
+
+def test_strength_is_eased() -> None:
+    memory = TrackMemory.of(seen(), 0.0)
+    values = [memory.eased(s) for s in (0.5, 0.0, 0.0, 0.0)]
+    assert values[0] == 0.5
+    assert 0.35 < values[1] < 0.5
+    assert values == sorted(values, reverse=True)

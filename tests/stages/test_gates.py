@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -30,10 +31,11 @@ def test_visible_is_the_part_of_the_box_within_the_frame() -> None:
     assert gates.visible(xyxy, 100, 80).tolist() == pytest.approx([1, 0.5, 0.25, 0])
 
 
-def test_flat_is_what_has_no_contrast() -> None:
-    face = np.random.default_rng(0).integers(40, 90, (32, 32), np.uint8)
-    assert not gates.is_flat(face)
-    assert gates.is_flat(face // 8)
+def test_dark_and_flat_is_what_shows_nothing_of_a_face() -> None:
+    face = np.random.default_rng(0).integers(40, 90, (32, 32, 3), np.uint8)
+    assert not gates.is_dark_and_flat(face)
+    assert gates.is_dark_and_flat(face // 8)
+    assert not gates.is_dark_and_flat(face // 8 + 100), "haze is no darkness"
 
 
 def test_outside_marks_the_pixels_beyond_the_frame() -> None:
@@ -45,7 +47,24 @@ def test_outside_marks_the_pixels_beyond_the_frame() -> None:
     assert not beyond[:, :39].any()
 
 
-def test_strength_has_no_steps() -> None:
-    values = [gates.strength_of(height) for height in np.arange(5, 300, 0.5)]
-    assert 0 <= min(values) <= max(values) <= 1
-    assert np.abs(np.diff(values)).max() < 0.05
+def test_strength_has_no_steps_and_is_nothing_on_sharp_input() -> None:
+    heights = np.arange(5, 300, 0.5)
+    for sharpness in (0.0, 15.0, 40.0):
+        values = [gates.strength_of(height, sharpness) for height in heights]
+        assert 0 <= min(values) <= max(values) <= 1
+        assert np.abs(np.diff(values)).max() < 0.05
+    assert gates.strength_of(64, 0) == 0.5
+    assert gates.strength_of(64, 40) == 0
+
+
+@pytest.mark.parametrize("native", [24, 64, 128])
+def test_sharpness_is_that_of_the_cameras_pixels_not_of_their_enlargement(native: int) -> None:
+    rng = np.random.default_rng(3)
+    image = cv2.GaussianBlur(rng.normal(128, 120, (native, native, 3)), (0, 0), 0.6).clip(0, 255).astype(np.uint8)
+    soft = cv2.GaussianBlur(image, (0, 0), 1.2)
+    values = [
+        gates.sharpness_of(cv2.resize(im, (256, 256), interpolation=cv2.INTER_CUBIC), native / 256)
+        for im in (image, soft)
+    ]
+    assert values[0] > 40, "enlarged, it would be next to nothing"
+    assert values[1] < 0.5 * values[0]
