@@ -1,5 +1,6 @@
 # make demo: sets up, enhances the clip in the repository, says where the result is.
 # make test: sets up, runs every test this machine can run, says what it skipped.
+# make docs: builds the documentation into site/, links checked.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -7,7 +8,7 @@ BIN    := $(VENV)/bin
 # The tests of train/ need torch (several GB); `make test EXTRAS=dev` leaves them out.
 EXTRAS ?= dev,train
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 demo: $(VENV)/.runtime
 	@mkdir -p demo-out
 	$(BIN)/stream-enhance run tests/clips/demo.mp4 -o demo-out/demo.mp4 --overlay side_by_side --gallery demo-out/faces --report demo-out/report.json --overwrite
@@ -21,8 +22,12 @@ lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict stream_enhance
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Documentation: site/index.html"
+
 clean:
-	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-out site .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12"; exit 2; }
@@ -35,4 +40,8 @@ $(VENV)/.runtime: $(BIN)/python pyproject.toml
 
 $(VENV)/.tests: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.docs: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs,web]'
 	@touch $@ $(VENV)/.runtime

@@ -26,7 +26,8 @@ from websockets.sync.client import connect
 
 from benchmarks.conditions import conditions, save
 from stream_enhance.server.camera import Camera as Line
-from stream_enhance.server.camera import CameraConfig
+from stream_enhance.server.config import CameraConfig
+from stream_enhance.server.shots import ShotStore
 from stream_enhance.server.supervisor import Supervisor
 from tests.live.cameras import Camera, Poisoned, free_port, missing, wait_until
 
@@ -53,7 +54,7 @@ def main() -> None:
 def poisoned(times: int) -> list[tuple[float, float]]:
     pairs = []
     with Camera(paths="good,bad", fps=10) as camera, tempfile.TemporaryDirectory() as folder:
-        cameras = Supervisor({"live": {"max_age": 2}}, Path(folder))
+        cameras = Supervisor({"live": {"max_age": 2}}, ShotStore(Path(folder)))
         for name in ("good", "bad"):
             cameras.put(name, CameraConfig(url=camera.url.replace("/cam", f"/{name}")))
         good, bad = cameras.get("good"), cameras.get("bad")

@@ -24,7 +24,7 @@ from benchmarks.bench_line import First, transcode
 from benchmarks.conditions import conditions, interleaved, median, save
 from stream_enhance.config import Config
 from stream_enhance.pipeline import Pipeline
-from stream_enhance.sources.file import open_source
+from stream_enhance.sources.open import open_source
 
 
 def pan(path: Path, frames: int, width: int, height: int) -> None:

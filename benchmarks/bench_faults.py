@@ -36,7 +36,7 @@ from benchmarks.faulty_net import Jumping, Losing
 from stream_enhance.config import load
 from stream_enhance.pipeline import Pipeline
 from stream_enhance.sources.camera import CameraSource
-from stream_enhance.sources.file import open_with
+from stream_enhance.sources.open import open_source
 from tests.live.cameras import Camera, free_port, missing, wait_until
 from tests.live.proxy import Proxy
 
@@ -61,7 +61,7 @@ class Scene:
     @property
     def written(self) -> int:
         """Packets in the first output."""
-        return int(self.runs[0]._sink.outputs[0].written)
+        return int(self.runs[0]._sink._outputs[0].written)
 
 
 @dataclass
@@ -159,7 +159,7 @@ def full(scene: Scene) -> None:
         while file.write(b"\0" * 4096):
             pass
     written = scene.written
-    wait_until(lambda: bool(scene.runs[0]._sink.outputs[0].problem), 60)
+    wait_until(lambda: bool(scene.runs[0]._sink._outputs[0].problem), 60)
     assert scene.written < written + 1000
     time.sleep(2)
     for file_there in (scene.folder / "small").iterdir():
@@ -279,7 +279,9 @@ def suffered(kind: Kind, given: Any) -> dict[str, Any]:
 
 def _run(kind: Kind, scene: Scene, config: Any, outputs: list[str], times: int) -> tuple[list[float], list[float], Any]:
     """What each fault cost, what went on meanwhile, and the run's report."""
-    source = open_with(config, f"rtsp://wart:{{BENCH_PASSWORD}}@{scene.host}:{scene.proxy.port}/cam")
+    source = open_source(
+        f"rtsp://wart:{{BENCH_PASSWORD}}@{scene.host}:{scene.proxy.port}/cam", config.source, config.live
+    )
     assert isinstance(source, CameraSource)
     scene.source = source
     done, reports = threading.Event(), list[Any]()

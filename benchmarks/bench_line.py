@@ -24,7 +24,7 @@ import av
 from benchmarks.conditions import conditions, interleaved, median, save
 from stream_enhance.config import Config, load, read_yaml
 from stream_enhance.pipeline import DETECTOR, UNET, Pipeline, default_model
-from stream_enhance.sources.file import open_source
+from stream_enhance.sources.open import open_source
 
 VARIANTS = {
     "script": ["--one", "script"],
@@ -173,7 +173,7 @@ def transcode(clip: str, frames: int, config: Config) -> dict[str, Any]:
 def stages(clip: str, frames: int, config: Config) -> dict[str, Any]:
     """Core-seconds of each stage alone, and the frames a second they allow on all cores together."""
     from stream_enhance.sinks.codecs import Encoding
-    from stream_enhance.sinks.encoder import open_sink
+    from stream_enhance.sinks.open import open_sink
 
     cores = len(os.sched_getaffinity(0))
     source = open_source(clip)

@@ -26,13 +26,13 @@ import av
 import numpy as np
 
 from benchmarks.conditions import conditions, save
-from stream_enhance.cli.main import seconds_of
+from stream_enhance.cli.options import seconds_of
 from stream_enhance.config import load
 from stream_enhance.pipeline import Pipeline
 from stream_enhance.run import Run
 from stream_enhance.sinks.codecs import Encoding
-from stream_enhance.sinks.encoder import VideoSink
-from stream_enhance.sources.file import open_with
+from stream_enhance.sinks.open import open_sink
+from stream_enhance.sources.open import open_source
 from stream_enhance.stages.overlay import Rendered
 from tests.live.cameras import Camera, missing
 
@@ -132,19 +132,19 @@ def muxed(url: str, given: Any, folder: Path) -> dict[str, Any]:
     times: list[float] = []
     ages: list[float] = []
 
-    class Measured(VideoSink):
-        def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
-            for item in super().__call__(items):
-                if not item.enhanced.scene.frame.no_signal:
-                    times.append(time.monotonic())
-                    ages.append(age(item.image))
-                yield item
+    def measured(items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        for item in sink(items):
+            if not item.enhanced.scene.frame.no_signal:
+                times.append(time.monotonic())
+                ages.append(age(item.image))
+            yield item
 
-    source = open_with(config, url)
+    source = open_source(url, config.source, config.live)
     with Pipeline(config) as pipeline:
         encoding = Encoding(**config.sink.model_dump(), live=True)
-        sink = Measured(str(folder / "out.ts"), source, encoding, "", "mpegts")
+        sink = open_sink(str(folder / "out.ts"), encoding, "", live=True)
         run = Run(pipeline, source, sink, None)
+        run.line.workers[-1].stage = measured
         run.go(given.seconds)
         told = run.report().as_dict()
         source.close()

@@ -27,7 +27,8 @@ from benchmarks.bench_live import decoded
 from benchmarks.conditions import conditions, save
 from stream_enhance.config import load
 from stream_enhance.memory import resident
-from stream_enhance.server.camera import CameraConfig
+from stream_enhance.server.config import CameraConfig
+from stream_enhance.server.shots import ShotStore
 from stream_enhance.server.supervisor import Supervisor
 from tests.live.cameras import Camera, missing
 from tests.live.proxy import Proxy
@@ -69,7 +70,7 @@ def soak(
     rates: list[list[float]],
 ) -> tuple[dict[str, Any], int]:
     """All of it; what each camera counted, and how many faults there were."""
-    cameras = Supervisor(settings, folder / "shots")
+    cameras = Supervisor(settings, ShotStore(folder / "shots"))
     configs = {
         name: CameraConfig(url=f"rtsp://127.0.0.1:{proxy.port}/{name}", outputs=(f"{folder}/{name}/%H%M%S.mp4",))
         for name in NAMES

@@ -1,35 +1,89 @@
 """stream-enhance: finds every face in a camera stream or recording, enhances it and puts it back, in real time.
 
->>> from stream_enhance import Pipeline, Config
+>>> from stream_enhance import Config, Pipeline
 >>> with Pipeline(Config()) as pipeline:
 ...     for frame in pipeline.frames("visit.mp4"):
-...         rgb = frame.image.to_ndarray(format="rgb24")  # (H, W, 3) uint8
+...         rgb = frame.to_rgb()  # (H, W, 3) uint8
 """
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# onnxruntime 1.29 and later gather telemetry for Microsoft, with an identifier of the machine, unless they are told not
-# to before their import. What watches cameras reports to nobody.
+# onnxruntime 1.29 and later sends telemetry to Microsoft, with an identifier of the machine, unless this is set before
+# its import.  What watches cameras reports to nobody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
-__all__ = ["Config", "Pipeline", "__version__"]
+__version__ = "0.2.0"
+__all__ = [
+    "ClassicalOptions",
+    "Config",
+    "ConfigError",
+    "DetectorOptions",
+    "EncoderOptions",
+    "Enhanced",
+    "EnhancedImage",
+    "EnhancerOptions",
+    "Faces",
+    "Frame",
+    "InputError",
+    "LineError",
+    "LiveOptions",
+    "ModelError",
+    "OverlayOptions",
+    "Pipeline",
+    "Rendered",
+    "Report",
+    "Run",
+    "Scene",
+    "SegmentOptions",
+    "SinkError",
+    "SourceError",
+    "SourceOptions",
+    "StreamEnhanceError",
+    "TrackerOptions",
+    "__version__",
+]
 
 if TYPE_CHECKING:
-    from .config import Config
-    from .pipeline import Pipeline
+    from .config import (
+        ClassicalOptions,
+        Config,
+        DetectorOptions,
+        EncoderOptions,
+        EnhancerOptions,
+        LiveOptions,
+        OverlayOptions,
+        SegmentOptions,
+        SourceOptions,
+        TrackerOptions,
+    )
+    from .errors import ConfigError, InputError, LineError, ModelError, SinkError, SourceError, StreamEnhanceError
+    from .pipeline import EnhancedImage, Pipeline
+    from .report import Report
+    from .run import Run
+    from .stages.overlay import Rendered
+    from .types import Enhanced, Faces, Frame, Scene
+
+_HOME = {  # imported when first used: nothing here needs av, onnxruntime or torch before that
+    "EnhancedImage": "pipeline",
+    "Pipeline": "pipeline",
+    "Report": "report",
+    "Run": "run",
+    "Rendered": "stages.overlay",
+    **dict.fromkeys(("Config", *(name for name in __all__ if name.endswith("Options"))), "config"),
+    **dict.fromkeys(("Enhanced", "Faces", "Frame", "Scene"), "types"),
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "errors"),
+}
 
 
-def __getattr__(name: str) -> Any:  # training imports crop and card without paying for the rest
-    if name == "Pipeline":
-        from .pipeline import Pipeline
-
-        return Pipeline
-    if name == "Config":
-        from .config import Config
-
-        return Config
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

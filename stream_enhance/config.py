@@ -6,26 +6,58 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from .backends import ProviderName
 from .errors import ConfigError
 from .options import Options
 from .sinks.codecs import EncoderOptions
-from .sinks.fanout import SegmentOptions
+from .sinks.segments import SegmentOptions
+from .sources.base import SourceOptions
 from .sources.connection import LiveOptions
-from .sources.file import SourceOptions
+from .stages.classical import ClassicalOptions
 from .stages.detect import DetectorOptions
 from .stages.enhance import EnhancerOptions
 from .stages.overlay import OverlayOptions
 from .stages.track import TrackerOptions
 
+__all__ = [
+    "ClassicalOptions",
+    "Config",
+    "DetectorOptions",
+    "EncoderOptions",
+    "EnhancerOptions",
+    "LiveOptions",
+    "OverlayOptions",
+    "SegmentOptions",
+    "SourceOptions",
+    "TrackerOptions",
+    "load",
+    "merged",
+    "read_yaml",
+    "validated",
+]
+
 T = TypeVar("T", bound=BaseModel)
+log = logging.getLogger(__name__)
+
+_RENAMED = {  # keys of 0.1: read, with a warning, for one more release
+    "enhancer.cache_change": "enhancer.cache_tolerance",
+    "enhancer.cache_seconds": "enhancer.cache_ttl",
+    "enhancer.likeness": "enhancer.min_consistency",
+    "overlay.mark": "overlay.watermark",
+    "tracker.keep": "tracker.coast_ttl",
+    "tracker.remember": "tracker.lost_ttl",
+    "tracker.certain": "tracker.confirm_threshold",
+    "tracker.doubt": "tracker.low_score_ttl",
+}
+_warned: set[str] = set()  # old keys, each mentioned once a process
 
 
 class Config(Options):
@@ -39,13 +71,19 @@ class Config(Options):
     overlay: OverlayOptions = OverlayOptions()
     sink: EncoderOptions = EncoderOptions()
     segments: SegmentOptions = SegmentOptions()
-    provider: ProviderName = Field("auto", description="What the networks run on; auto takes the best there is.")
-    threads: int = Field(0, ge=0, le=256, description="CPU threads of each network; 0: one a core.")
+    provider: ProviderName = Field(
+        default="auto", description="What the networks run on; auto takes the best there is."
+    )
+    threads: int = Field(default=0, ge=0, le=256, description="CPU threads of each network; 0: one a core.")
 
-    @field_validator("enhancer", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _kind_alone(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
+    def _short_and_old_forms(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if isinstance(kind := data.get("enhancer"), str):
+            data = {**data, "enhancer": {"kind": kind}}
+        return _with_current_names(data)
 
 
 def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -55,9 +93,9 @@ def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Confi
         overrides: ``section.key=value`` each, the value read as YAML.
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown, or a value is out of bounds.
+        ConfigError: the file is missing or not YAML, a key is unknown, or a value is out of range.
     """
-    data = read_yaml(path) if path is not None else {}
+    data = _with_current_names(read_yaml(path)) if path is not None else {}
     for override in overrides:
         _set(data, override)
     return validated(Config, data, str(path) if path else "configuration")
@@ -110,6 +148,28 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return data
 
 
+def _with_current_names(data: dict[str, Any]) -> dict[str, Any]:
+    """``data`` with its renamed keys under their new names."""
+    for old in _RENAMED:
+        section, key = old.split(".")
+        if not isinstance(keys := data.get(section), dict) or key not in keys:
+            continue
+        new = _current_name(old)
+        if new.partition(".")[2] in keys:
+            raise ConfigError(f"{old} is called {new} now, and both are set; remove {old}")
+        data = {**data, section: {new.partition(".")[2] if k == key else k: value for k, value in keys.items()}}
+    return data
+
+
+def _current_name(key: str) -> str:
+    """What ``key`` is called now; mentions an old name once."""
+    new = _RENAMED.get(key, key)
+    if new != key and key not in _warned:
+        _warned.add(key)
+        log.warning("%s is called %s now; rename it, the old name will be removed in the next release", key, new)
+    return new
+
+
 def _set(data: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
@@ -118,7 +178,7 @@ def _set(data: dict[str, Any], override: str) -> None:
         value = yaml.load(text, UniqueKeyLoader)
     except (yaml.YAMLError, RecursionError):
         raise ConfigError(f"--set {override}: the value is not YAML") from None
-    *sections, last = key.split(".")
+    *sections, last = _current_name(key).split(".")
     for section in sections:
         inner = data.setdefault(section, {})
         if isinstance(inner, str) and section == "enhancer":  # `enhancer: classical` in the file
@@ -133,11 +193,12 @@ def _set(data: dict[str, Any], override: str) -> None:
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over`` in place of its own, section by section."""
-    result = dict(base)
-    for key, value in over.items():
+    """``base`` with the values of ``over`` in place of its own, section by section.  Of each, keys may be old ones."""
+    result = _with_current_names(base)
+    for key, value in _with_current_names(over).items():
         inner = result.get(key)
-        result[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        result = {**result, key: merged(inner, value) if both else value}  # type: ignore[arg-type]
     return result
 
 
@@ -146,16 +207,15 @@ def validated(model: type[T], data: Any, where: str) -> T:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = min(
-            error.errors(), key=lambda e: e["type"] != "extra_forbidden"
-        )  # a key misspelt is a key missing, too
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = _keys(model)
-            near = difflib.get_close_matches(key, known, 1) or difflib.get_close_matches(key, known, 1, 0.4)
-            hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {key}{hint}") from None
-        raise ConfigError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}") from None
+        # a misspelt key is a missing key too: name the former
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys(model)
+        near = difflib.get_close_matches(key, known, 1) or difflib.get_close_matches(key, known, 1, 0.4)
+        hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
+        raise ConfigError(f"{where}: unknown key {key}{hint}")
+    raise ConfigError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}")
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -7,11 +7,26 @@ failure of the run (exit code 1).  Messages never hold a URL's user name or pass
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
+# Query keys that are no secrets: what is asked of a camera, and FFmpeg's own options.  Others may be: they are hidden.
+_HARMLESS = {
+    "action", "audio", "buffer_size", "camera", "camid", "cameraid", "channel", "channelid", "ch", "chn", "codec",
+    "compression", "duration", "end", "encode", "fifo_size", "format", "fps", "framerate", "height", "img_size",
+    "latency", "listen", "localport", "mode", "overrun_nonfatal", "page", "pkt_size", "profile", "profileid",
+    "proto", "quality", "rate", "real", "real_stream", "resolution", "rotation", "size", "speed", "start",
+    "starttime", "endtime", "stream", "streamtype", "subtype", "substream", "timeout", "transport",
+    "transportmode", "trickmode", "ttl", "type", "unicast", "ver", "version", "video", "videocodec",
+    "videocodectype", "width",
+}  # fmt: skip
+_NAMES = "(?:pass(?:word|wd|phrase)?|psw|pwd?|loginpas|token|key|secret|auth|sig(?:nature)?|user(?:name)?|usr|loginuse)"
 _USERINFO = re.compile(r"(?<=://)\S*@")  # to the last @: a password may hold any of @ / ? :
-_NAMES = "(?:pass(?:word|wd)?|psw|pwd?|loginpas|token|key|secret|auth|user(?:name)?|usr|loginuse)"
-_QUERY_SECRET = re.compile(rf"(?i)([?&;]{_NAMES}=)[^&\s#]*")
-_PATH_SECRET = re.compile(rf"(?i)([/_]{_NAMES}=)[^/?&\s#]*")  # as recorders have it: /user=admin_password=..._stream=0
+_URL = re.compile(
+    r"\b([a-z][a-z0-9+.-]*)://([^\s/?#\"'<>]*)([^\s?#\"'<>]*)(\?[^\s#\"'<>]*)?(#[^\s\"'<>]*)?", re.IGNORECASE
+)
+_KEY = re.compile(r"(?:^|(?<=[_,;&]))([A-Za-z0-9%.-]+)=")
+_BARE_SECRET = re.compile(rf"(?i)([?&;]{_NAMES}=)[^&\s#;]*")  # where only a part of a URL is shown
+_KEYS_IN_PATH = {"rtmp", "rtmps"}  # schemes whose last path part is the stream's key
 
 
 class StreamEnhanceError(Exception):
@@ -38,11 +53,62 @@ class SinkError(InputError):
     """An output cannot be written."""
 
 
+class OutputError(StreamEnhanceError):
+    """An output failed while the line ran, or is incomplete.  Exit code 1."""
+
+
 class LineError(StreamEnhanceError):
     """A stage failed while the line ran.  Exit code 1."""
 
 
 def redact(text: str) -> str:
-    """``text`` with the user names, passwords and tokens of every URL in it replaced by ``***``."""
-    text = _QUERY_SECRET.sub(r"\1***", _USERINFO.sub("***@", text))
-    return _PATH_SECRET.sub(r"\1***", text)
+    """``text`` with the user names, passwords, tokens and stream keys of every URL in it replaced by ``***``.
+
+    Of a query only what is known to be harmless is shown, as no list of secrets' names is ever whole.
+    """
+    return _BARE_SECRET.sub(r"\1***", _URL.sub(_redacted, _USERINFO.sub("***@", text)))
+
+
+def redact_push(url: str) -> str:
+    """A URL that is pushed to, as ``redact`` shows it and without the last part of its path, which may be a key."""
+    shown = redact(url)
+    head, _, last = shown.partition("://")[2].partition("?")[0].rstrip("/").rpartition("/")
+    return f"{shown.partition('://')[0]}://{head}/***" if head and last else shown
+
+
+def _redacted(url: re.Match[str]) -> str:
+    scheme, host, path, query, fragment = (part or "" for part in url.groups())
+    end = ""
+    if not fragment:  # punctuation of the sentence around it
+        whole = query or path
+        stripped = whole.rstrip(".,:;)")
+        end = whole[len(stripped) :]
+        path, query = (path, stripped) if query else (stripped, query)
+    path = "/".join(_harmless_part(part) for part in path.split("/"))
+    if scheme.lower() in _KEYS_IN_PATH and path.strip("/"):
+        path = f"{path.rstrip('/').rpartition('/')[0]}/***"
+    elif "whip" in path.lower().split("/"):  # the key may stand before it or after
+        path = "/***"
+    query = re.sub(r"[^?&;]+", lambda part: _harmless_pair(part[0]), query)
+    fragment = "#***" if "=" in fragment else fragment
+    return f"{scheme}://{host}{path}{query}{fragment}{end}"
+
+
+def _harmless_pair(pair: str) -> str:
+    key, equals, _ = pair.partition("=")
+    if unquote(key).lower() in _HARMLESS:
+        return pair
+    return f"{key}=***" if equals else "***"
+
+
+def _harmless_part(part: str) -> str:
+    """A part of a path, to the first key of a pair that may be secret: /user=admin_password=..._stream=0."""
+    for key in _KEY.finditer(part):
+        if unquote(key[1]).lower() not in _HARMLESS:
+            return f"{part[: key.end()]}***"
+    return part
+
+
+def printable(text: str) -> str:
+    """``text`` redacted, its line breaks, escape and other control characters written out: no name forges a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in redact(text))

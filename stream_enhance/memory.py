@@ -1,7 +1,7 @@
-"""What keeps a process that runs for weeks as small as it was after a minute.
+"""Keeps a process that runs for weeks as small as it was after a minute.
 
-Lines, connections and FFmpeg's containers are held in circles of references, which Python looks for too seldom where
-most memory is in frames; and glibc keeps what threads freed.  Both are put right here, on Linux; elsewhere only the
+Lines, connections and FFmpeg's containers hold each other in reference cycles, which Python collects too seldom where
+most memory is in frames; and glibc keeps what threads freed.  Both are corrected here on Linux; elsewhere only the
 first is needed.
 """
 
@@ -23,22 +23,22 @@ _trimmed_at = time.monotonic()
 
 
 def resident() -> int:
-    """Bytes of memory that this process has; 0 where the system does not tell."""
+    """Resident memory of this process in bytes; 0 where there is no /proc."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
 def configure_allocator() -> None:
-    """To be called once, before the lines begin: few heaps for many threads, and what is loaded is here to stay."""
+    """Call it once, before the lines start: few heaps for many threads; what is loaded is never collected."""
     libc = _glibc()
     if libc and "MALLOC_ARENA_MAX" not in os.environ:  # with a heap for each, what threads freed stays theirs
         libc.mallopt(_M_ARENA_MAX, 2)
     gc.collect()
-    gc.freeze()  # ``trim`` need not look through a hundred thousand objects of the libraries each time
+    gc.freeze()  # so that ``trim`` does not scan the libraries' hundred thousand objects each time
 
 
 def trim() -> None:
-    """Give back what is no longer used; does so at most every ``_INTERVAL`` seconds, however often it is called."""
+    """Return unused memory to the system; at most every ``_INTERVAL`` seconds, however often it is called."""
     global _trimmed_at
     if time.monotonic() - _trimmed_at < _INTERVAL or not _busy.acquire(blocking=False):
         return

@@ -6,7 +6,7 @@ else.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,4 +17,4 @@ OverlayMode = Literal["inplace", "panel", "side_by_side"]  # drawn in stages/ove
 class Options(BaseModel):
     """Frozen, and strict about its names.  Raises ``pydantic.ValidationError`` for a value out of bounds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")

@@ -1,38 +1,47 @@
 """The line in reading order: source, detect, enhance, overlay, sink.
 
 ``Pipeline`` opens the networks once and runs any number of sources through them, one after the other.  ``run`` writes
-to a sink and reports; ``frames`` gives finished frames to the caller's own loop.
+to outputs and reports, ``frames`` yields finished frames to the caller's own loop, ``enhance`` takes one array.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator
+import os
+import time
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from . import __version__
 from .backends import Session, open_session
 from .backends.batching import BatchingSession
 from .config import Config
-from .errors import ConfigError, ModelError, SinkError
-from .run import Report, Run
-from .runtime import Channel
+from .errors import ConfigError, InputError, ModelError, SinkError
+from .report import Report
+from .run import Observer, Run, Stages
+from .runtime import Cancelled, Channel
+from .sinks.base import Sink
 from .sinks.codecs import Encoding
-from .sinks.encoder import Sink, open_sink
-from .sinks.fanout import Tee
-from .sinks.open import is_timed, open_outputs
-from .sinks.target import refuse_overwriting_source
+from .sinks.open import open_sink
 from .sources.base import Source
-from .sources.file import open_with
+from .sources.open import open_source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
 from .stages.networks import open_enhancement
 from .stages.overlay import Overlay, Rendered
 from .stages.track import Tracker
+from .types import Enhanced, Faces, Frame
 
 DETECTOR, UNET = "yolov8n-face.onnx", "unet.onnx"
 
@@ -51,6 +60,22 @@ def default_model(name: str) -> Path:
     raise ModelError(f"{name}: not in this installation; name a model file with detector.model or enhancer.model")
 
 
+@dataclass(frozen=True, slots=True)
+class EnhancedImage:
+    """What ``Pipeline.enhance`` made of one image; notebooks show it."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) RGB; wider or higher where overlay.mode or overlay.scale make it so
+    enhanced: Enhanced  # patches before and after, and where they belong
+
+    @property
+    def faces(self) -> Faces:
+        """All faces found, best first, in pixels of the image that was given."""
+        return self.enhanced.scene.faces
+
+    def _repr_png_(self) -> bytes:
+        return bytes(cv2.imencode(".png", self.image[:, :, ::-1])[1])
+
+
 class Pipeline:
     """The networks and the settings of a line.
 
@@ -61,7 +86,7 @@ class Pipeline:
         shared: for several runs at once: what they ask of a network at one moment runs as one batch.
 
     Raises:
-        ModelError: a model file is missing or damaged, or the named provider cannot be had.
+        ModelError: a model file is missing or damaged, or the named provider is not available.
     """
 
     def __init__(self, config: Config | None = None, shared: bool = False) -> None:
@@ -128,11 +153,11 @@ class Pipeline:
 
     def run(
         self,
-        source: str | Source,
-        sink: str | list[str],
+        source: str | Path | Source,
+        sink: str | Path | Sequence[str | Path],
         *,
         overwrite: bool = False,
-        gallery: Path | None = None,
+        gallery: str | Path | None = None,
         duration: float | None = None,
         watch: Callable[[Run], None] = lambda run: None,
         stopped: Callable[[], bool] = lambda: False,
@@ -140,83 +165,130 @@ class Pipeline:
         """Run ``source`` to its end into ``sink``.
 
         Args:
-            source: see ``open_source``.
-            sink: see ``open_sink``; several are encoded once, see ``outputs``.
-            overwrite: replace a file that is there.
+            source: a file, a folder of images, ``-``, ``webcam:N`` or a URL; see ``open_source``.
+            sink: a file, a folder for images (with / at its end), ``-`` or a URL; several are encoded once.
+            overwrite: replace files that exist.
             gallery: folder for each track's best shot, before and after.
-            duration: seconds after which to end cleanly.
-            watch: called a few times a second from this thread; may call the run's ``stop`` or ``cancel``.
-            stopped: asked before there is a run; a camera is then waited for no longer.
+            duration: seconds after which to end cleanly: of footage for a recording, on the clock for a camera.
+            watch: called at the start and a few times a second from this thread; may call the run's ``stop`` or
+                ``cancel``.
+            stopped: asked before there is a run; true ends the waiting for a camera.
 
         Raises:
-            SourceError, SinkError: one of them cannot be used.
+            SourceError: the source cannot be opened or decoded.
+            SinkError: an output cannot be written.
         """
-        opened = open_with(self.config, source) if isinstance(source, str) else source
+        specs = [os.fspath(sink)] if isinstance(sink, str | Path) else [os.fspath(one) for one in sink]
+        if not specs:
+            raise SinkError("no output; name a file, a folder, - or a URL")
+        opened = self._source(source)
         run = None
         try:
             opened.wait_ready(stopped)
-            sinks = [sink] if isinstance(sink, str) else sink
-            refuse_overwriting_source(opened.info.name, *(spec for spec in sinks if spec != "-" and "://" not in spec))
+            output = self._sink(specs, opened, overwrite)
             shots = None
             if gallery:
                 from .sinks.gallery import Gallery
 
-                shots = Gallery(gallery, opened.info.name, self._enhancement.changed_by)
-            run = Run(self, opened, self._sink(sinks, opened, overwrite), shots)
+                shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by)
+            run = self.new_run(opened, output, shots)
             run.go(duration, watch)
             return run.report()
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed
                 opened.close()
 
-    def frames(self, source: str | Source) -> Generator[Rendered, None, None]:
+    def frames(self, source: str | Path | Source) -> Generator[Rendered, None, None]:
         """Finished frames of ``source``, one by one, worked on ahead in other threads.
 
         Closing the generator ends them.
 
         Raises:
-            SourceError: the source cannot be used.
+            SourceError: the source cannot be opened or decoded.
         """
-        opened = open_with(self.config, source) if isinstance(source, str) else source
-        opened.wait_ready()
-        run = Run(self, opened, None, None)
-        out: Channel[Rendered] = run.line.channels[-1]
-        run.line.start()
+        opened = self._source(source)
+        run = None
         try:
-            for item in out:
-                run.on_output(item)
-                yield item
+            opened.wait_ready()
+            run = self.new_run(opened)
+            out: Channel[Rendered] = run.line.channels[-1]
+            run.line.start()
+            try:
+                for item in out:
+                    run.on_output(item)
+                    yield item
+            except Cancelled:  # a stage failed: ``join`` raises its error
+                pass
             run.line.join()
         finally:
-            run.cancel()
-            for worker in run.line.workers:
-                worker.thread.join(10)
-            if not run.alive:
+            if run is not None:
+                run.end()
+            if run is None or not run.alive:
                 opened.close()
 
-    def outputs(self, specs: list[str], source: Source) -> Tee:
-        """A sink for all of ``specs`` that can be opened again and again; see ``open_outputs``."""
-        segments = self.config.segments
-        live = source.info.live
-        return open_outputs(specs, live, self._encoding(live), self.comment, segments, number=True)
+    def enhance(self, image: NDArray[np.uint8]) -> EnhancedImage:
+        """Find and enhance the faces of one image.
 
-    def _sink(self, specs: list[str], source: Source, overwrite: bool) -> Sink:
-        """One output that is a file, or anything; or several, and those that outlive a fault."""
-        live, only = source.info.live, specs[0]
-        encoding = self._encoding(live)
-        segments = self.config.segments
-        if segments.seconds and not any("%" in Path(spec).name for spec in specs):
-            raise SinkError(f"{only}: segments need a name with the time in it, such as %Y%m%d-%H%M%S.mp4")
-        several = len(specs) > 1 or only.endswith(".m3u8") or only.startswith(("http://", "https://"))
-        if not (several or is_timed(only, live, segments) or (live and "://" in only)):
-            return open_sink(only, encoding, self.comment, overwrite)
-        return open_outputs(specs, live, encoding, self.comment, segments, overwrite)
+        Args:
+            image: (H, W, 3) uint8, RGB (of OpenCV's BGR give ``image[:, :, ::-1]``); it is not changed.
+
+        Returns:
+            The image as ``overlay.mode`` shows it, and its faces; no track ids are carried from call to call.
+
+        Raises:
+            InputError: another shape or dtype.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise InputError(f"image: is {image.dtype} {image.shape}; give uint8 (H, W, 3), RGB")
+        video_frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        video_frame.color_range, video_frame.pts, video_frame.time_base = 2, 0, Fraction(1, 25)
+        frame = Frame(video_frame, 0, 0, Fraction(1, 25), time.monotonic(), time.time())
+        stages = self._stages(stills=True)
+        rendered = next(stages.overlay(stages.enhance(stages.detect([frame]))))
+        return EnhancedImage(rendered.to_rgb(), rendered.enhanced)
+
+    def new_run(self, source: Source, sink: Sink | None = None, observer: Observer | None = None) -> Run:
+        """A run of ``source``, which is ready, with new stages on these networks; not started yet."""
+        return Run(
+            source,
+            self._stages(source.info.stills),
+            sink,
+            observer,
+            max_age=self.config.live.max_age,
+            turn_upright=self.config.overlay.mode != "inplace",
+            models=self.models,
+        )
+
+    def _source(self, source: str | Path | Source) -> Source:
+        if not isinstance(source, str | Path):
+            return source
+        return open_source(os.fspath(source), self.config.source, self.config.live)
+
+    def outputs(self, specs: list[str], source: Source) -> Sink:
+        """A sink for all of ``specs`` that can be opened again and again; see ``open_sink``."""
+        return self._sink(specs, source, overwrite=False, number=True)
+
+    def _sink(self, specs: list[str], source: Source, overwrite: bool, number: bool = False) -> Sink:
+        info = source.info
+        return open_sink(
+            specs,
+            self._encoding(info.live),
+            self.comment,
+            live=info.live,
+            segments=self.config.segments,
+            overwrite=overwrite,
+            number=number,
+            source=info.name,
+        )
 
     def _encoding(self, live: bool) -> Encoding:
         return Encoding(**self.config.sink.model_dump(), live=live)
 
+    def _stages(self, stills: bool) -> Stages:
+        return Stages(self.detector(stills), self.enhancer(), self.overlay())
+
     def detector(self, stills: bool = False) -> Detector:
-        """A new detection stage on the shared network; of ``stills`` each is looked at by itself."""
+        """A new detection stage on the shared network; each of ``stills`` is an image by itself."""
         options, tracking = self.config.detector, self.config.tracker
         if stills:
             options = options.model_copy(update={"every": 1})

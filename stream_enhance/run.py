@@ -1,112 +1,143 @@
-"""One source on its way through a pipeline, and the report of it."""
+"""One source on its way through the stages of a line: its threads, its counts and its report."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import __version__, memory
+from . import memory
+from .imaging.frames import byte_count
+from .imaging.orientation import upright
+from .report import Report
 from .runtime import Channel, Line, Stage
-from .sinks.encoder import Sink
-from .sinks.fanout import Tee
+from .sinks.base import Sink
 from .sources.base import Source
-from .sources.file import upright
-from .sources.image_folder import ImageFolderSink
+from .stages.detect import Detector
+from .stages.enhance import Enhancer
 from .stages.load_control import AdmissionControl, QualityController
-from .stages.overlay import Rendered
-from .types import Enhanced
-
-if TYPE_CHECKING:
-    from .pipeline import Pipeline
-    from .sinks.gallery import Gallery
+from .stages.overlay import Overlay, Rendered
+from .types import Enhanced, Frame, Scene
 
 _WAITING = 4  # frames queued in front of each stage
 _WAITING_LIVE = 16  # between a camera's decoder and the first stage, where age, not number, is what bounds them
+_BUDGET = 256 << 20  # bytes of frames in front of each stage
+log = logging.getLogger(__name__)
 
 
-@dataclass
-class Report:
-    """What a run did; ``as_dict`` is what ``--report`` writes."""
+def _channel(size: int, when_full: Literal["wait", "drop_oldest"] = "wait") -> Channel[Any]:
+    return Channel(size, when_full, _byte_count, _BUDGET)
 
-    source: str
-    frames_in: int = 0
-    frames_out: int = 0
-    frames_dropped: int = 0
-    packets_corrupt: int = 0
-    faces_detected: int = 0
-    faces_enhanced: int = 0
-    faces_from_cache: int = 0
-    faces_left_alone: dict[str, int] = field(default_factory=dict)
-    tracks: int = 0
-    seconds: float = 0.0
-    fps: float = 0.0
-    first_frame_s: float | None = None
-    latency_ms: dict[str, float] = field(default_factory=dict)
-    stages: dict[str, dict[str, float]] = field(default_factory=dict)
-    models: dict[str, dict[str, str]] = field(default_factory=dict)
-    version: str = __version__
-    outputs: list[dict[str, Any]] | None = None  # of several: what each got
-    # of cameras only:
-    age_ms: dict[str, float] | None = None  # of a frame when it has been written, since it was decoded
-    frames_no_signal: int | None = None  # NO SIGNAL frames; counted in frames_in and frames_out too
-    reconnects: int | None = None
-    states: list[list[Any]] | None = None  # [seconds, state] each
-    quality: list[list[Any]] | None = None  # [seconds, step] each time some was given up or taken back; see govern
 
-    def as_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if value is not None or key == "first_frame_s"}
+def _byte_count(item: Frame | Scene | Enhanced | Rendered) -> int:
+    match item:
+        case Frame(image=image) | Scene(Frame(image=image)) | Enhanced(Scene(Frame(image=image))):
+            return byte_count(image)
+        case Rendered(image=image):
+            return byte_count(image)
+
+
+class Observer(Protocol):
+    """Sees every enhanced scene before it is drawn, such as a gallery of best shots."""
+
+    def observe(self, item: Enhanced) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages between source and sink, new for each run: they remember tracks and results."""
+
+    detect: Detector
+    enhance: Enhancer
+    overlay: Overlay
 
 
 class Run:
-    """One source on its way through a pipeline."""
+    """One source on its way through a line.
 
-    def __init__(self, pipeline: Pipeline, source: Source, sink: Sink | None, gallery: Gallery | None) -> None:
-        self.source, self._sink, self._gallery, self._pipeline = source, sink, gallery, pipeline
-        info = source.info
-        self.detect, self.enhance, self.overlay = (
-            pipeline.detector(info.stills),
-            pipeline.enhancer(),
-            pipeline.overlay(),
-        )
-        self.ages: deque[float] = deque(maxlen=50_000)
+    Args:
+        source: ready, and closed by the caller once ``alive`` is false.
+        stages: what is done to each frame.
+        sink: where finished frames go; None leaves them in the line's last channel.
+        observer: sees each enhanced scene; closed at the end.
+        max_age: seconds that a camera's frame may be old when it is written.
+        turn_upright: turn rotated frames before the first stage; a sink may ask for it too.
+        models: of each network's file its sha256 and provider, for the report.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        stages: Stages,
+        sink: Sink | None = None,
+        observer: Observer | None = None,
+        *,
+        max_age: float = 0.5,
+        turn_upright: bool = False,
+        models: Mapping[str, dict[str, str]] | None = None,
+    ) -> None:
+        self.source, self._sink, self._observer, self._models = source, sink, observer, dict(models or {})
+        self.detect, self.enhance, self.overlay = stages.detect, stages.enhance, stages.overlay
+        self._turn_upright = turn_upright or (sink is not None and sink.upright)
+        self.ages: deque[float] = deque(maxlen=50_000)  # seconds from decoded to written, of the latest frames
         self.first_frame: float | None = None
+        self.seconds = 0.0
+        self._footage_end: float | None = None  # seconds of a recording at which it ends
+        live = source.info.live
+        self.started = source.started if live else time.monotonic()
+        self.line = Line(
+            self._footage(source.frames(side_packets=sink is not None and sink.takes_side_packets)),
+            self._staged(),
+            [
+                _channel(_WAITING_LIVE, "drop_oldest") if live else _channel(_WAITING),
+                *(_channel(2 if live else _WAITING) for _ in range(3)),
+            ],
+        )
+        if live:
+            self.quality_controller = QualityController(self.detect, self.enhance, max_age)
+            self.admission = AdmissionControl(max_age, lambda: self.line.cancelled, self.quality_controller.waited)
+
+    def _staged(self) -> dict[str, Stage]:
         stages: dict[str, Stage] = {
             "detect": self._detected,
             "enhance": self.enhance,
-            "overlay": self._overlaid if gallery else self.overlay,
+            "overlay": self._overlaid if self._observer else self.overlay,
         }
-        if sink is not None:
-            stages["sink"] = self._sunk
-        first: Channel[Any] = Channel(_WAITING_LIVE, "drop_oldest") if info.live else Channel(_WAITING)
-        rest: list[Channel[Any]] = [Channel(2 if info.live else _WAITING) for _ in range(3)]
-        frames = source.frames(side_packets=sink is not None and sink.takes_side_packets)
-        self.line = Line(frames, stages, [first, *rest])
-        self.started = source.started if info.live else time.monotonic()
-        if info.live:
-            max_age = pipeline.config.live.max_age
-            self.quality_controller = QualityController(self.detect, self.enhance, max_age)
-            self.admission = AdmissionControl(max_age, lambda: self.line.cancelled, self.quality_controller.waited)
+        return stages if self._sink is None else {**stages, "sink": self._sunk}
+
+    def _footage(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+        """``frames`` to the end that ``go`` was given, after a warning for each thing that no output holds."""
+        with closing(frames):
+            for i, frame in enumerate(frames):
+                if self._footage_end is not None and frame.seconds >= self._footage_end:
+                    return
+                for note in frame.stream.notes if i == 0 else ():
+                    log.warning("%s: %s", frame.stream.name, note)
+                yield frame
 
     def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
         if self.source.info.live:
             frames = self.admission(frames)
-        if self._pipeline.config.overlay.mode != "inplace" or isinstance(self._sink, ImageFolderSink):
+        if self._turn_upright:
             frames = upright(frames)
         yield from self.detect(frames)
 
     def _overlaid(self, items: Iterable[Enhanced]) -> Generator[Rendered, None, None]:
-        assert self._gallery is not None
-        yield from self.overlay(self._shown(items, self._gallery))
+        yield from self.overlay(self._observed(items))
 
-    def _shown(self, items: Iterable[Enhanced], gallery: Gallery) -> Iterator[Enhanced]:
+    def _observed(self, items: Iterable[Enhanced]) -> Iterator[Enhanced]:
+        assert self._observer is not None
         for item in items:
-            gallery.observe(item)
+            self._observer.observe(item)
             yield item
 
     def _sunk(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
@@ -126,9 +157,17 @@ class Run:
             self.admission.on_exit()
 
     def go(self, duration: float | None = None, watch: Callable[[Run], None] = lambda run: None) -> None:
-        """Run to the end; raise what any stage raised."""
+        """Run to the end; raise what any stage raised.
+
+        Args:
+            duration: seconds after which to end cleanly: of footage for a recording, on the clock for a camera.
+            watch: called once at the start, then a few times a second, from this thread.
+        """
+        if not self.source.info.live:
+            self._footage_end, duration = duration, None
         self.line.start()
         try:
+            watch(self)
             while self.alive:
                 self.line.workers[-1].thread.join(0.2)
                 memory.trim()
@@ -136,25 +175,29 @@ class Run:
                 if duration is not None and time.monotonic() - self.started >= duration:
                     self.stop()
             self.line.join()
+        except BaseException:  # of a stage, of ``watch``, or Ctrl-C: no thread goes on unseen
+            self.end()
+            raise
         finally:
             self.seconds = time.monotonic() - self.started
-            if self._gallery:
-                self._gallery.close()
+            if self._observer:
+                self._observer.close()
         if self._sink is not None and not self.line.cancelled:  # torn down: what there is keeps its temporary name
             self._sink.finish()
 
     @property
     def alive(self) -> bool:
+        """Whether any of its threads is still at work."""
         return any(worker.thread.is_alive() for worker in self.line.workers)
 
     @property
     def done(self) -> int:
-        """Frames that have left the sink."""
+        """Frames that have left the last stage."""
         return self.line.workers[-1].count
 
     @property
     def dropped(self) -> int:
-        """Frames that came in and will not leave the sink."""
+        """Frames that came in and will not leave the last stage."""
         if self.line.cancelled:
             return self.line.workers[0].count - self.done
         return sum(channel.dropped for channel in self.line.channels)
@@ -174,48 +217,44 @@ class Run:
         self.line.cancel()
         self.source.stop()
 
-    def report(self) -> Report:
-        """What the run did.  Every frame that came in went out or was dropped."""
-        workers = {worker.name: worker for worker in self.line.workers}
-        came, went = workers["source"].count, self.done
-        counts = self.enhance.counts
+    def end(self, patience: float = 10.0) -> None:
+        """Tear down now, and wait for its threads, each for so many seconds."""
+        self.cancel()
+        for worker in self.line.workers:
+            worker.thread.join(patience)
+
+    def report(self, error: str | None = None) -> Report:
+        """What the run did; ``error`` says why it failed."""
+        counts, status, written = self.enhance.counts, self.source.status(), self.done
         ages = np.array(self.ages or [0.0]) * 1000
-        channels = {worker.name: worker.inbox for worker in self.line.workers}
         return Report(
             source=self.source.info.name,
-            frames_in=came,
-            frames_out=went,
+            error=error,
+            frames_in=self.line.workers[0].count,
+            frames_out=written,
             frames_dropped=self.dropped,
-            packets_corrupt=self.source.status().corrupt,
+            packets_corrupt=status.corrupt,
             faces_detected=self.detect.detected,
             faces_enhanced=self.faces,
             faces_from_cache=counts.from_cache,
             faces_left_alone=counts.left_alone,
             tracks=self.detect.tracks,
             seconds=round(self.seconds, 3),
-            fps=round(went / self.seconds, 3) if self.seconds else 0.0,
+            fps=round(written / self.seconds, 3) if self.seconds else 0.0,
             first_frame_s=None if self.first_frame is None else round(self.first_frame, 3),
-            latency_ms={f"p{p}": round(float(np.percentile(ages, p)), 2) for p in (50, 95, 99)},
+            latency_ms=_percentiles(ages),
             stages={
-                name: {
+                worker.name: {
                     "items": worker.count,
                     "busy_s": round(worker.busy, 3),
-                    "queue_max": inbox.longest if isinstance(inbox := channels[name], Channel) else 0,
+                    "queue_max": worker.inbox.longest if isinstance(worker.inbox, Channel) else 0,
                 }
-                for name, worker in workers.items()
+                for worker in self.line.workers
             },
-            models=self._pipeline.models,
-            outputs=self._outputs(),
+            models=self._models,
+            outputs=None if self._sink is None else self._sink.outputs(),
             **self._live_report(ages),
         )
-
-    def _outputs(self) -> list[dict[str, Any]] | None:
-        if not isinstance(self._sink, Tee):
-            return None
-        return [
-            {"name": o.name, "packets": o.written, "lost": o.lost, "opened": o.opens, "problem": o.problem}
-            for o in self._sink.outputs
-        ]
 
     def _live_report(self, ages: NDArray[np.float64]) -> dict[str, Any]:
         """What only a camera's report holds."""
@@ -223,9 +262,13 @@ class Run:
             return {}
         status = self.source.status()
         return {
-            "age_ms": {f"p{p}": round(float(np.percentile(ages, p)), 2) for p in (50, 95, 99)},
+            "age_ms": _percentiles(ages),
             "frames_no_signal": status.no_signal_frames,
             "reconnects": status.reconnects,
             "states": [list(entry) for entry in status.states],
             "quality": [[round(at - self.started, 3), step] for at, step in self.quality_controller.steps],
         }
+
+
+def _percentiles(milliseconds: NDArray[np.float64]) -> dict[str, float]:
+    return {f"p{p}": round(float(np.percentile(milliseconds, p)), 2) for p in (50, 95, 99)}

@@ -30,10 +30,23 @@ class Channel(Generic[T]):
 
     ``close`` ends it gently: the consumer still gets what is queued.  ``cancel`` ends it now, on both sides.
     Counts what it ``dropped``, its longest queue, and the seconds each side ``waited`` on it.
+
+    Args:
+        size: items that it holds.
+        when_full: what ``put`` does then.
+        cost: what one item costs, in the unit of ``budget`` (bytes, say).
+        budget: what all items in it may cost together; one item always fits.
     """
 
-    def __init__(self, size: int, when_full: Literal["wait", "drop_oldest"] = "wait") -> None:
+    def __init__(
+        self,
+        size: int,
+        when_full: Literal["wait", "drop_oldest"] = "wait",
+        cost: Callable[[T], int] = lambda item: 0,
+        budget: int = 0,
+    ) -> None:
         self.size, self.when_full = size, when_full
+        self._cost, self._budget, self._spent = cost, budget, 0
         self.dropped = self.longest = 0
         self.put_waited = self.take_waited = 0.0
         self._items: deque[T] = deque()
@@ -43,17 +56,20 @@ class Channel(Generic[T]):
     def put(self, item: T) -> None:
         """Queue ``item``, waiting for room or dropping the oldest; raises ``Cancelled`` once cancelled."""
         with self._changed:
-            if len(self._items) >= self.size and not self._cancelled:
+            cost = self._cost(item)
+            if self._is_full(cost) and not self._cancelled:
                 if self.when_full == "drop_oldest":
-                    self._items.popleft()
-                    self.dropped += 1
+                    while self._is_full(cost):
+                        self._pop()
+                        self.dropped += 1
                 else:
                     started = time.monotonic()
-                    self._changed.wait_for(lambda: len(self._items) < self.size or self._cancelled)
+                    self._changed.wait_for(lambda: not self._is_full(cost) or self._cancelled)
                     self.put_waited += time.monotonic() - started
             if self._cancelled:
                 raise Cancelled
             self._items.append(item)
+            self._spent += cost
             self.longest = max(self.longest, len(self._items))
             self._changed.notify_all()
 
@@ -66,15 +82,25 @@ class Channel(Generic[T]):
                 self.take_waited += time.monotonic() - started
             if self._cancelled:
                 raise Cancelled
-            taken = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
+            taken = [self._pop() for _ in range(min(limit, len(self._items)))]
             self._changed.notify_all()
             return taken
+
+    def _is_full(self, cost: int) -> bool:
+        """Whether an item of ``cost`` has no room."""
+        over_budget = bool(self._items) and 0 < self._budget < self._spent + cost
+        return len(self._items) >= self.size or over_budget
+
+    def _pop(self) -> T:
+        item = self._items.popleft()
+        self._spent -= self._cost(item)
+        return item
 
     def drop_while(self, too_old: Callable[[T], bool]) -> None:
         """Drop, and count, items at the head for which ``too_old`` holds, but never the newest."""
         with self._changed:
             while len(self._items) > 1 and too_old(self._items[0]):
-                self._items.popleft()
+                self._pop()
                 self.dropped += 1
             self._changed.notify_all()
 
@@ -96,6 +122,7 @@ class Channel(Generic[T]):
             self._cancelled = True
             self.dropped += len(self._items)
             self._items.clear()
+            self._spent = 0
             self._changed.notify_all()
 
 

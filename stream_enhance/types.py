@@ -28,6 +28,12 @@ class StreamInfo:
     chapters: tuple[Any, ...] = ()  # as PyAV gives them
     side_streams: tuple[Any, ...] = ()  # av.Stream: sound, subtitles, data; templates for an output's own
     frame_count: int = 0  # 0 where unknown
+    format: str = ""  # FFmpeg's name of the container; "images" for a folder
+    duration: float = 0.0  # seconds; 0 where unknown
+    bit_rate: int = 0  # of the container, bits a second; 0 where unknown
+    streams: tuple[Any, ...] = ()  # every av.Stream of the container
+    video_index: int = 0  # of the one that the frames come from
+    notes: tuple[str, ...] = ()  # what of the source no output holds, known once the first frame is decoded
     stills: bool = False  # independent images rather than a moving scene
 
 
@@ -47,6 +53,7 @@ class Frame:
     turned: bool = False  # a quarter since it was decoded: its pixels' width and height have changed places
     stream: StreamInfo = StreamInfo()
     side_packets: tuple[Any, ...] = ()  # av.Packet of the side streams, in demuxing order, that belong before it
+    duration: int = 0  # in time_base units, where the source says how long it is shown; 0: until the next one
 
     @property
     def seconds(self) -> float:

@@ -1,9 +1,13 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
-from stream_enhance.config import Config, load
+from stream_enhance.config import Config, load, merged
 from stream_enhance.errors import ConfigError
+from stream_enhance.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -102,3 +106,76 @@ def test_the_settings_that_come_with_it_load(path: Path) -> None:
 
 def test_the_commented_settings_are_the_defaults() -> None:
     assert load(ROOT / "configs" / "file_cpu.yaml") == Config()
+
+
+RENAMED = [
+    ("enhancer.cache_change", "enhancer.cache_tolerance", 3.0),
+    ("enhancer.cache_seconds", "enhancer.cache_ttl", 1.5),
+    ("enhancer.likeness", "enhancer.min_consistency", 0.5),
+    ("overlay.mark", "overlay.watermark", False),
+    ("tracker.keep", "tracker.coast_ttl", 0.5),
+    ("tracker.remember", "tracker.lost_ttl", 2.0),
+    ("tracker.certain", "tracker.confirm_threshold", 0.7),
+    ("tracker.doubt", "tracker.low_score_ttl", 3.0),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "value"), RENAMED)
+@pytest.mark.parametrize("way", ["file", "override", "model"])
+def test_a_renamed_key_is_read_and_its_new_name_given(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    old: str,
+    new: str,
+    value: object,
+    way: str,
+) -> None:
+    monkeypatch.setattr("stream_enhance.config._warned", set())
+    (section, key), path = old.split("."), tmp_path / "old.yaml"
+    path.write_text(yaml.safe_dump({section: {key: value}}))
+    match way:
+        case "file":
+            config = load(path)
+        case "override":
+            config = load(None, [f"{old}={yaml.safe_dump(value).splitlines()[0]}"])
+        case _:
+            config = Config.model_validate({section: {key: value}})
+    assert getattr(getattr(config, section), new.partition(".")[2]) == value
+    (warning,) = caplog.messages
+    assert f"{old} is called {new} now" in warning
+
+
+def test_an_override_wins_whichever_name_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("enhancer: {cache_change: 3}\n")
+    assert load(path, ["enhancer.cache_tolerance=4"]).enhancer.cache_tolerance == 4
+    path.write_text("enhancer: {cache_tolerance: 3}\n")
+    assert load(path, ["enhancer.cache_change=4"]).enhancer.cache_tolerance == 4
+
+
+def test_both_names_at_once_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("overlay: {mark: true, watermark: false}\n")
+    with pytest.raises(ConfigError, match=r"overlay\.mark is called overlay\.watermark now, and both are set"):
+        load(path)
+
+
+def test_a_camera_may_have_the_new_name_of_what_all_have_the_old_one_of() -> None:
+    data = merged({"overlay": {"mark": True, "scale": 2}, "threads": 1}, {"overlay": {"watermark": False}})
+    assert data == {"overlay": {"watermark": False, "scale": 2}, "threads": 1}
+
+
+def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _models(field.annotation)
+
+
+@pytest.mark.parametrize("model", [*_models(Config), Report], ids=lambda m: m.__name__)
+def test_every_key_has_a_description(model: type[BaseModel]) -> None:
+    for name, field in model.model_fields.items():
+        section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        assert section or field.description, f"{model.__name__}.{name}"
+        assert not section or field.annotation.__doc__

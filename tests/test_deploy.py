@@ -13,15 +13,17 @@ from tests.conftest import Models
 pytest.importorskip("fastapi")
 
 from stream_enhance.server import metrics
-from stream_enhance.server.serve import read
+from stream_enhance.server.config import read
 from stream_enhance.server.supervisor import Supervisor
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
-def test_the_example_of_cameras_can_be_used() -> None:
+def test_the_example_of_cameras_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from stream_enhance.config import Config, merged, validated
 
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recordings").mkdir()
     config, cameras = read(str(CONFIGS / "cameras.yaml"))
     assert set(cameras) == {"door", "yard"}
     for camera in cameras.values():

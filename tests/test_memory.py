@@ -17,7 +17,7 @@ class Circle:
         self.itself = self
 
 
-def test_tidy_lets_go_of_circles_but_not_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trim_frees_reference_cycles_but_not_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.disable()
     try:
         monkeypatch.setattr(memory, "_trimmed_at", memory.time.monotonic())

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -9,13 +11,16 @@ import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+import stream_enhance
 from stream_enhance import Config, Pipeline
-from stream_enhance.errors import ModelError
-from stream_enhance.run import Report, Run
-from stream_enhance.sources.file import open_source
+from stream_enhance.errors import InputError, ModelError, SinkError, SourceError
+from stream_enhance.report import Report
+from stream_enhance.run import Run
+from stream_enhance.sources.open import open_source
 from tests.conftest import Models
-from tests.media import FACE, images_of, luma_of, make_video, psnr, pts_of
+from tests.media import FACE, image, images_of, luma_of, make_video, psnr, pts_of
 
 FACE_ROWS = slice(round(FACE[1]) - 6, round(FACE[1]) + 6)
 FACE_COLUMNS = slice(round(FACE[0]) - 6, round(FACE[0]) + 6)
@@ -23,6 +28,13 @@ FACE_COLUMNS = slice(round(FACE[0]) - 6, round(FACE[0]) + 6)
 
 def balanced(report: Report) -> bool:
     return report.frames_in == report.frames_out + report.frames_dropped
+
+
+def decoded(png: bytes) -> NDArray[Any]:
+    """(H, W, 3) RGB."""
+    bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert bgr is not None
+    return bgr[:, :, ::-1]
 
 
 def test_a_run_enhances_the_face_leaves_the_rest_and_says_what_it_did(
@@ -46,7 +58,11 @@ def test_a_run_enhances_the_face_leaves_the_rest_and_says_what_it_did(
 
 
 def test_the_metadata_says_by_what_faces_were_changed(models: Models, clip: Path, tmp_path: Path) -> None:
-    for kind, word in (("unet", "ENHANCED"), ("classical", "classical"), ("none", "no face was changed")):
+    for kind, word in (
+        ("unet", "ENHANCED"),
+        ("classical", "changed by classical filters"),
+        ("none", "no face was changed"),
+    ):
         out = tmp_path / f"{kind}.mp4"
         with Pipeline(models.config(enhancer={"kind": kind})) as pipeline:
             pipeline.run(str(clip), str(out))
@@ -108,7 +124,10 @@ def test_every_frame_that_came_in_went_out_or_is_counted_dropped(
 ) -> None:
     def watch(run: Run) -> None:
         if run.done > 20 and (not live or run.line.channels[0].dropped):
-            {"stop": run.stop, "cancel": run.cancel, "duration": lambda: None}[how]()
+            if how == "stop":
+                run.stop()
+            elif how == "cancel":
+                run.cancel()
 
     with Pipeline(models.config()) as pipeline:
         limit = 1.0 if how == "duration" else None
@@ -145,6 +164,26 @@ def test_an_error_in_any_stage_reaches_run_and_nothing_is_left_running(
     assert "in stage" in raised.value.__notes__[0]
     assert threading.active_count() == before
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("error", [RuntimeError("no more"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
+def test_an_error_in_watch_ends_the_run(models: Models, long_clip: Path, tmp_path: Path, error: BaseException) -> None:
+    def watch(run: Run) -> None:
+        if run.done > 5:
+            raise error
+
+    before = threading.active_count()
+    with Pipeline(models.config()) as pipeline:
+        with pytest.raises(type(error)):
+            pipeline.run(long_clip, tmp_path / "out.mp4", watch=watch)
+        assert threading.active_count() == before
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_no_output_at_all_is_refused(models: Models, clip: Path) -> None:
+    with Pipeline(models.config()) as pipeline, pytest.raises(SinkError, match="no output"):
+        pipeline.run(clip, [])
 
 
 def test_one_pipeline_runs_many_sources(models: Models, tmp_path: Path) -> None:
@@ -203,3 +242,78 @@ def test_each_still_of_a_folder_is_looked_at_by_itself(tmp_path: Path) -> None:
         found = [image.enhanced.scene.faces for image in pipeline.frames(str(tmp_path / "in"))]
     assert [len(faces) for faces in found] == [1, 0, 1, 0]
     assert found[0].xyxy[0, 0] + 280 == pytest.approx(found[2].xyxy[0, 0], abs=8)
+
+
+def test_paths_do_wherever_a_name_does(models: Models, clip: Path, tmp_path: Path) -> None:
+    with Pipeline(models.config()) as pipeline:
+        assert len(list(pipeline.frames(clip))) == 12
+        report = pipeline.run(clip, tmp_path / "out.mp4", gallery=str(tmp_path / "faces"))
+        assert report.frames_out == 12
+        assert pipeline.run(clip, [tmp_path / "a.mp4", str(tmp_path / "b.mkv")]).frames_out == 12
+    assert (tmp_path / "faces" / "index.html").is_file()
+
+
+def test_one_array_is_enhanced_and_is_not_changed(models: Models) -> None:
+    given = image(0)
+    before = given.copy()
+    with Pipeline(models.config(overlay={"watermark": False})) as pipeline:
+        result = pipeline.enhance(given)
+        again = pipeline.enhance(given)
+    assert np.array_equal(given, before)
+    assert (result.image.shape, str(result.image.dtype)) == (given.shape, "uint8")
+    gain = result.image.astype(int)[FACE_ROWS, FACE_COLUMNS] - given[FACE_ROWS, FACE_COLUMNS]
+    assert gain.mean() > 15
+    assert np.array_equal(result.image[:, :40], given[:, :40]), "RGB in, the same RGB out"
+    assert len(result.faces) == len(again.faces) == 1
+    assert np.array_equal(result.image, again.image), "nothing is carried from call to call"
+    assert np.array_equal(decoded(result._repr_png_()), result.image)
+
+
+def test_the_overlay_modes_and_other_enhancers_do_for_one_array(models: Models) -> None:
+    config = models.config(overlay={"mode": "side_by_side", "scale": 2}, enhancer={"kind": "classical"})
+    with Pipeline(config) as pipeline:
+        assert pipeline.enhance(image(0)).image.shape == (240, 640, 3)
+    with Pipeline(models.config(enhancer={"kind": "none"})) as pipeline:
+        assert np.array_equal(pipeline.enhance(image(0)).image, image(0))
+
+
+@pytest.mark.parametrize("shape", [(120, 160), (120, 160, 4), (0, 160, 3)])
+def test_an_array_of_another_shape_is_refused(models: Models, shape: tuple[int, ...]) -> None:
+    with Pipeline(models.config()) as pipeline, pytest.raises(InputError, match=r"give uint8 \(H, W, 3\), RGB"):
+        pipeline.enhance(np.zeros(shape, np.uint8))
+
+
+def test_floats_are_refused(models: Models) -> None:
+    with Pipeline(models.config()) as pipeline, pytest.raises(InputError, match="float64"):
+        pipeline.enhance(np.zeros((120, 160, 3)))  # type: ignore[arg-type]
+
+
+@pytest.mark.timeout(20)
+def test_a_source_that_fails_midway_ends_frames_with_its_own_error(models: Models, clip: Path) -> None:
+    class Failing(Endless):
+        def frames(self, side_packets: bool = True) -> Generator[Any, None, None]:
+            yield next(super().frames())
+            raise SourceError("the disk is gone")
+
+    for _ in range(5):  # which thread hears of it first is a matter of chance
+        with Pipeline(models.config()) as pipeline, pytest.raises(SourceError, match="the disk is gone"):
+            list(pipeline.frames(Failing(clip)))
+
+
+def test_a_frame_shows_itself_upright_in_a_notebook(models: Models, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "turned.mp4", frames=1, rotation=90)
+    with Pipeline(models.config()) as pipeline:
+        (frame,) = pipeline.frames(path)
+    assert frame.to_rgb().shape == (160, 120, 3)
+    assert np.array_equal(decoded(frame._repr_png_()), frame.to_rgb())
+
+
+def test_every_exported_name_is_there() -> None:
+    assert all(getattr(stream_enhance, name) is not None for name in stream_enhance.__all__)
+    assert set(stream_enhance.__all__) <= set(dir(stream_enhance))
+
+
+def test_importing_needs_no_network_library() -> None:
+    code = "import stream_enhance, sys; print({'av', 'cv2', 'numpy', 'onnxruntime', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,8 +1,8 @@
 """What a surveillance camera does to a face, as pure functions of (image, rng).
 
-Images are (H, W, 3) uint8 RGB. `degrade_clip` is the whole way: the face walks through a small frame, lens, sensor and
-camera spoil each image, a real video encoder spoils the clip, and one decoded frame comes back. `gfpgan` is the
-recipe for web photographs from Wang et al., "Towards Real-World Blind Face Restoration with Generative Facial
+Images are (H, W, 3) uint8 RGB. `degrade_clip` is the whole chain: the face moves through a small frame, lens, sensor
+and camera degrade each image, a real video encoder compresses the clip, and one decoded frame comes back. `gfpgan`
+is the recipe for web photographs from Wang et al., "Towards Real-World Blind Face Restoration with Generative Facial
 Prior" (CVPR 2021), to compare with. Lengths are pixels of the frame.
 """
 
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from stream_enhance.imaging.crop import cut
+from train.common.images import Image
 
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
 Codec = Literal["libx264", "libx265", "mjpeg"]
 KINDS = ("motion", "defocus", "noise", "night", "infrared", "halo", "interlace", "jpeg", "h264", "h265", "mjpeg")
 
 
 class Ranges(BaseModel):
-    """How bad it gets: (low, high) of each defect and, in `chance`, how often an image has it."""
+    """The (low, high) range of each defect and, in `chance`, how often an image has it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,10 +81,10 @@ def degrade_clip(
     face_px: float | None = None,
     only: Sequence[str] | None = None,
 ) -> Seen:
-    """Show `image`'s face, `face_height` pixels high around `center` (x, y), to a bad camera.
+    """Degrade the face of `image`, `face_height` pixels high around `center` (x, y), as a bad camera does.
 
-    `face_px` fixes the size of the face in the frame, `only` the kinds of defect (of KINDS); both are drawn without.
-    Light is the scene's: night and infra-red change `clean` too, so that nobody learns to invent colour.
+    `face_px` fixes the size of the face in the frame, `only` the kinds of defect (of KINDS); else they are drawn.
+    Light is the scene's: night and infra-red change `clean` too, so that a network does not learn to invent colour.
     """
     height = face_px or float(np.exp(rng.uniform(*np.log(ranges.face_px))))
     kinds = tuple(only) if only is not None else draw_kinds(rng, ranges)
@@ -123,7 +123,7 @@ def draw_kinds(rng: np.random.Generator, ranges: Ranges) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Lens:
-    """One camera's settings; calling it spoils one image (S, S, 3) RGB as that camera does."""
+    """One camera's settings; calling it degrades one image (S, S, 3) RGB as that camera does."""
 
     blur: NDArray[np.float32] | None  # kernel
     sigma: float
@@ -219,7 +219,7 @@ def through_codec(frames: Sequence[Image], codec: Codec, options: dict[str, str]
     memory.seek(0)
     with av.open(memory, "r") as clip:
         clip.streams.video[0].codec_context.thread_count = 1
-        return [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+        return [frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for frame in clip.decode(video=0)]
 
 
 def frame_to_image(center: tuple[float, float], scale: float, degrees: float, side: int) -> NDArray[np.float32]:
@@ -297,13 +297,15 @@ def interlace(first: Image, second: Image) -> Image:
 def jpeg(image: Image, quality: int) -> Image:
     """A JPEG round trip at `quality` (1 to 100), 4:2:0."""
     _, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]).astype(np.uint8)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded[:, :, ::-1]).astype(np.uint8)
 
 
 def chroma_420(image: Image) -> Image:
     """Colour at half the sides, as 4:2:0 keeps it; sides must be even."""
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(format="yuv420p")
-    return frame.to_ndarray(format="rgb24")
+    return frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
 
 
 def gfpgan(image: Image, rng: np.random.Generator) -> Image:
@@ -315,9 +317,9 @@ def gfpgan(image: Image, rng: np.random.Generator) -> Image:
     height, width = image.shape[:2]
     scale = rng.uniform(0.8, 8)
     small = cv2.resize(soft, (max(int(width / scale), 2), max(int(height / scale), 2)), interpolation=cv2.INTER_LINEAR)
-    spoiled = small + rng.standard_normal(small.shape) * rng.uniform(0, 20)
-    spoiled = jpeg(np.clip(np.round(spoiled), 0, 255).astype(np.uint8), int(rng.uniform(60, 100)))
-    return cv2.resize(spoiled, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+    noisy = small + rng.standard_normal(small.shape) * rng.uniform(0, 20)
+    poor = jpeg(np.clip(np.round(noisy), 0, 255).astype(np.uint8), int(rng.uniform(60, 100)))
+    return cv2.resize(poor, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
 
 def gaussian_kernel(side: int, along: float, across: float, angle: float) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,7 +24,7 @@ KEY = "card"
 class Card(BaseModel):
     """What a model file says of itself.  Network input is ``(rgb / scale - mean) / std``, float32 (n, 3, H, W)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     task: Literal["face-detection", "face-enhancement"]
@@ -52,12 +52,15 @@ def parse_card(metadata: Mapping[str, str], where: str) -> Card:
         ModelError: there is none, or it does not hold what a card must.
     """
     if KEY not in metadata:
-        raise ModelError(f"{where}: no card in the model's metadata; export it with `python -m train.enhancer.export`")
+        raise ModelError(f"{where}: no card in the model's metadata; export it with `python -m train.enhancer export`")
     try:
         return Card.model_validate_json(metadata[KEY])
     except ValidationError as error:
         first = error.errors()[0]
-        raise ModelError(f"{where}: bad card: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        key = "".join(f"{part}: " for part in first["loc"])
+        raise ModelError(
+            f"{where}: the card in its metadata is damaged ({key}{first['msg']}); export it again"
+        ) from None
 
 
 def read_card(path: str | Path) -> Card:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from ..extras import install_hint
 from .card import KEY, Card, file_sha256, parse_card
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,7 @@ PROVIDERS = {  # our name: onnxruntime's, best first
     "cuda": "CUDAExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-_CURES = {
-    "cuda": "pip install 'stream-enhance[gpu]' and an NVIDIA driver",
-    "tensorrt": "pip install 'stream-enhance[gpu]' and an NVIDIA driver",
-    "tensorrt-rtx": "pip install 'stream-enhance[rtx]' and an NVIDIA RTX card",
-}
+_EXTRAS = {"cuda": "gpu", "tensorrt": "gpu", "tensorrt-rtx": "rtx"}  # optional dependencies that bring a provider
 
 
 def available() -> list[str]:
@@ -37,6 +34,10 @@ def available() -> list[str]:
 
     offered = set(onnxruntime.get_available_providers())
     return [name for name, provider in PROVIDERS.items() if provider in offered]
+
+
+def _cure(provider: str) -> str:
+    return f"it needs an NVIDIA driver, and {install_hint(_EXTRAS[provider])}"
 
 
 class OnnxSession:
@@ -56,7 +57,7 @@ class OnnxSession:
         elif provider in offered:
             tried = [provider]
         else:
-            cure = _CURES.get(provider, f"use one of {', '.join(offered)}")
+            cure = _cure(provider) if provider in _EXTRAS else f"use one of {', '.join(offered)}"
             raise ModelError(f"provider {provider!r} is not available on this machine; {cure}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
@@ -85,7 +86,7 @@ class OnnxSession:
             reasons.append(f"{name}: its libraries did not load")
         if tried[-1] == "cpu":
             raise ModelError(f"{self.path}: not a model that onnxruntime can load ({reasons[-1]}); fetch it again")
-        raise ModelError(f"provider {asked!r} is not available: {reasons[-1]}; {_CURES[tried[-1]]}")
+        raise ModelError(f"provider {asked!r} is not available: {reasons[-1]}; {_cure(tried[-1])}")
 
     def _provider_options(self, name: str, cache: Path | None) -> dict[str, str]:
         if name != "tensorrt":
@@ -160,19 +161,21 @@ class OnnxSession:
 
 def _ultralytics_card(metadata: dict[str, str], where: str) -> Card:
     """A card read from the metadata that ultralytics' own export writes."""
-    size = json.loads(metadata["imgsz"])[0]
-    points = json.loads(metadata.get("kpt_shape", "[0]"))[0]
-    if points not in (0, 5):
-        raise ModelError(f"{where}: has {points} points a face, not 5")
-    return Card(
-        name=Path(where).stem,
-        task="face-detection",
-        size=size,
-        dynamic=metadata.get("dynamic", "False") == "True" or "dynamic': True" in metadata.get("args", ""),
-        points=points,
-        license=metadata.get("license", "unknown"),
-        data="unknown",
-        recipe="exported by ultralytics",
-        commit="unknown",
-        weights_sha256=hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest(),
-    )
+    try:
+        points = json.loads(metadata.get("kpt_shape", "[0]"))[0]
+        if points not in (0, 5):
+            raise ModelError(f"{where}: has {points} points a face, not 5; use another model file")
+        return Card(
+            name=Path(where).stem,
+            task="face-detection",
+            size=json.loads(metadata["imgsz"])[0],
+            dynamic=metadata.get("dynamic", "False") == "True" or "dynamic': True" in metadata.get("args", ""),
+            points=points,
+            license=metadata.get("license", "unknown"),
+            data="unknown",
+            recipe="exported by ultralytics",
+            commit="unknown",
+            weights_sha256=hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest(),
+        )
+    except (ValueError, LookupError, TypeError):
+        raise ModelError(f"{where}: its metadata (imgsz, kpt_shape) is damaged; export it again") from None

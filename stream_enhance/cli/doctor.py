@@ -1,12 +1,12 @@
-"""What this installation can use on this machine: tried, not guessed; what is missing, and the command that mends it.
+"""What this installation can use on this machine: tried, not guessed; what is missing, and the command that fixes it.
 
-Only what the default run cannot do without makes it unready.  The rest, a GPU that no provider uses for one, is told
-as a hint.
+Only what the default run needs makes it unready.  The rest, such as a GPU that no provider uses, is a hint.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import platform
 import shutil
 import subprocess
@@ -14,8 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
+
 from .. import __version__
 from ..errors import StreamEnhanceError
+from ..extras import install_hint
 
 _LIBRARIES = {"av": "av", "cv2": "opencv-python-headless", "numpy": "numpy", "onnxruntime": "onnxruntime"}
 _DECODERS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "mjpeg")
@@ -71,11 +74,11 @@ def _codecs(found: dict[str, Any]) -> None:
     for codec, software in (("h264", "libx264"), ("hevc", "libx265"), ("av1", "libsvtav1")):
         found["encoders"] |= {name: opens(name) for name in (software, f"{codec}_nvenc", f"{codec}_qsv")}
     found["decoders"] = {name: name in av.codecs_available for name in _DECODERS}
-    mend = f"{sys.executable} -m pip install -U --force-reinstall av"
+    cure = f"{sys.executable} -m pip install -U --force-reinstall av"
     if not found["encoders"]["libx264"]:
-        _lacks(found, "the encoder libx264 does not start", mend)
+        _lacks(found, "the encoder libx264 does not start", cure)
     if not found["decoders"]["h264"]:
-        _lacks(found, "there is no H.264 decoder", mend)
+        _lacks(found, "there is no H.264 decoder", cure)
 
 
 def _models(found: dict[str, Any]) -> None:
@@ -128,8 +131,8 @@ def _gpu() -> dict[str, Any] | None:
 
 def _gpu_unused(found: dict[str, Any]) -> None:
     if found["gpu"] and not {"cuda", "tensorrt", "tensorrt-rtx"} & set(found["providers"]):
-        cure = f"{sys.executable} -m pip install 'stream-enhance[gpu]'"
-        found["hints"].append({"what": "there is an NVIDIA GPU, but onnxruntime cannot use it", "cure": cure})
+        what = "there is an NVIDIA GPU, but onnxruntime cannot use it"
+        found["hints"].append({"what": what, "cure": install_hint("gpu")})
 
 
 def _lacks(found: dict[str, Any], what: str, cure: str) -> None:
@@ -150,6 +153,18 @@ def format_summary(found: dict[str, Any]) -> str:
         lines.append(f"Model {name}: {card['task']} at {card['size']}, {card['license']}, sha256 {card['sha256'][:16]}")
         lines += [f"  trained on {card['data']}; {card['weaknesses']}".rstrip("; ")]
     for title, key in (("MISSING", "missing"), ("Hint", "hints")):
-        lines += [f"{title}: {lack['what']}\n  mend it: {lack['cure']}" for lack in found[key]]
+        lines += [f"{title}: {lack['what']}\n  fix: {lack['cure']}" for lack in found[key]]
     lines.append("Ready." if found["ready"] else "Not ready.")
     return "\n".join(lines)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(as_json: bool) -> None:
+    """Show what this installation can use, what is missing, and the command that fixes it.
+
+    Exit code 1 where something that the default run needs is missing.
+    """
+    found = examine()
+    click.echo(json.dumps(found, indent=2) if as_json else format_summary(found))
+    sys.exit(0 if found["ready"] else 1)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import click
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from ..errors import SourceError
+from ..errors import SourceError, printable
 from ..imaging.planes import LAYOUTS
 from ..jobs.batch import output_name
 from ..sinks.codecs import Encoding, choose_encoder, pixel_format
 from ..sinks.passthrough import is_chapter_track, why_not
 from ..sinks.target import FORMATS
-from ..sources.file import VideoSource, open_source
-from ..sources.image_folder import ImageFolder
+from ..sources.base import Source
+from ..sources.open import open_source
+from ..types import StreamInfo
 
 _MATRICES = {1: "BT.709", 2: "unspecified", 5: "BT.601 (PAL)", 6: "BT.601 (NTSC)", 9: "BT.2020", 0: "RGB"}
 
@@ -29,50 +33,50 @@ def inspect_source(spec: str) -> dict[str, Any]:
     """
     source = open_source(spec)
     try:
-        match source:
-            case ImageFolder():
-                return {
-                    "source": source.info.name,
-                    "container": "images",
-                    "frames": source.info.frame_count,
-                    "lost": [],
-                }
-            case VideoSource():
-                return _video(source, Path(spec))
+        if source.info.live:
+            raise SourceError(f"{source.info.name}: a live camera cannot be probed; give a file")
+        if source.info.format == "images":
+            return {
+                "source": source.info.name,
+                "container": "images",
+                "frames": source.info.frame_count,
+                "lost": [],
+            }
+        return _video(source, Path(spec))
     finally:
         source.close()
-    raise SourceError(f"{source.info.name}: a live camera cannot be probed; give a file")
 
 
-def _video(source: VideoSource, path: Path) -> dict[str, Any]:
-    container = source.container
+def _video(source: Source, path: Path) -> dict[str, Any]:
+    with closing(source.frames()) as frames:
+        first = next(frames)
+    info, image = first.stream, first.image
     found: dict[str, Any] = {
-        "source": source.name,
-        "container": container.format.name,
-        "duration_s": round(container.duration / av.time_base, 3) if container.duration else None,
-        "bit_rate": container.bit_rate or None,
-        "bytes": path.stat().st_size if path.is_file() else None,
-        "metadata": dict(source.info.metadata),
-        "streams": [_stream(stream) for stream in container.streams],
+        "source": info.name,
+        "container": info.format,
+        "duration_s": round(info.duration, 3) if info.duration else None,
+        "bit_rate": info.bit_rate or None,
+        "bytes": path.stat().st_size if "://" not in str(path) and path.is_file() else None,
+        "metadata": dict(info.metadata),
+        "streams": [_stream(stream) for stream in info.streams],
     }
-    chapters = len(source.info.chapters)
-    first = next(source.frames()).image
-    video = found["streams"][source.stream.index]
+    video = found["streams"][info.video_index]
     video |= {
         "enhanced": True,
-        "pixel_format": first.format.name,
-        "rotation": round(first.rotation) % 360,
-        "interlaced": first.interlaced_frame,
-        "matrix": _MATRICES.get(int(first.colorspace), _name(Colorspace, first.colorspace)),
-        "range": _name(ColorRange, first.color_range),
-        "primaries": _name(ColorPrimaries, first.color_primaries),
-        "transfer": _name(ColorTrc, first.color_trc),
+        "pixel_format": image.format.name,
+        "rotation": first.rotation,
+        "interlaced": image.interlaced_frame,
+        "matrix": _MATRICES.get(int(image.colorspace), _name(Colorspace, image.colorspace)),
+        "range": _name(ColorRange, image.color_range),
+        "primaries": _name(ColorPrimaries, image.color_primaries),
+        "transfer": _name(ColorTrc, image.color_trc),
     }
     name = output_name(path)
+    form = FORMATS[name.suffix.lower()]
     found["output"] = name.name
-    found["lost"] = [*_lost_frames(source, first), *_lost_streams(source, FORMATS[name.suffix.lower()])]
-    if chapters and FORMATS[name.suffix.lower()] == "mpegts":
-        found["lost"].append(f"its {chapters} chapter marks")
+    found["lost"] = [*_lost_frames(image), *info.notes, *_lost_streams(info, form)]
+    if info.chapters and form == "mpegts":
+        found["lost"].append(f"its {len(info.chapters)} chapter marks")
     return found
 
 
@@ -81,7 +85,7 @@ def _stream(stream: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "index": stream.index,
         "type": stream.type,
-        "codec": context.name if context else stream.name,
+        "codec": context.name if context else getattr(stream, "name", None),
         "language": stream.metadata.get("language"),
         "duration_s": round(float(stream.duration * stream.time_base), 3) if stream.duration else None,
     }
@@ -101,32 +105,25 @@ def _stream(stream: Any) -> dict[str, Any]:
     return found
 
 
-def _lost_frames(source: VideoSource, first: av.VideoFrame) -> list[str]:
+def _lost_frames(first: av.VideoFrame) -> list[str]:
     """What the encoding takes from the frames themselves."""
     encoding = Encoding()
     encoder = choose_encoder(encoding.codec, encoding.hardware)
     form = first.format.name
-    near = form if form in LAYOUTS else "a format the line works in"
-    kept = pixel_format(av.Codec(encoder, "w"), form) if form in LAYOUTS else near
+    kept = pixel_format(av.Codec(encoder, "w"), form)
     lost = []
     if kept != form:
         lost.append(f"the pixel format {form}: {encoder} is given {kept}")
     layout = LAYOUTS.get(kept)
     if layout and (first.width % (1 << layout.sx) or first.height % (1 << layout.sy)):
         lost.append(f"the odd size {first.width}x{first.height}: it is padded by a repeated edge")
-    if first.interlaced_frame:
-        lost.append("interlacing: it is encoded as progressive frames")
-    others = [s for s in source.container.streams.video if s.index != source.stream.index]
-    lost += [f"its video stream {s.index}: only the largest one is enhanced" for s in others]
     return lost
 
 
-def _lost_streams(source: VideoSource, form: str) -> list[str]:
+def _lost_streams(info: StreamInfo, form: str) -> list[str]:
     """Streams other than video that the output cannot hold."""
-    others = [s for s in source.container.streams if s.type != "video"]
-    if source.info.chapters:
-        others = [s for s in others if not is_chapter_track(s)]
-    return [why for s in others if (why := why_not(form, s))]
+    streams = [s for s in info.side_streams if not (info.chapters and is_chapter_track(s))]
+    return [why for s in streams if (why := why_not(form, s))]
 
 
 def _name(kind: Any, value: int) -> str:
@@ -139,7 +136,7 @@ def _name(kind: Any, value: int) -> str:
 def format_summary(found: dict[str, Any]) -> str:
     """``inspect_source``'s answer for people."""
     if "streams" not in found:
-        return f"{found['source']}: a folder of {found['frames']} images"
+        return f"{printable(found['source'])}: a folder of {found['frames']} images"
     size = f", {found['bytes'] / 1e6:.1f} MB" if found["bytes"] else ""
     length = f"{found['duration_s']:.2f} s" if found["duration_s"] else "length unknown"
     lines = [f"{found['source']}: {found['container']}, {length}{size}"]
@@ -160,8 +157,17 @@ def format_summary(found: dict[str, Any]) -> str:
         lines += [f"An enhanced copy ({found['output']}) would lose:", *(f"  {what}" for what in found["lost"])]
     else:
         lines.append(f"An enhanced copy ({found['output']}) would lose no stream and no tag.")
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _rate(rate: str | None) -> str:
     return f"{float(Fraction(rate)):.6g} frames/s" if rate else "rate unknown"
+
+
+@click.command()
+@click.argument("source")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(source: str, as_json: bool) -> None:
+    """Show what is in SOURCE, and what an enhanced copy would lose."""
+    found = inspect_source(source)
+    click.echo(json.dumps(found, indent=2) if as_json else format_summary(found))

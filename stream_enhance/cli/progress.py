@@ -1,4 +1,4 @@
-"""How a run is going, told to people: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: a bar on a terminal, a log line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..run import Report, Run
+    from ..report import Report
+    from ..run import Run
 
 log = logging.getLogger(__name__)
 _EVERY = 5.0  # seconds between lines where there is no terminal
@@ -30,9 +31,9 @@ class Progress:
             if time.monotonic() - self._said >= _EVERY:
                 self._said = time.monotonic()
                 total = run.source.info.frame_count
-                of = f" of {total}" if total else ""
+                of_all = f" of {total}" if total else ""
                 rate = run.done / (self._said - run.started)
-                log.info("%d%s frames, %.1f frames/s, %d faces", run.done, of, rate, run.faces)
+                log.info("%d%s frames, %.1f frames/s, %d faces", run.done, of_all, rate, run.faces)
             return
         if self._bar is None:
             from tqdm import tqdm

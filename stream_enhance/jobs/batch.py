@@ -20,9 +20,11 @@ from .. import __version__
 from ..backends.card import file_sha256
 from ..errors import InputError, SinkError, SourceError
 from ..pipeline import Pipeline
-from ..run import Report, Run
-from ..sinks.target import FORMATS, part_of
-from ..sources.file import VIDEOS
+from ..report import Report
+from ..run import Run
+from ..sinks.muxer import part_of
+from ..sinks.target import FORMATS
+from ..sources.formats import VIDEOS
 
 log = logging.getLogger(__name__)
 

@@ -1,58 +1,36 @@
-"""One camera's line, kept running: begun anew where it fails, watched, counted."""
+"""One camera's line, kept running: restarted where it fails, watched, counted."""
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from datetime import datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ..config import Config
-from ..errors import InputError, redact
+from ..errors import InputError, printable
 from ..pipeline import Pipeline
 from ..run import Run
-from ..sinks.encoder import Sink
-from ..sinks.fanout import Tee
-from ..sinks.gallery import Gallery
-from ..sources.file import SCHEMES, open_with
+from ..sinks.base import Sink
+from ..sources.open import open_source
 from ..stages.overlay import Rendered
-from ..types import Enhanced, Scene
+from ..types import Scene
+from .config import CameraConfig
 from .notices import Notices
+from .shots import CameraShots, ShotStore
 from .view import LiveView
 
 log = logging.getLogger(__name__)
 
 BUCKETS_MS = (20, 50, 100, 200, 300, 500, 1000, 2000)
-_RESTART = (1.0, 30.0)  # seconds, first and longest pause before a line that failed begins anew
+_RESTART = (1.0, 30.0)  # seconds, first and longest pause before a line that failed is restarted
 StageTimes = tuple[list[int], float]  # frames by seconds (runtime.BUCKETS), and the seconds' sum
-
-
-class CameraConfig(BaseModel):
-    """One camera."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: str = Field(max_length=2000)
-    outputs: tuple[str, ...] = ()
-    settings: dict[str, Any] = {}  # over those for all cameras
-    paused: bool = False
-
-    @field_validator("url")
-    @classmethod
-    def _scheme(cls, url: str) -> str:
-        scheme = url.split("://", 1)[0].lower() if "://" in url else ""
-        if scheme not in SCHEMES and not re.fullmatch(r"webcam:\d+", url):
-            raise ValueError(f"must be webcam:N or begin with one of {', '.join(sorted(SCHEMES))}://")
-        return url
 
 
 class Camera:
@@ -63,8 +41,8 @@ class Camera:
         config: the camera's own settings.
         pipeline: the shared networks.
         settings: the whole configuration of this line.
-        gallery: folder for best shots, or None.
-        notices: told of each new track.
+        shots: where best shots go, or None.
+        notices: each new track is announced there.
     """
 
     def __init__(
@@ -73,19 +51,21 @@ class Camera:
         config: CameraConfig,
         pipeline: Pipeline,
         settings: Config,
-        gallery: Path | None,
+        shots: ShotStore | None,
         notices: Notices,
     ) -> None:
-        self.name, self.config, self.gallery = name, config, gallery / name if gallery else None
+        self.name, self.config, self._shots = name, config, shots
         self.view = LiveView(name)
         self.error = ""
+        self.gallery_problem = ""  # why best shots cannot be written just now
+        self.gallery_errors = 0
         self.restarts = 0
         self.ages = [0] * (len(BUCKETS_MS) + 1)  # frames by age, the last for older ones
         self.age_sum = 0.0  # seconds, of all of them
         self._stages: dict[str, StageTimes] = {}  # of the lines before this one
         self._settings, self._pipeline = settings, pipeline.variant(settings)
         self._run: Run | None = None
-        self._notices, self._newest = notices, 0  # and the newest track that they were told of
+        self._notices, self._newest = notices, 0  # and the newest track that was announced
         self._before = dict.fromkeys(("in", "out", "dropped", "no_signal", "reconnects", "faces", "tracks"), 0)
         self._done: deque[tuple[float, int]] = deque(maxlen=25)
         self._stopping = threading.Event()
@@ -100,7 +80,7 @@ class Camera:
 
     @property
     def gone(self) -> bool:
-        """It is being, or was, taken away."""
+        """It is being, or was, removed."""
         return self._stopping.is_set()
 
     def join(self, seconds: float) -> None:
@@ -136,7 +116,7 @@ class Camera:
         run = self._run
         return {
             "name": self.name,
-            "url": redact(self.config.url),
+            "url": printable(self.config.url),
             "state": self.state,
             "fps": self._fps(),
             "age_ms": self._ages_ms(run),
@@ -144,8 +124,10 @@ class Camera:
             "quality_step": self.quality_step,
             "viewers": self.view.viewers,
             "restarts": self.restarts,
-            "error": self.error or (run.source.status().problem if run else ""),
-            "outputs": [redact(o) for o in self.config.outputs],
+            "error": printable(self.error or (run.source.status().problem if run else "")),
+            "gallery_problem": self.gallery_problem,
+            "gallery_errors": self.gallery_errors,
+            "outputs": [printable(o) for o in self.config.outputs],
         }
 
     @staticmethod
@@ -158,7 +140,7 @@ class Camera:
 
     @property
     def quality_step(self) -> int:
-        """How many steps of quality are given up just now."""
+        """Steps of quality given up at this moment."""
         run = self._run
         return run.quality_controller.step if run and run.source.info.live else 0  # a recording waits: it has none
 
@@ -177,10 +159,10 @@ class Camera:
                 self.error = ""
             except InputError as error:
                 self.error = str(error)
-            except Exception as error:  # whatever a line can die of is this camera's trouble alone
-                self.error = redact(f"{type(error).__name__}: {error}".splitlines()[0])
+            except Exception as error:  # whatever ends a line concerns this camera only
+                self.error = f"{type(error).__name__}: {error}".splitlines()[0]
             if self.error:
-                log.error("%s: %s; beginning anew", self.name, self.error)
+                log.error("%s: %s; restarting", self.name, printable(self.error))
             if self._stopping.is_set():
                 return
             self.restarts += 1
@@ -190,12 +172,14 @@ class Camera:
 
     def _once(self) -> None:
         """The line, until it ends or fails."""
-        source = open_with(self._settings, self.config.url)
+        source = open_source(self.config.url, self._settings.source, self._settings.live)
         run = None
         try:
             tee = self._pipeline.outputs(list(self.config.outputs), source) if self.config.outputs else None
-            shots = _Shots(self, source.info.name, self._pipeline.comment)
-            run = Run(self._pipeline, source, _Watched(self, tee), shots)  # type: ignore[arg-type]
+            changed_by = "filters" if self._settings.enhancer.kind == "classical" else "a neural network"
+            source_name, show = source.info.name, self.view.before
+            shots = CameraShots(self.name, self._shots, source_name, changed_by, show, self._on_gallery)
+            run = self._pipeline.new_run(source, _Watched(self, tee), shots)
             self._done.clear()
             self._run, self._newest = run, 0
             run.go(watch=self._watch)
@@ -216,21 +200,31 @@ class Camera:
             run.stop()
 
     def on_frame(self, item: Rendered) -> None:
-        """A finished frame: for the view and the figures."""
+        """A finished frame: for the view and the metrics."""
         frame = item.enhanced.scene.frame
         self.view.after(frame.index, item.image, frame.seconds)
         if not frame.no_signal:
             age = time.monotonic() - frame.captured_at
             self.age_sum += age
             self.ages[int(np.searchsorted(BUCKETS_MS, age * 1000))] += 1
-        self._tell(item.enhanced.scene)
+        self._announce(item.enhanced.scene)
 
-    def _tell(self, scene: Scene) -> None:
-        """Notices of tracks that were not there before."""
+    def _on_gallery(self, problem: str) -> None:
+        """Best shots cannot be written, or with "" can be again."""
+        if problem:
+            self.gallery_errors += 1
+            if not self.gallery_problem:
+                log.warning("%s: %s; the recording goes on", self.name, printable(problem))
+        elif self.gallery_problem:
+            log.info("%s: best shots are written again", self.name)
+        self.gallery_problem = printable(problem)
+
+    def _announce(self, scene: Scene) -> None:
+        """A notice of each new track."""
         faces = scene.faces
         for row in np.flatnonzero(faces.track > self._newest):
             when = datetime.fromtimestamp(scene.frame.wall_time).astimezone()
-            self._notices.tell({
+            self._notices.submit({
                 "event": "track",
                 "camera": self.name,
                 "track": int(faces.track[row]),
@@ -262,30 +256,12 @@ def _summed(before: dict[str, StageTimes], run: Run) -> dict[str, StageTimes]:
     return summed
 
 
-class _Shots:
-    """A gallery in a folder of its own, as tracks are numbered anew with each line; and the view's originals."""
-
-    def __init__(self, camera: Camera, source: str, by: str) -> None:
-        self._view, self._gallery = camera.view, None
-        if camera.gallery:
-            self._gallery = Gallery(camera.gallery / datetime.now().strftime("%Y%m%d-%H%M%S"), source, by)
-
-    def observe(self, item: Enhanced) -> None:
-        self._view.before(item)
-        if self._gallery:
-            self._gallery.observe(item)
-
-    def close(self) -> None:
-        if self._gallery:
-            self._gallery.close(sheet=False)  # many lines may have to end within seconds
-
-
 class _Watched(Sink):
     """The camera's outputs, if it has any, watched by the camera."""
 
-    def __init__(self, camera: Camera, tee: Tee | None) -> None:
+    def __init__(self, camera: Camera, tee: Sink | None) -> None:
         self.name, self._camera, self._tee = camera.name, camera, tee
-        self.takes_side_packets = False
+        self.takes_side_packets = self.upright = False
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         for item in self._tee(items) if self._tee else items:
@@ -295,3 +271,6 @@ class _Watched(Sink):
     def finish(self) -> None:
         if self._tee:
             self._tee.finish()
+
+    def outputs(self) -> list[dict[str, Any]] | None:
+        return self._tee.outputs() if self._tee else None

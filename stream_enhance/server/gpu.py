@@ -1,4 +1,4 @@
-"""How much memory of each NVIDIA GPU is in use, asked of the driver's own library (NVML)."""
+"""Memory in use on each NVIDIA GPU, as the driver's own library (NVML) reports it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def memory() -> list[tuple[int, int]]:
     library.nvmlDeviceGetCount_v2(ctypes.byref(count))
     found = []
     for index in range(count.value):
-        handle, told = ctypes.c_void_p(), _Memory()
+        handle, usage = ctypes.c_void_p(), _Memory()
         if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
             continue
-        if not library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(told)):  # 0 is success
-            found.append((told.used, told.total))
+        if not library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(usage)):  # 0 is success
+            found.append((usage.used, usage.total))
     return found
 
 

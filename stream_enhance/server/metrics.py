@@ -1,4 +1,4 @@
-"""Figures for Prometheus, in its text format 0.0.4."""
+"""Metrics for Prometheus, in its text format 0.0.4."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATES = ("starting", "connecting", "live", "stalled", "lost", "unauthorised", "
 
 
 def text(cameras: Supervisor) -> str:
-    """Everything there is to tell."""
+    """All metrics of this process and its cameras."""
     every = list(cameras)
     lines: list[str] = []
 
@@ -32,8 +32,11 @@ def text(cameras: Supervisor) -> str:
         ("tracks", "Faces followed."),
     ):
         family(f"{key}_total", "counter", text_of, (f'{key}_total{{camera="{n}"}} {c[key]}' for n, c in counts.items()))
-    family("restarts_total", "counter", "Times a line failed and began anew.", (
+    family("restarts_total", "counter", "Times a line failed and was restarted.", (
         f'restarts_total{{camera="{c.name}"}} {c.restarts}' for c in every
+    ))  # fmt: skip
+    family("gallery_errors_total", "counter", "Times best shots could not be written.", (
+        f'gallery_errors_total{{camera="{c.name}"}} {c.gallery_errors}' for c in every
     ))  # fmt: skip
     family("state", "gauge", "1 for the state that the camera is in.", (
         f'state{{camera="{c.name}",state="{s}"}} {int(c.state == s)}' for c in every for s in STATES

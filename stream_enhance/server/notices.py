@@ -1,31 +1,30 @@
 """Notices of new tracks, to a webhook, to MQTT, or to both; off unless the YAML file asks for them.
 
 A notice is a small JSON object.  One thread sends them, so no camera ever waits; where they come faster than they can
-be sent, or nobody answers, the oldest are lost and counted.
+be sent, or nobody answers, the oldest are dropped and counted.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import threading
-import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from ..errors import ConfigError, redact
+from ..errors import ConfigError, printable, redact
+from ..extras import install_hint
 from ..runtime import Cancelled, Channel
-from ..sources.file import with_environment
+from ..urls import with_environment
 
 log = logging.getLogger(__name__)
 
 _WAITING = 200  # notices that may wait
 _TIMEOUT = 5.0  # seconds for a webhook to answer
-_PAUSES = (1.0, 3.0)  # seconds before a notice is sent again; after the last it is lost
+_PAUSES = (1.0, 3.0)  # seconds before a notice is sent again; after the last it is dropped
 
 
 class Notices:
@@ -50,17 +49,17 @@ class Notices:
             self._senders.append(send)
             self._closers.append(close)
         self._queue: Channel[dict[str, Any]] = Channel(_WAITING, "drop_oldest")
-        self._stopping, self._troubled = threading.Event(), False
+        self._stopping, self._failing = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
         if self._senders:
             self._thread.start()
 
     @property
     def lost(self) -> int:
-        """Notices that reached nobody."""
+        """Notices that were not delivered."""
         return self.failed + self._queue.dropped
 
-    def tell(self, notice: dict[str, Any]) -> None:
+    def submit(self, notice: dict[str, Any]) -> None:
         """Queue a notice; never blocks."""
         if self._senders and not self._stopping.is_set():
             self._queue.put(notice)
@@ -86,13 +85,13 @@ class Notices:
         for pause in (*_PAUSES, None):
             try:
                 send(notice)
-            except (OSError, http.client.HTTPException) as error:
-                if not self._troubled:
-                    log.warning("notices cannot be sent (%s); trying again", redact(str(error)))
-                self._troubled = True
+            except Exception as error:  # whatever a webhook or a broker answers, the cameras and later notices go on
+                if not self._failing:
+                    log.warning("notices cannot be sent (%s); trying again", printable(str(error)))
+                self._failing = True
             else:
                 self.sent += 1
-                self._troubled = False
+                self._failing = False
                 return
             if pause is None or self._stopping.wait(pause):
                 break
@@ -101,7 +100,7 @@ class Notices:
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """A webhook that moves is to be told us by who set it, not by whoever answers."""
+        """Do not follow: where notices go is for the configuration to say, not for whoever answers."""
 
 
 def _webhook(address: str) -> Callable[[dict[str, Any]], None]:
@@ -128,9 +127,9 @@ def _webhook(address: str) -> Callable[[dict[str, Any]], None]:
 def _split(key: str, address: str) -> SplitResult:
     try:
         parts = urlsplit(with_environment(address))
-        parts.port  # noqa: B018  it is looked at here
+        parts.port  # noqa: B018  raises where it is not a number
     except ValueError:
-        raise ConfigError(f"{key}: {redact(address)} is no URL; look at its host and port") from None
+        raise ConfigError(f"{key}: {redact(address)} is not a URL; check its host and port") from None
     return parts
 
 
@@ -139,7 +138,7 @@ def _mqtt(address: str) -> tuple[Callable[[dict[str, Any]], None], Callable[[], 
         from paho.mqtt.client import Client
         from paho.mqtt.enums import CallbackAPIVersion
     except ModuleNotFoundError:
-        raise ConfigError("notify.mqtt needs paho-mqtt; pip install 'stream-enhance[mqtt]'") from None
+        raise ConfigError(f"notify.mqtt needs paho-mqtt; run {install_hint('mqtt')}") from None
     parts = _split("notify.mqtt", address)
     topic = parts.path.strip("/")
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not topic or "#" in address or "+" in topic:

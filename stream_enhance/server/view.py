@@ -1,4 +1,4 @@
-"""What a camera shows on the page: original and enhanced side by side, encoded only while somebody looks.
+"""A camera's live view on the page: original and enhanced side by side, encoded only while somebody watches.
 
 The page shows the left half, the right half or both, so one small encoding serves every viewer and every choice.
 Viewers each have a short queue; one that does not read loses frames up to the next key frame, and disturbs nobody.
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ..imaging import planes
 from ..runtime import Cancelled, Channel
+from ..sinks.encoder import NullFile
 from ..types import Enhanced
 from . import fmp4
 
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 WIDTH = 640  # pixels of each half at most
 _BASE = 90_000
-_MOST_JUMP = 5.0  # seconds without frames that the page's clock is to wait through
+_MAX_GAP = 5.0  # seconds without frames that the page's clock follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Piece:
 
 
 class LiveView:
-    """The live view of one camera.  Start it before use; ``close`` ends it."""
+    """The live view of one camera, encoded in a thread of its own until ``close``."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -56,7 +57,7 @@ class LiveView:
         self._before: deque[tuple[int, av.VideoFrame]] = deque(maxlen=16)
         self._encoder: _Encoder | None = None
         self._dismissed = False
-        self._fresh = False  # a viewer has come who needs a header and a key frame
+        self._fresh = False  # a viewer has joined who needs a header and a key frame
         self._thread = threading.Thread(target=self._run, name=f"view of {name}", daemon=True)
         self._thread.start()
 
@@ -65,7 +66,11 @@ class LiveView:
         return len(self._viewers)
 
     def join(self, kind: str, take: Callable[[Piece | None], None], loop: asyncio.AbstractEventLoop) -> int:
-        """Have ``take`` called on ``loop`` with each piece of ``kind`` ("video" or "jpeg"), with None at the end."""
+        """Call ``take`` on ``loop`` with each piece of ``kind`` ("video" or "jpeg"), and with None at the end.
+
+        Returns:
+            The viewer's number, for ``leave``.
+        """
         with self._lock:
             number = max(self._viewers, default=0) + 1
             self._viewers[number] = _Viewer(kind, take, loop)
@@ -75,7 +80,7 @@ class LiveView:
         return number
 
     def dismiss(self) -> None:
-        """Tell every viewer, and who may come yet, that there is no more to see."""
+        """End the view of every viewer, and of those that join later."""
         with self._lock:
             self._dismissed = True
             for viewer in self._viewers.values():
@@ -83,22 +88,23 @@ class LiveView:
                     viewer.loop.call_soon_threadsafe(viewer.take, None)
 
     def refresh(self) -> None:
-        """Have a header and a key frame sent soon: a viewer has lost frames and wants to go on."""
+        """Send a header and a key frame soon: a viewer has lost frames and is to go on."""
         with self._lock:
             self._fresh = True
 
     def leave(self, number: int) -> None:
+        """Stop calling the viewer's ``take``."""
         with self._lock:
             self._viewers.pop(number, None)
 
     def before(self, item: Enhanced) -> None:
-        """Keep the frame as it is, before faces are pasted into it."""
+        """Keep a small copy of the frame, before faces are pasted into it."""
         if self._viewers:
             frame = item.scene.frame
             self._before.append((frame.index, _small(frame.image)))
 
     def after(self, index: int, image: av.VideoFrame, seconds: float) -> None:
-        """The finished frame of the frame ``index``."""
+        """Show the finished ``image`` of the frame ``index``, taken ``seconds`` from the stream's start."""
         if not self._viewers:
             self._before.clear()
             return
@@ -117,8 +123,8 @@ class LiveView:
             for left, right, seconds in self._frames:
                 try:
                     self._show(_side_by_side(left, right), seconds)
-                except av.FFmpegError as error:  # a view is not worth a camera's line
-                    log.error("%s: its live view begins anew (%s)", self._name, error.strerror)
+                except av.FFmpegError as error:  # a view must not end its camera's line
+                    log.error("%s: the live view is restarted (%s)", self._name, error.strerror)
                     self._encoder = None
         except Cancelled:
             pass
@@ -145,7 +151,7 @@ class LiveView:
         self._send("video", data)
 
     def _send(self, kind: str, piece: Piece) -> None:
-        """Hand ``piece`` over with one call into the event loop, however many viewers there are."""
+        """Pass ``piece`` on with one call into the event loop, however many viewers there are."""
         takers: dict[asyncio.AbstractEventLoop, list[Callable[[Piece | None], None]]] = {}
         with self._lock:
             for viewer in self._viewers.values():
@@ -174,7 +180,8 @@ class _Encoder:
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size, self.number = size, next(self._numbers)
-        self._container = av.open(_Nowhere(), "w", format="matroska")  # its kind has the encoder keep headers apart
+        # this format makes the encoder give headers separately
+        self._container = av.open(NullFile(), "w", format="matroska")
         options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "26"}
         stream: Any = self._container.add_stream("libx264", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
@@ -188,9 +195,9 @@ class _Encoder:
         self._serial, self._end, self._last = 0, 0, 0.0
 
     def encode(self, frame: av.VideoFrame, seconds: float, key: bool) -> Piece:
-        """The next fragment.  Each lasts as long as the frame before did, so there is never a gap nor a wait."""
+        """The next fragment.  Each lasts as long as the frame before did, so there is neither a gap nor a delay."""
         length = seconds - self._last if self._serial else 0.04
-        ticks = round(min(_MOST_JUMP, max(0.001, length)) * _BASE)
+        ticks = round(min(_MAX_GAP, max(0.001, length)) * _BASE)
         frame.pts, frame.time_base = self._end, Fraction(1, _BASE)
         frame.pict_type = 1 if key else 0
         packets = self._stream.encode(frame)
@@ -202,20 +209,13 @@ class _Encoder:
         return Piece(data, is_key, "fragment", encoder=self.number)
 
 
-class _Nowhere:
-    """A file that keeps nothing."""
-
-    def write(self, data: bytes) -> int:
-        return len(data)
-
-
 def _small(image: av.VideoFrame) -> av.VideoFrame:
     """``image`` as yuv420p, at most ``WIDTH`` wide, with even sides."""
     ratio = min(1.0, WIDTH / image.width)
     width, height = max(2, round(image.width * ratio / 2) * 2), max(2, round(image.height * ratio / 2) * 2)
     small = image.reformat(width, height, "yuv420p")
     if small is image:  # the overlay is about to change it
-        from ..sources.no_signal import copy_of
+        from ..imaging.frames import copy_of
 
         return copy_of(image)
     return small

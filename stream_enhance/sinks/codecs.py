@@ -26,13 +26,15 @@ _SOFTWARE = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
 class EncoderOptions(Options):
     """How frames are encoded."""
 
-    codec: Codec = Field("h264", description="Video codec of the output.")
-    hardware: Hardware = Field("auto", description="Encoder of a GPU, where it starts; or none.")
-    crf: int = Field(20, ge=0, le=51, description="Quality, 0 best, 51 worst; mapped to the encoder's own scale.")
-    preset: str = Field("veryfast", description="Preset of libx264 and libx265.")
-    threads: int = Field(0, ge=0, le=128, description="Threads of the encoder; 0: its own choice.")
+    codec: Codec = Field(default="h264", description="Video codec of the output.")
+    hardware: Hardware = Field(default="auto", description="Encoder of a GPU, where it starts; or none.")
+    crf: int = Field(
+        default=20, ge=0, le=51, description="Quality, 0 best, 51 worst; mapped to the encoder's own scale."
+    )
+    preset: str = Field(default="veryfast", description="Preset of libx264 and libx265.")
+    threads: int = Field(default=0, ge=0, le=128, description="Threads of the encoder; 0: its own choice.")
     pixel_format: str = Field(
-        "", description="FFmpeg's name of a pixel format; \"\": the source's, where the encoder takes it."
+        default="", description="FFmpeg's name of a pixel format; \"\": the source's, where the encoder takes it."
     )
 
     @field_validator("pixel_format")
@@ -48,7 +50,8 @@ class Encoding(EncoderOptions):
     """``EncoderOptions`` and what the kind of source and output decide."""
 
     live: bool = False  # no frames held back
-    gop: int = 0  # frames between key frames; 0: the encoder's choice
+    key_seconds: float = 0.0  # of the stream's time between key frames at most; 0: the encoder's choice
+    exact_keys: bool = False  # key frames at just these times, however few frames lie between them: segments end there
     profile: str = ""  # of H.264; "": the encoder's choice
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import SinkError
+from ..extras import install_hint
 
 
 def dtls_options() -> dict[str, str]:
@@ -32,7 +33,7 @@ def _made() -> tempfile.TemporaryDirectory[str]:
         from cryptography.hazmat.primitives import hashes, serialization
         from cryptography.hazmat.primitives.asymmetric import ec
     except ModuleNotFoundError:
-        raise SinkError("WHIP needs the cryptography package; pip install 'stream-enhance[whip]'") from None
+        raise SinkError(f"WHIP needs the cryptography package; run {install_hint('whip')}") from None
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stream-enhance")])
     now = datetime.datetime.now(datetime.UTC)

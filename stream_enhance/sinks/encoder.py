@@ -1,188 +1,175 @@
-"""Frames out: encoded once by PyAV and muxed, with the other streams' packets copied beside them.
+"""Frames in, encoded packets out: one encoder for any number of outputs.
 
-A file is written under a temporary name in a form that is playable at every moment (MP4 whose index is only moved to
-one place at the end, or Matroska), and renamed when it is finished.  Timestamps, time base, colour tags, pixel aspect
-and rotation are the source's own.
+Timestamps, time base, colour tags, pixel aspect and rotation are the source's own.  Key frames are forced by the
+frames' time rather than by their number, so that a kill costs the same seconds at any rate.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-from collections.abc import Generator, Iterable
-from contextlib import suppress
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import av.container
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from ..errors import SinkError
+from ..errors import OutputError
 from ..imaging import planes
 from ..imaging.planes import LAYOUTS, Layout
-from ..sources.image_folder import ImageFolderSink
 from ..stages.overlay import Rendered
-from ..types import StreamInfo
+from ..types import Frame, StreamInfo
 from .codecs import Encoding, choose_encoder, ordinary_thread, pixel_format
-from .passthrough import Passthrough
-from .target import FORMATS, file_to_write, part_to_write, push_target
 
 log = logging.getLogger(__name__)
 
-_MP4 = {".mp4", ".m4v", ".mov"}
 _SWSCALE = {6: 5}  # AVColorSpace to swscale's own number, where they differ: BT.601
-_AT_RISK = 2  # seconds of video that a kill may cost
+_TAGS = ("colorspace", "color_range", "color_primaries", "color_trc")
+_LONGEST = 600  # frames between key frames, whatever their times say
+_FEWEST = 12  # frames between forced key frames of a recording: a time-lapse would be nothing but key frames
 
 
-def open_sink(spec: str, encoding: Encoding, comment: str, overwrite: bool = False) -> Sink:
-    """The sink that ``spec`` names.
+@dataclass(frozen=True, slots=True)
+class EncodedPacket:
+    """An encoded frame, apart from any container."""
+
+    data: av.Packet[Any]  # its bytes alone are read: it is shared by all outputs
+    pts: int
+    dts: int
+    duration: int  # 0 where unknown
+    time_base: Fraction  # seconds a tick
+    key: bool
+    serial: int  # counts packets; a gap means that some were lost
+    wall_time: float  # seconds since the epoch, when its frame was captured
+
+    @property
+    def seconds(self) -> Fraction:
+        """Presentation time."""
+        return self.pts * self.time_base
+
+    def packet(self, stream: Any, offset: int = 0) -> av.Packet[Any]:
+        """A packet of the output's ``stream``, ``offset`` ticks earlier."""
+        packet: av.Packet[Any] = av.Packet(self.data)  # type: ignore[arg-type]  # any buffer
+        packet.pts, packet.dts, packet.duration = self.pts - offset, self.dts - offset, self.duration
+        packet.time_base, packet.is_keyframe, packet.stream = self.time_base, self.key, stream
+        return packet
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedStream:
+    """What a muxer needs to know before the first packet."""
+
+    template: Any  # av.VideoStream of the open encoder
+    time_base: Fraction
+    rate: Fraction  # nominal frames a second
+    info: StreamInfo  # of the source
+    metadata: Mapping[str, str]  # for a container's head
+
+    def add_to(self, container: Any) -> Any:
+        """This stream, added to a container that nothing was written to."""
+        stream = container.add_stream_from_template(self.template)
+        stream.time_base = self.time_base
+        return stream
+
+
+class NullFile:
+    """A file that keeps nothing: an encoder's stream needs a container to be in."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+class Encoder:
+    """Encodes the frames of one stream.
 
     Args:
-        spec: a video file, a folder for images (ends in / or is there already), ``-`` for MPEG-TS on standard output,
-            or a URL to push to.
-        encoding: how to encode.
+        encoding: how.
         comment: container metadata that says what was changed.
-        overwrite: replace a file that is there.
 
     Raises:
-        SinkError: unknown kind of file, it is there already, or its folder cannot be written.
+        SinkError: the named hardware's encoder does not start here.
     """
-    if spec == "-":
-        return VideoSink("pipe:1", encoding, comment, form="mpegts")
-    if "://" in spec:
-        return _push(spec, encoding, comment)
-    path = Path(spec)
-    if spec.endswith(("/", os.sep)) or path.is_dir():
-        return ImageFolderSink(path, overwrite, comment)
-    path = file_to_write(spec, overwrite)
-    form = FORMATS[path.suffix.lower()]
-    return VideoSink(str(part_to_write(path, overwrite)), encoding, comment, form=form, final=path)
 
-
-def _push(spec: str, encoding: Encoding, comment: str) -> VideoSink:
-    form, url, name = push_target(spec)
-    return VideoSink(url, encoding, comment, form=form, name=name)
-
-
-def label(container: av.container.OutputContainer, metadata: dict[str, str]) -> None:
-    """Have ``metadata`` written at the container's head; MPEG-TS takes it as its service's provider."""
-    container.metadata.update(metadata)
-    if container.format.name == "mpegts":
-        container.metadata["service_provider"] = metadata["comment"][:200]
-
-
-class Sink(Protocol):
-    """A stage that writes frames and yields them on; ``finish`` after the line has ended."""
-
-    name: str
-    takes_side_packets: bool  # whether the source's other streams are of use to it
-
-    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]: ...
-
-    def finish(self) -> None:
-        """Make what was written the finished output."""
-
-
-class VideoSink:
-    """One encode, one container."""
-
-    takes_side_packets = True
-
-    def __init__(
-        self,
-        url: str,
-        encoding: Encoding,
-        comment: str,
-        form: str,
-        final: Path | None = None,
-        name: str = "",
-    ) -> None:
-        self.name = name or (str(final) if final else url)
-        self._url, self._form, self._final = url, form, final
+    def __init__(self, encoding: Encoding, comment: str) -> None:
         self._encoding, self._comment = encoding, comment
+        self._name = choose_encoder(encoding.codec, encoding.hardware)
         self._info = StreamInfo()  # the first frame's
-        self._encoder = choose_encoder(encoding.codec, encoding.hardware)
-        self._written = False
-        self._sent = 0  # frames, to the encoder
+        self.frames = 0  # sent to the encoder
+        self._serial = 0
+        self._inside: dict[int, tuple[float, int]] = {}  # wall time and duration of frames in the encoder, by pts
+        self._origin = Fraction(0)  # seconds, the first frame's time
+        self._key = 0, 0  # the latest forced key frame's place in the grid of times, and its frame's number
 
-    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
-        container: av.container.OutputContainer | None = None
+    def open(self, first: Rendered) -> EncodedStream:
+        """Open the encoder for frames like ``first``.
+
+        Raises:
+            OutputError: it does not take them.
+        """
+        frame = first.enhanced.scene.frame
+        self._info, self._origin = frame.stream, frame.pts * frame.time_base
+        # Matroska's kind has the encoder keep headers apart, which every container takes
+        self._container = av.open(NullFile(), "w", format="matroska")
         try:
-            for item in items:
-                if container is None:
-                    container = self._open(item)
-                self._mux(container, self._encoded(self._fitted(item.image)))
-                self._copies.write(item.enhanced.scene.frame.side_packets)
-                yield item
-            if container is not None:
-                self._mux(container, self._encoded(None))
-                self._copies.end()
-        except av.FFmpegError as error:
-            if container is not None:
-                with suppress(av.FFmpegError):  # the first error is the one to tell
-                    container.close()
-                container = None
-            raise self._told(error) from None
-        finally:
-            if container is not None:
-                try:
-                    container.close()
-                except av.FFmpegError as error:
-                    raise self._told(error) from None
-
-    def finish(self) -> None:
-        """Rename the finished file to its name."""
-        if self._final is not None and self._written:
-            os.replace(self._url, self._final)
-
-    def _told(self, error: av.FFmpegError) -> SinkError:
-        kept = f"; what was written is in {self._url}" if self._final and self._written else ""
-        cure = ", free some space and run again" if error.errno == errno.ENOSPC else ""
-        return SinkError(f"{self.name}: cannot be written ({error.strerror}){cure}{kept}")
-
-    def _open(self, first: Rendered) -> av.container.OutputContainer:
-        self._info = first.enhanced.scene.frame.stream
-        options = {"flush_packets": "1"}  # what is muxed is in the file, not in this process
-        if self._form in ("mp4", "mov"):
-            options |= {"movflags": "+hybrid_fragmented+frag_keyframe", "video_track_timescale": self._timescale(first)}
-            options |= {"min_frag_duration": "1000000", "avoid_negative_ts": "disabled"}
-        if self._form == "mpegts":  # so that a player need not wait for the next frame to know that this one is whole
-            options |= {"omit_video_pes_length": "0"}
-        if self._form == "matroska":
-            options |= {"cluster_time_limit": "1000", "avoid_negative_ts": "disabled"}
-        url = self._url if self._final is None else f"file:{self._url}"  # as a colon in its name is no protocol's
-        container = av.open(url, "w", format=self._form, options=options)
-        self._written = True
-        try:
-            self._add_video(container, first)
+            self._stream = self._opened(first)
             with ordinary_thread():
                 self._stream.codec_context.open(strict=False)
-            self._copies = Passthrough(container, self._info, self.name)
-        except BaseException:
-            container.close()
-            raise
-        label(container, self._metadata())
-        return container
+            self._container.start_encoding()
+        except av.FFmpegError as error:
+            raise OutputError(f"{self._name}: does not take these frames ({error.strerror})") from None
+        kept = {k: v for k, v in self._info.metadata.items() if k.lower() not in _OF_ITS_FILE}
+        rate = self._info.rate or Fraction(25)
+        return EncodedStream(self._stream, frame.time_base, rate, self._info, {**kept, "comment": self._comment})
 
-    def _metadata(self) -> dict[str, str]:
-        """The source's own, and what was changed."""
-        of_its_file = ("encoder", "major_brand", "minor_version", "compatible_brands")
-        kept = {key: value for key, value in self._info.metadata.items() if key.lower() not in of_its_file}
-        return {**kept, "comment": self._comment}
+    def encode(self, image: av.VideoFrame | None, frame: Frame | None = None) -> list[EncodedPacket]:
+        """The packets that are ready once ``image``, made of ``frame``, went in; with None, all that are left.
 
-    @staticmethod
-    def _timescale(first: Rendered) -> str:
-        base = first.enhanced.scene.frame.time_base
-        return str(base.denominator if base.numerator == 1 else 90_000)
+        Raises:
+            OutputError: the encoder failed.
+        """
+        if image is not None and frame is not None:
+            image = self._fitted(image)
+            self._inside[image.pts or 0] = frame.wall_time, frame.image.duration or 0
+            self._force_key_frame(image, frame)
+            self.frames += 1
+        try:
+            packets: list[Any] = self._stream.encode(image)
+        except av.FFmpegError as error:
+            raise OutputError(f"{self._name}: failed at frame {self.frames} ({error.strerror})") from None
+        if image is None and self.frames < 3 and self._name == "libx265":
+            for packet in packets:  # of so few it gives as dts whatever lay in memory, which crashes the MP4 muxer
+                packet.dts = packet.pts
+        return [self._apart(packet) for packet in packets]
 
-    def _add_video(self, container: av.container.OutputContainer, first: Rendered) -> None:
+    def _apart(self, packet: av.Packet[Any]) -> EncodedPacket:
+        assert packet.pts is not None
+        assert packet.dts is not None
+        wall, duration = self._inside.pop(packet.pts, (0.0, 0))
+        self._serial += 1
+        key = bool(packet.is_keyframe)
+        duration = packet.duration or duration
+        return EncodedPacket(packet, packet.pts, packet.dts, duration, packet.time_base, key, self._serial - 1, wall)
+
+    def _force_key_frame(self, image: av.VideoFrame, frame: Frame) -> None:
+        """Have a key frame made of the first frame in each interval of the stream's time."""
+        image.pict_type = 0  # the source's own choice of key frames is not the encoder's
+        if not self._encoding.key_seconds:
+            return
+        half = 1 / (2 * (self._info.rate or Fraction(25)))  # of a frame: times are rounded
+        place = math.floor((frame.pts * frame.time_base - self._origin + half) / Fraction(self._encoding.key_seconds))
+        apart = 1 if self._encoding.live or self._encoding.exact_keys else _FEWEST
+        if place != self._key[0] and self.frames - self._key[1] >= apart:
+            image.pict_type = 1  # AV_PICTURE_TYPE_I
+            self._key = place, self.frames
+
+    def _opened(self, first: Rendered) -> Any:
         image, frame, encoding = first.image, first.enhanced.scene.frame, self._encoding
         rate = self._info.rate or Fraction(25)
-        stream: Any = container.add_stream(self._encoder, rate=rate, options=self._options())
+        stream: Any = self._container.add_stream(self._name, rate=rate, options=self._options())
         context = stream.codec_context
         form = image.format.name
         if self._info.stills and LAYOUTS[form].kind == "gray":
@@ -191,55 +178,42 @@ class VideoSink:
         self._shown = image.width, image.height
         self._coded = stream.width, stream.height = _whole(self._shown, LAYOUTS[context.pix_fmt])
         if self._coded != self._shown:
-            log.info("%s: padded to %dx%d, as its pixel format has no odd sides", self.name, *self._coded)
+            log.info("%s: padded to %dx%d, as its pixel format has no odd sides", self._info.name, *self._coded)
         context.time_base = stream.time_base = frame.time_base
         context.framerate = rate
         context.thread_count = encoding.threads
         if aspect := self._info.pixel_aspect:
             context.sample_aspect_ratio = 1 / aspect if frame.turned else aspect
-        for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
-            setattr(context, tag, getattr(image, tag))
-        if (rgb := _is_rgb(image)) or int(image.colorspace) == 0:  # what is coded has a matrix, RGB and grey have none
-            context.colorspace = _usual_matrix(image)
-        if rgb:  # sRGB where nothing is said: Chromium takes AV1's matrix for BT.601 where the rest is left open
-            context.color_range = ColorRange.MPEG
-            context.color_primaries = 1 if int(image.color_primaries) == 2 else image.color_primaries
-            context.color_trc = 13 if int(image.color_trc) == 2 else image.color_trc
-        if encoding.gop:
-            context.gop_size = encoding.gop
-        elif self._form in ("mp4", "mov"):  # cut elsewhere than at key frames, FFmpeg's edit list may lose the last one
-            context.gop_size = min(max(12, round(_AT_RISK * rate)), 600)
-        elif encoding.live:
-            context.gop_size = max(1, round(2 * rate))  # who joins has a frame within two seconds
+        _tag(context, image)
+        if encoding.key_seconds:
+            context.gop_size = min(max(_FEWEST, round(encoding.key_seconds * rate)), _LONGEST)
         if encoding.live:
             context.max_b_frames = 0
         if frame.rotation:
             stream.set_display_rotation(frame.rotation)
-        self._stream = stream
+        return stream
 
     def _options(self) -> dict[str, str]:
-        profile = {"profile": self._encoding.profile} if self._encoding.profile else {}
-        return {**self._quality(), **profile}
-
-    def _quality(self) -> dict[str, str]:
         encoding, crf = self._encoding, str(self._encoding.crf)
-        if self._encoder.endswith("nvenc"):
-            return {"cq": crf, "preset": "p4", "tune": "ull" if encoding.live else "hq"}
-        if self._encoder.endswith("qsv"):
-            return {"global_quality": crf}
-        if self._encoder == "libsvtav1":
-            return {"crf": str(round(encoding.crf * 63 / 51)), "preset": "10"}
-        options = {"crf": crf, "preset": encoding.preset}
-        if encoding.live:
-            options["tune"] = "zerolatency"
-        if self._encoder == "libx265":
-            options["x265-params"] = "log-level=error"
+        options = {"profile": encoding.profile} if encoding.profile else {}
+        match self._name:
+            case "h264_nvenc" | "hevc_nvenc" | "av1_nvenc":
+                options |= {"cq": crf, "preset": "p4", "tune": "ull" if encoding.live else "hq", "forced-idr": "1"}
+            case "h264_qsv" | "hevc_qsv" | "av1_qsv":
+                options |= {"global_quality": crf} | ({} if "av1" in self._name else {"forced_idr": "1"})
+            case "libsvtav1":
+                options |= {"crf": str(round(encoding.crf * 63 / 51)), "preset": "10"}
+            case _:
+                options |= {"crf": crf, "preset": encoding.preset, "forced-idr": "1"}
+                options |= {"tune": "zerolatency"} if encoding.live else {}
+        if self._name == "libx265":  # frames before an open group's key frame, in time, need what another segment holds
+            options["x265-params"] = "log-level=error:open-gop=0"
         return options
 
     def _fitted(self, image: av.VideoFrame) -> av.VideoFrame:
         """``image`` in the size and format that the encoder was opened with."""
         context = self._stream.codec_context
-        pts, time_base, form = image.pts, image.time_base, context.pix_fmt
+        pts, time_base, duration, form = image.pts, image.time_base, image.duration, context.pix_fmt
         if (image.width, image.height) != self._shown or image.format.name != form:
             matrix, extent = int(context.colorspace), int(context.color_range)
             if _is_rgb(image):  # the encoder may have been opened with frames that had no tags
@@ -248,21 +222,23 @@ class VideoSink:
             image = image.reformat(*self._shown, form, dst_colorspace=matrix, dst_color_range=extent)
         if self._shown != self._coded:
             image = _padded(image, *self._coded)
-        image.pts, image.time_base = pts, time_base
-        image.pict_type = 0  # the source's own choice of key frames is not the encoder's
+        image.pts, image.time_base, image.duration = pts, time_base, duration
         return image
 
-    def _encoded(self, image: av.VideoFrame | None) -> list[Any]:
-        packets: list[Any] = self._stream.encode(image)
-        self._sent += image is not None
-        if image is None and self._sent < 3 and self._encoder == "libx265":
-            for packet in packets:  # of so few it gives as dts whatever lay in memory, which crashes the MP4 muxer
-                packet.dts = packet.pts
-        return packets
 
-    def _mux(self, container: av.container.OutputContainer, packets: list[Any]) -> None:
-        for packet in packets:
-            container.mux(packet)
+_OF_ITS_FILE = ("encoder", "major_brand", "minor_version", "compatible_brands")  # metadata
+
+
+def _tag(context: Any, image: av.VideoFrame) -> None:
+    """Give the encoder the colour tags of ``image``, or those of what RGB and grey are coded as."""
+    for tag in _TAGS:
+        setattr(context, tag, getattr(image, tag))
+    if (rgb := _is_rgb(image)) or int(image.colorspace) == 0:  # what is coded has a matrix, RGB and grey have none
+        context.colorspace = _usual_matrix(image)
+    if rgb:  # sRGB where nothing is said: Chromium takes AV1's matrix for BT.601 where the rest is left open
+        context.color_range = ColorRange.MPEG
+        context.color_primaries = 1 if int(image.color_primaries) == 2 else image.color_primaries
+        context.color_trc = 13 if int(image.color_trc) == 2 else image.color_trc
 
 
 def _is_rgb(image: av.VideoFrame) -> bool:
@@ -282,7 +258,7 @@ def _whole(size: tuple[int, int], layout: Layout) -> tuple[int, int]:
 def _padded(image: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
     """``image`` grown to ``width`` x ``height``, its last column and row repeated."""
     large = av.VideoFrame(width, height, image.format.name)
-    for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
+    for tag in _TAGS:
         setattr(large, tag, getattr(image, tag))
     for i in range(len(image.planes)):
         small, plane = planes.samples(image, i), planes.samples(large, i)

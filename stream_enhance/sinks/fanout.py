@@ -1,298 +1,303 @@
-"""Several outputs of one encoding: files in segments, HLS, pushes to servers; each with its own queue and thread.
+"""One encoder, any number of outputs: each with its own muxer, queue and thread.
 
-``Tee`` encodes once and offers each packet to every output.  An output that is slow or dead loses packets, is counted,
-and starts again at a key frame when it can; it never holds up another output, the line or the camera.
+Outputs of a recording are to hold all of it: the line waits for them, the first error of one is its end, and the run
+ends with an error.  An output of a camera that is slow or dead loses packets, is counted, and starts again at a key
+frame when it can; it never holds up another output, the line or the camera.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import math
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Protocol
 
 import av
-import av.container
-from pydantic import Field
 
-from ..errors import SinkError
-from ..options import Options
+from ..errors import OutputError, SinkError, StreamEnhanceError
 from ..runtime import Cancelled, Channel
 from ..stages.overlay import Rendered
-from .codecs import Encoding
-from .encoder import VideoSink, label
-from .mjpeg import MjpegServer
-from .remote import RemoteMuxer
+from .encoder import EncodedPacket, EncodedStream, Encoder
+from .muxer import Muxer
+from .passthrough import copied
 
 log = logging.getLogger(__name__)
 
 _QUEUE = 256  # packets that may wait for one output
-GOP_SECONDS = 2
 _ENDING = 3.0  # seconds that outputs have, together, to write what is queued and to close
-_ENDING_WHOLE = 60.0  # the same, of files that are to hold all of a recording
+_ENDING_WHOLE = 60.0  # the same, of those that are to hold all of a recording
 _RETRY = (0.5, 10.0)  # seconds, first and longest pause before an output is opened again
+_Side = tuple[Any, ...]  # av.Packet of the side streams
 
 
-class SegmentOptions(Options):
-    """How outputs whose name holds strftime's ``%`` codes are cut, and how long they are kept; 0 for no limit."""
+class Output(Protocol):
+    """Takes what becomes of each frame, in a thread of its own."""
 
-    seconds: float = Field(0.0, ge=0, description="Begin a new file after this many seconds.")
-    megabytes: float = Field(0.0, ge=0, description="Begin a new file after this many megabytes.")
-    keep_hours: float = Field(0.0, ge=0, description="Delete files of the same output that are older.")
-    keep_megabytes: float = Field(0.0, ge=0, description="Delete the oldest files of the same output beyond this sum.")
+    name: str
+    whole: bool  # is to hold all of a recording
+    takes_side_packets: bool
+    opens: int  # times it was opened
+    problem: str  # why nothing can be written just now
 
-
-@dataclass(frozen=True, slots=True)
-class EncodedPacket:
-    """An encoded frame, apart from any stream."""
-
-    data: bytes
-    pts: int
-    dts: int
-    time_base: Fraction
-    key: bool
-    serial: int  # counts packets; a gap means that some were lost
-
-    def packet(self, stream: Any) -> av.Packet[Any]:
-        packet: av.Packet[Any] = av.Packet(self.data)
-        packet.pts, packet.dts, packet.time_base, packet.is_keyframe = self.pts, self.dts, self.time_base, self.key
-        packet.stream = stream
-        return packet
-
-
-Container = av.container.OutputContainer | RemoteMuxer
-Opened = tuple[Container, str]  # and what it writes to, fit to be shown
-
-
-class Output:
-    """One muxer and its thread.
-
-    Args:
-        name: fit to be shown.
-        opened: opens the container, without streams; raises av.FFmpegError or OSError.
-        waits: let the line wait where this output is slow, rather than lose packets.
-        segments: when to begin anew.
-        tidy: called after each container is closed.
-        part: the one file that is written, where an error is its end.
-        final: what that is called when it is finished.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        opened: Callable[[], Opened],
-        waits: bool = False,
-        segments: SegmentOptions | None = None,
-        tidy: Callable[[], None] = lambda: None,
-        part: Path | None = None,
-        final: Path | None = None,
-    ) -> None:
-        self.name, self._opened, self._tidy = name, opened, tidy
-        self._part, self._final = part, final
-        self._segments = segments or SegmentOptions()
-        self._queue: Channel[EncodedPacket] = Channel(_QUEUE, "wait" if waits else "drop_oldest")
-        self._template: Any = None
-        self.written = self.skipped = self.opens = 0  # packets written, passed over; times opened
-        self.problem = ""  # why nothing can be written just now
-        self._retry_at, self._pause = 0.0, _RETRY[0]
-        self._container: Container | None = None  # the latest
+    @property
+    def written(self) -> int:
+        """Frames that it got."""
+        ...
 
     @property
     def lost(self) -> int:
-        """Packets that did not get into the output."""
-        return self._queue.dropped + self.skipped
+        """Frames that it did not get."""
+        ...
 
     @property
-    def failed(self) -> str:
-        """Why it is not the whole recording, or ""; of a file that is to be whole."""
-        if self._part is None or not (self.problem or self.lost):
-            return ""
-        kept = f"; what was written is in {self._part}" if self.written else ""
-        cure = ", free some space and run again" if self.problem == os.strerror(errno.ENOSPC) else ""
-        return f"{self.name}: cannot be written ({self.problem}){cure}{kept}"
+    def failed(self) -> bool:
+        """Whether it has ended, as its first error is its end."""
+        ...
+
+    def start(self, stream: EncodedStream) -> None: ...
+
+    def take(self, image: av.VideoFrame | None, packets: Sequence[EncodedPacket], side: _Side) -> None:
+        """A frame, what the encoder gave for it, and the side packets before it.  Waits only where ``whole``."""
+        ...
+
+    def end(self) -> None:
+        """There is no more."""
+        ...
+
+    def join(self, seconds: float) -> None:
+        """Wait until what was taken is written, but no longer than this."""
+        ...
+
+    def finish(self, frames: int) -> str:
+        """Make it the finished output; what is wrong with it, if it does not hold all ``frames``."""
+        ...
+
+
+class MuxedOutput:
+    """An output that gets the encoded packets.
+
+    Args:
+        name: fit to be shown.
+        muxer: where they go.
+        whole: wait for it, and have its first error be its end.
+    """
+
+    def __init__(self, name: str, muxer: Muxer, whole: bool) -> None:
+        self.name, self.whole, self._muxer = name, whole, muxer
+        self.takes_side_packets = muxer.takes_side_packets
+        self._queue: Channel[EncodedPacket | _Side] = Channel(_QUEUE, "wait" if whole else "drop_oldest")
+        self._muxed = self._skipped = self.opens = 0
+        self._held: int | None = None  # frames in the finished output
+        self._lacking = 0  # frames of the recording that are not in it
+        self.problem = ""
+        self.failed = False
+        self._retry_at, self._pause = 0.0, _RETRY[0]
+        self._open = False
+        self._thread: threading.Thread | None = None
+        self._early: list[Any] = []  # side packets that came while the encoder held back the first frames
 
     @property
-    def whole(self) -> bool:
-        """Whether it is a file that is to hold all of a recording."""
-        return self._part is not None
+    def written(self) -> int:
+        return self._muxed if self._held is None else self._held
 
-    def finish(self) -> None:
-        """Give a file that holds all of a recording its name."""
-        if self._part is not None and self._final is not None and self.written and not self.failed:
-            os.replace(self._part, self._final)
+    @property
+    def lost(self) -> int:
+        return self._queue.dropped + self._skipped if self._held is None else self._lacking
 
-    def start(self, template: Any, metadata: dict[str, str]) -> None:
-        """Begin; ``template`` is the encoder's stream, ``metadata`` what a file says of itself."""
-        self._template, self._metadata = template, metadata
+    def start(self, stream: EncodedStream) -> None:
+        self._stream = stream
         self._thread = threading.Thread(target=self._run, name=f"output {self.name}", daemon=True)
         self._thread.start()
 
-    def offer(self, coded: EncodedPacket) -> None:
-        """Queue a packet; never blocks unless ``waits``."""
-        self._queue.put(coded)
+    def take(self, image: av.VideoFrame | None, packets: Sequence[EncodedPacket], side: _Side) -> None:
+        for packet in packets:
+            self._queue.put(packet)
+        if side:
+            self._queue.put(side)
 
     def end(self) -> None:
-        """Have what is queued written, and close."""
         self._queue.close()
 
     def join(self, seconds: float) -> None:
-        """Wait until that is done; give up on it after ``seconds``."""
+        if self._thread is None:
+            return
         self._thread.join(seconds)
         if self._thread.is_alive():
-            self.problem = self.problem or "does not take what is written"
+            self.problem, self.failed = self.problem or "does not take what is written", True
             self._queue.cancel()
-            if isinstance(push := self._container, RemoteMuxer):
-                push.kill()
+            self._muxer.kill()
+            self._thread.join(1)
+
+    def finish(self, frames: int) -> str:
+        if not self.whole:
+            return ""
+        if self.failed:
+            self._held = min(self._muxer.finish(-1), frames)  # it has no such number of frames: nothing is finished
+        else:
+            self._held = self._muxer.finish(frames)
+        self._lacking = frames - self._held
+        if not (self.failed or self._lacking):
+            return ""
+        why = f" ({self.problem})" if self.problem else ""
+        kept = f"; what was written is in {where}" if (where := self._muxer.kept()) else ""
+        cure = "; free some space and run again" if self.problem == os.strerror(errno.ENOSPC) else ""
+        return f"{self.name}: incomplete, {self._held} of {frames} frames{why}{kept}{cure}"
 
     def _run(self) -> None:
-        container: Container | None = None
         expected = -1
         try:
-            for coded in self._queue:
-                if coded.serial != expected:  # some were lost: what follows cannot be decoded before a key frame
-                    expected = -1
-                if coded.key and container is not None and self._full(coded):
-                    self._closed(container)
-                    container = None
-                if (expected < 0 or container is None) and not coded.key:
-                    self.skipped += 1
+            for item in self._queue:
+                if isinstance(item, tuple):
+                    self._write_side(item)
                     continue
-                expected = coded.serial + 1
-                container = self._written(container, coded)
+                if item.serial != expected:  # some were lost: what follows cannot be decoded before a key frame
+                    expected = -1
+                if (expected < 0 or not self._open) and not item.key:
+                    self._skipped += 1
+                    continue
+                expected = item.serial + 1
+                self._write(item)
         except Cancelled:
             pass
-        if container is not None:
-            self._closed(container)
+        self._close()
 
-    def _written(self, container: Container | None, coded: EncodedPacket) -> Container | None:
-        """Write one packet, opening the container where there is none; None where that failed."""
+    def _write(self, packet: EncodedPacket) -> None:
+        """Write one packet, opening the output where it is closed."""
+        if not self._open and (self.failed or time.monotonic() < self._retry_at):
+            self._skipped += 1
+            return
         try:
-            if container is None:
-                if time.monotonic() < self._retry_at:
-                    self.skipped += 1
-                    return None
-                container, self._path = self._opened()
-                self._container = container
-                if not isinstance(container, RemoteMuxer):
-                    label(container, self._metadata)
-                self._stream: Any = container.add_stream_from_template(self._template)
-                self._stream.time_base = coded.time_base
-                self._since, self._bytes = coded.pts * coded.time_base, 0
+            if not self._open:
+                self._open = True  # there may be something to close from here on
+                self._muxer.open(self._stream, packet)
                 self.opens += 1
-            container.mux(coded.packet(self._stream))
-            self.written += 1
-            self._bytes += len(coded.data)
-            if self.problem:
-                log.info("%s: is written again", self.name)
-            self.problem, self._pause = "", _RETRY[0]
-        except (av.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            if not self.problem and self._part is None:
-                log.warning("%s: cannot be written (%s); trying again", self.name, reason)
-            self.problem = str(reason)
-            self.skipped += 1
-            self._retry_at = time.monotonic() + self._pause if self._part is None else math.inf
-            self._pause = min(_RETRY[1], 2 * self._pause)
-            if container is not None:
-                self._closed(container)
-            return None
-        return container
+                self._muxer.write_side(self._early)
+                self._early = []
+            self._muxer.write(packet)
+        except (av.FFmpegError, OSError, ValueError, StreamEnhanceError) as error:
+            self._skipped += 1
+            self._fail(error)
+            return
+        self._muxed += 1
+        if self.problem:
+            log.info("%s: is written again", self.name)
+        self.problem, self._pause = "", _RETRY[0]
 
-    def _full(self, coded: EncodedPacket) -> bool:
-        limits = self._segments
-        long = limits.seconds and coded.pts * coded.time_base - self._since >= limits.seconds
-        return bool(long or (limits.megabytes and self._bytes >= limits.megabytes * 1e6))
-
-    def _closed(self, container: Container) -> None:
-        with suppress(av.FFmpegError):  # of a full disk or a dead peer; what was written is playable without its end
-            container.close()
+    def _write_side(self, packets: _Side) -> None:
+        if not self._open:
+            self._early.extend(packets if not self.failed else ())
+            return
         try:
-            self._tidy()
-        except OSError as error:  # a recording is worth more than the tidiness of its folder
-            log.warning("%s: cannot be tidied up (%s)", self.name, error.strerror)
+            self._muxer.write_side(packets)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._note(error)
+        self._retry_at = time.monotonic() + self._pause
+        self._pause = min(_RETRY[1], 2 * self._pause)
+        self._close()
+
+    def _note(self, error: Exception) -> None:
+        reason = str(error) if isinstance(error, StreamEnhanceError) else getattr(error, "strerror", None)
+        if not self.problem and not self.whole:
+            log.warning("%s: cannot be written (%s); trying again", self.name, reason or type(error).__name__)
+        self.problem, self.failed = self.problem or str(reason or type(error).__name__), self.whole
+
+    def _close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        try:
+            self._muxer.close()
+        except (av.FFmpegError, OSError, ValueError, StreamEnhanceError) as error:
+            self._note(error)
 
 
-class Tee(VideoSink):
-    """Encodes once, for any number of outputs."""
+class Fanout:
+    """Encodes once, for any number of outputs.
 
-    takes_side_packets = False
+    Args:
+        encoder: opened with the first frame.
+        outputs: in the order in which the user named them.
+    """
 
-    def __init__(self, outputs: list[Output | MjpegServer], encoding: Encoding, comment: str) -> None:
-        super().__init__("", encoding, comment, form="matroska", name=", ".join(o.name for o in outputs))
-        self.outputs = outputs
-        self._serial = 0
+    upright = False
+
+    def __init__(self, encoder: Encoder, outputs: Sequence[Output]) -> None:
+        self.name = ", ".join(output.name for output in outputs)
+        self._encoder, self._outputs = encoder, outputs
+        self.takes_side_packets = any(output.takes_side_packets for output in outputs)
+        self._started = False
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         try:
-            for item in super().__call__(items):
-                for output in self.outputs:
-                    if isinstance(output, MjpegServer):
-                        output.show(item.image)
+            for item in items:
+                frame = item.enhanced.scene.frame
+                if not self._started:
+                    self._start(self._encoder.open(item))
+                self._give(item.image, self._encoder.encode(item.image, frame), frame.side_packets)
                 yield item
+            if self._started:
+                self._give(None, self._encoder.encode(None), ())
         finally:
-            began = [o for o in self.outputs if self._serial or isinstance(o, MjpegServer)]
-            for output in began:  # side by side: a dead one takes no time from the others
-                output.end()
-            since = time.monotonic()
-            for output in began:
-                patience = _ENDING_WHOLE if isinstance(output, Output) and output.whole else _ENDING
-                output.join(max(0.1, since + patience - time.monotonic()))
+            self._end()
 
     def finish(self) -> None:
-        """Name what is finished, and tell which outputs never worked.
+        """Give what is finished its name, and say which outputs never worked.
 
         Raises:
-            SinkError: none of them did, or a file does not hold all of a recording.
+            OutputError: one of them does not hold all of a recording.
+            SinkError: none of a camera's worked.
         """
-        files = [o for o in self.outputs if isinstance(o, Output)]
-        for output in files:
-            output.finish()
-        if broken := [o.failed for o in files if o.failed]:
-            raise SinkError("; ".join(broken))
-        dead = [o for o in self.outputs if self._serial and not o.written]
-        told = [f"{o.name}: nothing could be written ({o.problem}); is it there and open?" for o in dead]
-        if dead and len(dead) == len(self.outputs):
-            raise SinkError(told[0])
-        for line in told:
+        if not self._started:
+            return
+        if wrong := [text for output in self._outputs if (text := output.finish(self._encoder.frames))]:
+            raise OutputError("; ".join(wrong))
+        dead = [o for o in self._outputs if not o.written]
+        lines = [f"{o.name}: nothing could be written ({o.problem}); is it there and open?" for o in dead]
+        if dead and len(dead) == len(self._outputs):
+            raise SinkError(lines[0])
+        for line in lines:
             log.error("%s", line)
 
-    def _open(self, first: Rendered) -> av.container.OutputContainer:
-        info = first.enhanced.scene.frame.stream
-        if info.side_streams:
-            log.warning("%s: several outputs carry its images only", info.name)
-        rate = info.rate or 25
-        if not self._encoding.gop:
-            self._encoding = self._encoding.model_copy(update={"gop": max(1, round(GOP_SECONDS * rate))})
-        self._url = _Nowhere()  # type: ignore[assignment]
-        container = super()._open(first)
-        container.start_encoding()
-        for output in self.outputs:
-            output.start(self._stream, self._metadata())
-        return container
+    def outputs(self) -> list[dict[str, Any]] | None:
+        """For the report: what each output got."""
+        return [
+            {"name": o.name, "packets": o.written, "lost": o.lost, "opened": o.opens, "problem": o.problem}
+            for o in self._outputs
+        ]
 
-    def _mux(self, container: av.container.OutputContainer, packets: list[Any]) -> None:
-        for packet in packets:
-            coded = EncodedPacket(
-                bytes(packet), packet.pts, packet.dts, packet.time_base, bool(packet.is_keyframe), self._serial
-            )
-            self._serial += 1
-            for output in self.outputs:
-                output.offer(coded)
-        failed = [o.failed for o in self.outputs if isinstance(o, Output) and o.failed]
-        if len(failed) == len(self.outputs):
-            raise SinkError("; ".join(failed))
+    def release(self) -> None:
+        """Let go of what outputs have taken, such as a port, where there will be no run."""
+        for output in self._outputs:
+            output.join(0)
 
+    def _start(self, stream: EncodedStream) -> None:
+        self._started = True
+        for output in self._outputs:
+            output.start(stream)
 
-class _Nowhere:
-    """A file that keeps nothing: an encoder's stream needs a container to be in."""
+    def _give(self, image: av.VideoFrame | None, packets: Sequence[EncodedPacket], side: _Side) -> None:
+        first = True
+        for output in self._outputs:
+            takes = bool(side) and output.takes_side_packets
+            own = side if takes and first else tuple(map(copied, side)) if takes else ()
+            first = first and not takes
+            output.take(image, packets, own)
+        if all(output.failed for output in self._outputs):
+            self._end()
+            self.finish()
 
-    def write(self, data: bytes) -> int:
-        return len(data)
+    def _end(self) -> None:
+        if not self._started:
+            return
+        for output in self._outputs:  # side by side: a dead one takes no time from the others
+            output.end()
+        since = time.monotonic()
+        for output in self._outputs:
+            patience = _ENDING_WHOLE if output.whole else _ENDING
+            output.join(max(0.1, since + patience - time.monotonic()))

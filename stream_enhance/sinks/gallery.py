@@ -8,6 +8,7 @@ minutes, and one that is killed leaves its frames; the sheet and the page come w
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +62,20 @@ class Gallery:
         folder: made if it is not there.  Files of the same names are replaced, others left alone.
         source_name: what was watched, for the page's title.
         changed_by: what changed the faces, for the page's notice.
+        on_saved: called with the path of each file that was written.
 
     Raises:
         SinkError: the folder cannot be made or written to.
     """
 
-    def __init__(self, folder: Path, source_name: str, changed_by: str = "a neural network") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source_name: str,
+        changed_by: str = "a neural network",
+        on_saved: Callable[[Path], object] = lambda path: None,
+    ) -> None:
+        self._on_saved = on_saved
         self.folder, self._source, self._changed_by = Path(folder), redact(source_name), changed_by
         self._shots: dict[int, Shot] = {}  # every track's
         self._held: dict[int, Shot] = {}  # those with frames in memory, longest unseen first
@@ -167,6 +176,7 @@ class Gallery:
         except OSError as error:
             part.unlink(missing_ok=True)
             raise self._failed(error) from None
+        self._on_saved(path)
 
     def _failed(self, error: OSError) -> SinkError:
         return SinkError(

@@ -8,9 +8,9 @@ password here; ``serve`` has a page with one.
 from __future__ import annotations
 
 import http.server
-import ipaddress
 import socket
 import threading
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,54 +18,49 @@ import av
 import cv2
 
 from ..errors import SinkError
+from ..urls import is_loopback
+from .target import MjpegTarget
 
 _QUALITY = 85
 _PATIENCE = 10.0  # seconds that a viewer may take for one frame
 
 
 class MjpegServer:
-    """An output that shows the frames of a line to any number of viewers.
-
-    Args:
-        spec: ``mjpeg://address:port/``, the address one of loopback.
+    """An output that shows the frames of a line to any number of viewers; see ``fanout.Output``.
 
     Raises:
-        SinkError: it is not, or the port is taken.
+        SinkError: the port is taken.
     """
 
-    def __init__(self, spec: str) -> None:
-        self.name, parts = spec, urlsplit(spec)
-        try:
-            host, port = parts.hostname or "", parts.port
-        except ValueError:
-            host, port = "", None
-        if port is None or not _loopback(host):
-            raise SinkError(f"{spec}: write mjpeg://127.0.0.1:8090/; it shows frames to this machine only")
-        self.opens = self.written = self.lost = 0
+    whole = failed = takes_side_packets = False
+    lost = 0  # it shows the newest frame
+
+    def __init__(self, target: MjpegTarget) -> None:
+        self.name = target.name
+        self.opens = self.written = 0
         self.problem = ""
         self._changed = threading.Condition()
         self._frame: av.VideoFrame | None = None
         self._number, self._ended = 0, False
         self._jpeg: tuple[int, bytes] = (-1, b"")
         try:
-            self._server = _Server((host, port), self)
+            self._server = _Server((target.host, target.port), self)
         except OSError as error:
-            raise SinkError(f"{spec}: cannot be listened on ({error.strerror}); choose another port") from None
-        self.url = f"http://{host}:{self._server.server_port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, name=f"output {spec}", daemon=True)
+            raise SinkError(f"{self.name}: cannot be listened on ({error.strerror}); choose another port") from None
+        self.url = f"http://{target.host}:{self._server.server_port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, name=f"output {self.name}", daemon=True)
 
-    def start(self, template: Any, metadata: dict[str, str]) -> None:
+    def start(self, stream: Any = None) -> None:
         """Begin to answer."""
         self.opens = 1
         self._thread.start()
 
-    def offer(self, coded: Any) -> None:
-        """Nothing: what is shown is not what was encoded."""
-
-    def show(self, frame: av.VideoFrame) -> None:
+    def take(self, image: av.VideoFrame | None, packets: Sequence[Any] = (), side: Sequence[Any] = ()) -> None:
         """The newest frame, which is not changed any more."""
+        if image is None:
+            return
         with self._changed:
-            self._frame, self._number = frame, self._number + 1
+            self._frame, self._number = image, self._number + 1
             self.written += 1
             self._changed.notify_all()
 
@@ -76,9 +71,14 @@ class MjpegServer:
             self._changed.notify_all()
 
     def join(self, seconds: float) -> None:
+        """Let the port go."""
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
+
+    def finish(self, frames: int) -> str:
+        """It keeps nothing, so there is nothing that could be wrong with it."""
+        return ""
 
     def after(self, number: int) -> tuple[int, bytes] | None:
         """The newest frame's number and JPEG, once there is one after ``number``; None at the end."""
@@ -108,7 +108,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         assert isinstance(self.server, _Server)
-        if not _loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""):
+        if not is_loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""):
             self.send_error(421, "ask for it by a loopback name")
             return
         self.send_response(200)
@@ -127,10 +127,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing to say: requests are no news."""
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

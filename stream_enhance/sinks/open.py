@@ -1,168 +1,207 @@
-"""What outputs can be written to: files, whole or in segments; HLS; MJPEG; servers to push to."""
+"""From targets to sinks: the one place in which an output's kind is chosen."""
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-import time
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
-import av
-
 from ..errors import SinkError
+from .base import Sink
 from .codecs import Encoding
 from .dtls import dtls_options
-from .fanout import GOP_SECONDS, Opened, Output, SegmentOptions, Tee
+from .encoder import Encoder
+from .fanout import Fanout, MuxedOutput, Output
+from .image_folder import ImageFolderSink, ImageSink
 from .mjpeg import MjpegServer
+from .muxer import FileMuxer, Muxer, PipeMuxer, part_of
 from .remote import RemoteMuxer
-from .target import FORMATS, file_to_write, part_to_write, push_target
-
-log = logging.getLogger(__name__)
+from .safe_files import Originals
+from .segments import KEY_SECONDS, MARKER, HlsMuxer, SegmentOptions, SegmentsMuxer
+from .target import (
+    FileTarget,
+    HlsTarget,
+    ImageFolderTarget,
+    ImageTarget,
+    MjpegTarget,
+    PushTarget,
+    SegmentsTarget,
+    StdoutTarget,
+    Target,
+    parse_target,
+)
 
 _CODECS = {"whip": {"h264"}, "flv": {"h264", "hevc", "av1"}, "mpegts": {"h264", "hevc"}, "hls": {"h264", "hevc"}}
 
 
-def open_outputs(
-    specs: list[str],
-    live: bool,
+def open_sink(
+    specs: str | Path | Sequence[str | Path],
     encoding: Encoding,
     comment: str,
-    segments: SegmentOptions,
+    *,
+    live: bool = False,
+    segments: SegmentOptions = SegmentOptions(),
     overwrite: bool = False,
     number: bool = False,
-) -> Tee:
+    source: str = "",
+) -> Sink:
     """One sink for all of ``specs``.
 
     Args:
-        specs: video files, their names with strftime's ``%`` codes where they are cut into segments; ``.m3u8`` for
-            HLS; ``mjpeg://127.0.0.1:port/`` for JPEGs over HTTP; URLs to push to, with ``{NAME}`` for environment
-            variables.
+        specs: see ``target.parse_target``; several are encoded once.
+        encoding: how to encode.
+        comment: container metadata that says what was changed.
         live: of a camera, which never waits for an output.
+        segments: how outputs are cut whose name holds the time.
         overwrite: replace files that are there.
         number: rather give a file another number where one of its name is there.
+        source: the source's name: what it reads is never written over.
 
     Raises:
         SinkError: one of them cannot be written, or cannot hold the codec.
     """
-    if any(spec.startswith(("http://", "https://")) for spec in specs):
-        # what every browser and WHIP server must take (RFC 7742)
-        encoding = encoding.model_copy(update={"profile": "baseline", "pixel_format": "yuv420p"})
-    waits = not live
-    outputs: list[Output | MjpegServer] = []
+    targets = [parse_target(s, live, segments) for s in ([specs] if isinstance(specs, (str, Path)) else specs)]
+    originals = Originals.of(source)
+    for target in targets:
+        _check(target, encoding, originals, overwrite=overwrite, number=number, live=live)
+    if segments.seconds and not any(isinstance(target, SegmentsTarget) for target in targets):
+        raise SinkError(f"{targets[0].name}: segments need a name with the time in it, such as %Y%m%d-%H%M%S.mp4")
+    match targets:
+        case [ImageFolderTarget(path=path)]:
+            return ImageFolderSink(path, overwrite, comment, originals)
+        case [ImageTarget(path=path)]:
+            return ImageSink(path, overwrite, comment, originals)
+    outputs: list[Output] = []
+    encoder = Encoder(_encoding_for(targets, encoding, segments), comment)
+    fanout_of = _Opener(live, segments, originals, overwrite, number, alone=len(targets) == 1)
     try:
-        for spec in specs:
-            if spec.startswith("mjpeg://"):
-                outputs.append(MjpegServer(spec))
-            elif "://" in spec:
-                outputs.append(_push(spec, encoding, waits))
-            elif spec.endswith(".m3u8"):
-                outputs.append(_hls(spec, encoding, waits))
-            else:
-                outputs.append(_files(spec, encoding, waits, segments, overwrite, number))
+        for target in targets:
+            outputs.append(fanout_of(target))
     except BaseException:
         for output in outputs:
-            if isinstance(output, MjpegServer):
-                output.join(0)  # lets its port go
+            output.join(0)  # lets its port go
         raise
-    return Tee(outputs, encoding, comment)
+    return Fanout(encoder, outputs)
 
 
-def _files(
-    spec: str, encoding: Encoding, waits: bool, segments: SegmentOptions, overwrite: bool, number: bool
-) -> Output:
-    cut = is_timed(spec, not waits, segments)
-    path = file_to_write(spec, overwrite or cut or number)
-    form = FORMATS[path.suffix.lower()]
-    _check_codec(form, encoding, spec)
-    # of a recording: an error is its end, and it has its name when it is finished
-    part = part_to_write(path, overwrite) if waits and not cut else None
-
-    def opened() -> Opened:
-        if part is not None:
-            name = part
-        else:
-            name = _unused(path.with_name(time.strftime(path.name)) if cut else path, overwrite and not cut)
-        options = {"flush_packets": "1"}
-        if form in ("mp4", "mov"):  # playable while it is written
-            options |= {"movflags": "+hybrid_fragmented+frag_keyframe", "avoid_negative_ts": "disabled"}
-        return av.open(f"file:{name}", "w", format=form, options=options), str(name)
-
-    def tidy() -> None:
-        if cut:
-            retain(path, segments)
-
-    return Output(spec, opened, waits, segments if cut else None, tidy, part, path)
+def _encoding_for(targets: Sequence[Target], encoding: Encoding, segments: SegmentOptions) -> Encoding:
+    """``encoding`` as it suits all of ``targets``."""
+    changed: dict[str, object] = {}
+    if any(isinstance(target, PushTarget) and target.form == "whip" for target in targets):
+        changed |= {"profile": "baseline", "pixel_format": "yuv420p"}  # what every browser must take (RFC 7742)
+    if any(isinstance(target, (SegmentsTarget, HlsTarget)) for target in targets):
+        changed |= {"exact_keys": True, "key_seconds": segments.key_seconds}
+    elif encoding.live or len(targets) > 1 or _cut_at_keys(targets[0]):
+        changed |= {"key_seconds": KEY_SECONDS}
+    return encoding.model_copy(update=changed)
 
 
-def is_timed(spec: str, live: bool, segments: SegmentOptions) -> bool:
-    """Whether ``%`` in a file's name means the time: of a camera, and where it is to be cut into segments."""
-    return "://" not in spec and "%" in Path(spec).name and bool(live or segments.seconds or segments.megabytes)
+def _cut_at_keys(target: Target) -> bool:
+    """Whether its container is written in fragments: cut elsewhere, FFmpeg's edit list may lose the last one."""
+    return isinstance(target, PushTarget) or (isinstance(target, FileTarget) and target.form in ("mp4", "mov"))
 
 
-def _unused(path: Path, overwrite: bool) -> Path:
-    """``path``, or where that is taken, the same with a number."""
-    number = 1
-    while not overwrite and (candidate := path if number == 1 else path.with_stem(f"{path.stem}-{number}")).exists():
-        number += 1
-    return path if overwrite else candidate
+class _Opener:
+    """Makes outputs of targets.
+
+    Args:
+        alone: there is no other output: a file of a camera is waited for, too.
+    """
+
+    def __init__(
+        self, live: bool, segments: SegmentOptions, originals: Originals, overwrite: bool, number: bool, alone: bool
+    ) -> None:
+        self._live, self._segments, self._originals = live, segments, originals
+        self._overwrite, self._number, self._alone = overwrite, number, alone
+
+    def __call__(self, target: Target) -> Output:
+        whole = not self._live
+        originals = self._originals
+        muxer: Muxer
+        match target:
+            case MjpegTarget():
+                return MjpegServer(target)
+            case FileTarget(path=path, form=form) if whole or (self._alone and not self._number):
+                muxer, whole = FileMuxer(path, form, originals, self._overwrite), True
+            case FileTarget(path=path, form=form):  # opened again after a fault, under another number
+                muxer = SegmentsMuxer(path, form, SegmentOptions(), originals, whole=False, timed=False)
+            case SegmentsTarget(path=path, form=form):
+                muxer = SegmentsMuxer(path, form, self._segments, originals, whole=whole)
+            case HlsTarget(path=path):
+                muxer = HlsMuxer(path, originals, whole=whole, replace=self._overwrite)
+            case PushTarget(form=form, url=url):
+                muxer = RemoteMuxer(url, form, _push_options(form))
+            case StdoutTarget():
+                muxer, whole = PipeMuxer(), whole or self._alone
+            case ImageFolderTarget() | ImageTarget():
+                raise SinkError(f"{target.name}: images are written alone; name no other output beside them")
+        return MuxedOutput(target.name, muxer, whole)
 
 
-_CODES = {"Y": r"\d{4}", "s": r"\d+"} | dict.fromkeys("mdyHIMSjUWuw", r"\d{1,3}")  # of strftime; others are any text
+def _push_options(form: str) -> dict[str, str]:
+    """FFmpeg's, for sending in that format; its limits are shorter than those of ``RemoteMuxer``."""
+    match form:
+        case "rtsp":
+            return {"rtsp_transport": "tcp", "timeout": "5000000"}  # µs
+        case "flv":
+            return {"rw_timeout": "5000000"}
+        case "mpegts":
+            return {"omit_video_pes_length": "0"}
+        case "whip":
+            return dtls_options()
+    return {}
 
 
-def retain(path: Path, segments: SegmentOptions) -> None:
-    """Delete the oldest files named like ``path``, but never the newest, until the limits of ``segments`` hold."""
-    pieces = re.split("%[-_0^#EO]?([a-zA-Z])", path.stem)  # a code at every odd place
-    stem = "".join(_CODES.get(p, ".+?") if i % 2 else re.escape(p) for i, p in enumerate(pieces))
-    named = re.compile(rf"{stem}(-\d+)?{re.escape(path.suffix)}")
-    found = []
-    for file in path.parent.iterdir():
-        if named.fullmatch(file.name) and file.is_file():
-            with suppress(FileNotFoundError):  # another recorder in this folder has just deleted it
-                about = file.stat()
-                found.append((about.st_mtime, about.st_size, file))
-    found.sort()
-    total = sum(size for _, size, _ in found)
-    for written, size, file in found[:-1]:
-        old = segments.keep_hours and time.time() - written > segments.keep_hours * 3600
-        much = segments.keep_megabytes and total > segments.keep_megabytes * 1e6
-        if not (old or much):
-            continue
-        try:
-            file.unlink(missing_ok=True)
-        except OSError as error:
-            log.warning("%s: cannot be deleted (%s), though its time is over", file, error.strerror)
-            continue
-        log.info("%s: deleted, its time is over", file)
-        total -= size
+def _check(
+    target: Target, encoding: Encoding, originals: Originals, *, overwrite: bool, number: bool, live: bool
+) -> None:
+    """Check, before any work, that ``target`` can be written.
 
-
-def _hls(spec: str, encoding: Encoding, waits: bool) -> Output:
-    path = Path(spec)
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise SinkError(f"{path.parent}: no folder that can be written to; make it first")
-    _check_codec("hls", encoding, spec)
-    options = {"hls_time": str(GOP_SECONDS), "hls_list_size": "6"}
-    options |= {"hls_flags": "delete_segments+independent_segments+temp_file"}
-    return Output(spec, lambda: (av.open(spec, "w", format="hls", options=options), spec), waits)
-
-
-def _push(spec: str, encoding: Encoding, waits: bool) -> Output:
-    form, url, name = push_target(spec)
-    _check_codec(form, encoding, name)
-    options = {"rtsp_transport": "tcp"} if form == "rtsp" else {}
-    if form == "mpegts":
-        options["omit_video_pes_length"] = "0"
-    if form == "whip":
-        options |= dtls_options()
-    if form in ("rtsp", "flv"):
-        options["timeout" if form == "rtsp" else "rw_timeout"] = "5000000"  # µs
-    return Output(name, lambda: (RemoteMuxer(url, form, options), name), waits)
-
-
-def _check_codec(form: str, encoding: Encoding, name: str) -> None:
+    Raises:
+        SinkError: it cannot.
+    """
+    form = getattr(target, "form", "")
     if encoding.codec not in _CODECS.get(form, {encoding.codec}):
         known = ", ".join(sorted(_CODECS[form]))
-        raise SinkError(f"{name}: {form} cannot hold {encoding.codec}; set sink.codec to one of {known}")
+        raise SinkError(f"{target.name}: {form} cannot hold {encoding.codec}; set sink.codec to one of {known}")
+    match target:
+        case PushTarget() | MjpegTarget() | StdoutTarget():
+            return
+        case ImageFolderTarget(path=path):
+            originals.refuse(path)
+            return
+        case FileTarget(path=path):
+            originals.refuse(path, part_of(path))
+            _free(path, overwrite or number)
+            _free_part(part_of(path), overwrite or (live and number))
+        case ImageTarget(path=path):
+            originals.refuse(path)
+            _free(path, overwrite)
+        case HlsTarget(path=path):
+            originals.refuse(path)
+            _free(path, overwrite or (live and _is_own_playlist(path)))
+        case SegmentsTarget():
+            pass
+    folder = target.path.parent
+    if not folder.is_dir():
+        raise SinkError(f"{folder}: no such folder; create it first")
+    if not os.access(folder, os.W_OK):
+        raise SinkError(f"{folder}: no permission to write there; name another folder")
+
+
+def _free(path: Path, replace: bool) -> None:
+    if os.path.lexists(path) and not replace:
+        raise SinkError(f"{path}: is there already; use --overwrite to replace it")
+
+
+def _free_part(part: Path, replace: bool) -> None:
+    if os.path.lexists(part) and not replace:
+        raise SinkError(f"{part}: is there already, of a run that was cut off; move it, or --overwrite it")
+
+
+def _is_own_playlist(path: Path) -> bool:
+    try:
+        with path.open(errors="replace") as file:
+            return MARKER in (file.readline() + file.readline())
+    except OSError:
+        return False

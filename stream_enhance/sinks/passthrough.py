@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from fractions import Fraction
 from io import BytesIO
 from typing import Any
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _TRANSPORT = {"aac", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "opus", "dvb_subtitle", "dvb_teletext"}
 _TRANSPORT |= {"hdmv_pgs_subtitle", "klv", "timed_id3"}
+_NONE = Fraction(0)
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}  # channels: AAC's own; others are mixed down to stereo
 
 
@@ -54,14 +56,18 @@ class Passthrough:
             copy.metadata.update(stream.metadata)
             self._copies[stream.index] = copy
 
-    def write(self, packets: Iterable[av.Packet[Any]]) -> None:
-        """Write ``packets`` of the side streams.
+    def write(self, packets: Iterable[av.Packet[Any]], earlier: Fraction = _NONE) -> None:
+        """Write ``packets`` of the side streams, ``earlier`` by so many seconds.  They are changed by it.
 
         Raises:
-            av.FFmpegError: the output cannot be written.
+            av.FFmpegError, OSError: the output cannot be written.
         """
         for packet in packets:
             index = packet.stream_index
+            if earlier:
+                shift = round(earlier / packet.time_base)
+                packet.pts = None if packet.pts is None else packet.pts - shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
             if encoded := self._encoded.get(index):
                 self._container.mux(encoded(packet))
                 continue
@@ -76,7 +82,7 @@ class Passthrough:
             packet.stream = copy
             try:
                 self._container.mux(packet)
-            except (av.error.InvalidDataError, av.error.ArgumentError):  # of this packet; a full disk is another error
+            except (av.error.InvalidDataError, av.error.ArgumentError, av.error.PatchWelcomeError):
                 self._refused += 1
 
     def end(self) -> None:
@@ -100,12 +106,12 @@ class _Encoded:
         layout = _LAYOUTS.get(context.channels, "stereo")  # many files name no layout at all
         self._out: Any = container.add_stream("aac", rate=context.sample_rate, layout=layout)
         self._out.metadata.update(stream.metadata)
-        self._stream, self.refused = stream, 0
+        self._decoder, self.refused = _decoder(context, layout), 0
         self._resampler = av.AudioResampler("fltp", layout, context.sample_rate)
 
     def __call__(self, packet: av.Packet[Any]) -> list[Any]:
         try:
-            frames = self._stream.decode(packet)
+            frames = self._decoder.decode(packet)
         except av.FFmpegError:
             self.refused += 1
             return []
@@ -114,6 +120,26 @@ class _Encoded:
     def rest(self) -> list[Any]:
         parts = self._resampler.resample(None)
         return [*(out for part in parts for out in self._out.encode(part)), *self._out.encode(None)]
+
+
+def copied(packet: av.Packet[Any]) -> av.Packet[Any]:
+    """A packet of its own for another output: writing one changes it."""
+    copy: av.Packet[Any] = av.Packet(packet)  # type: ignore[arg-type]  # any buffer
+    copy.pts, copy.dts, copy.duration, copy.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    copy.is_keyframe, copy.stream = packet.is_keyframe, packet.stream
+    for extra in packet.iter_sidedata():
+        copy.set_sidedata(extra)
+    return copy
+
+
+def _decoder(context: Any, layout: str) -> Any:
+    """A decoder like the source's, which other outputs may be using."""
+    decoder: Any = av.CodecContext.create(context.codec.name, "r")
+    decoder.sample_rate, decoder.layout = context.sample_rate, context.layout if context.channels else layout
+    if context.format:
+        decoder.format = context.format
+    decoder.extradata = context.extradata
+    return decoder
 
 
 def why_not(form: str, stream: Any) -> str:

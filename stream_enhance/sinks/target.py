@@ -1,80 +1,186 @@
-"""Where an output goes: what a file is called while it is written and after, what URLs can be pushed to, and that it is
-never the original."""
+"""Where an output goes: the one place in which its name is read.
+
+``parse_target`` turns what a user wrote into one of a few plain values; ``open`` makes outputs of them.  Neither the
+disk nor the network is touched, but to see whether a name is that of a folder.
+"""
 
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..errors import SinkError, redact
-from ..sources.file import with_environment
+from ..urls import is_loopback, with_environment
+from .image_folder import IMAGES
+from .segments import SegmentOptions
 
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m2ts": "mpegts"}
 _PUSHES = {"rtsp": "rtsp", "rtmp": "flv", "rtmps": "flv", "udp": "mpegts", "srt": "mpegts", "http": "whip"}
 _PUSHES |= {"https": "whip"}
-FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m2ts": "mpegts"}
 
 
-def part_of(path: Path) -> Path:
-    """What the file ``path`` is called while it is written."""
-    return path.with_name(f"{path.stem}.part{path.suffix}")
+@dataclass(frozen=True, slots=True)
+class FileTarget:
+    """One video file."""
+
+    name: str  # fit to be shown
+    path: Path
+    form: str  # FFmpeg's name of the container's format
+
+    @property
+    def identity(self) -> str:
+        """Alike for alike places."""
+        return os.path.realpath(self.path)
 
 
-def part_to_write(path: Path, overwrite: bool) -> Path:
-    """The same, after a look at whether it is there.
+@dataclass(frozen=True, slots=True)
+class SegmentsTarget:
+    """Video files one after the other, whose name holds strftime's codes for the time at which each begins."""
+
+    name: str
+    path: Path
+    form: str
+
+    @property
+    def identity(self) -> str:
+        return os.path.realpath(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class HlsTarget:
+    """A playlist and its segments."""
+
+    name: str
+    path: Path
+    form: str = "hls"
+
+    @property
+    def identity(self) -> str:
+        return os.path.realpath(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class PushTarget:
+    """A server that is sent to."""
+
+    name: str
+    form: str
+    url: str = field(repr=False)  # secrets and all
+
+    @property
+    def identity(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class MjpegTarget:
+    """JPEGs over HTTP, served on this machine."""
+
+    name: str
+    host: str
+    port: int
+
+    @property
+    def identity(self) -> str:
+        return f"mjpeg://{self.host.lower().replace('localhost', '127.0.0.1')}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFolderTarget:
+    """Each frame as an image in a folder."""
+
+    name: str
+    path: Path
+
+    @property
+    def identity(self) -> str:
+        return os.path.realpath(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTarget:
+    """One image file."""
+
+    name: str
+    path: Path
+
+    @property
+    def identity(self) -> str:
+        return os.path.realpath(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class StdoutTarget:
+    """MPEG-TS on standard output."""
+
+    name: str = "standard output"
+    form: str = "mpegts"
+
+    @property
+    def identity(self) -> str:
+        return "-"
+
+
+Target = (
+    FileTarget | SegmentsTarget | HlsTarget | PushTarget | MjpegTarget | ImageFolderTarget | ImageTarget | StdoutTarget
+)
+
+
+def parse_target(
+    spec: str | os.PathLike[str], live: bool = False, segments: SegmentOptions = SegmentOptions()
+) -> Target:
+    """What ``spec`` names: a video file, a folder for images (ends in / or is there already), one image, ``.m3u8`` for
+    HLS, ``-`` for standard output, ``mjpeg://127.0.0.1:port/``, or a URL to push to, in which ``{NAME}`` stands for
+    an environment variable.
+
+    Args:
+        live: of a camera: ``%`` in a file's name is the time.
+        segments: as it is with these, where they cut.
 
     Raises:
-        SinkError: it is, and may hold what a run that was cut off has written.
-    """
-    part = part_of(path)
-    if part.exists() and not overwrite:
-        raise SinkError(f"{part}: is there already, of a run that was cut off; move it, or --overwrite it")
-    return part
-
-
-def refuse_overwriting_source(original: str, *outputs: str) -> None:
-    """Look that none of ``outputs`` is the file ``original``, the folder, or a file in it.
-
-    Raises:
-        SinkError: one is.
-    """
-    kept = Path(original)
-    for spec in outputs:
-        for path in (Path(spec), part_of(Path(spec))) if Path(spec).name else (Path(spec),):
-            if not (path.exists() and kept.exists()):
-                continue
-            if path.samefile(kept) or (path.is_file() and path.resolve().is_relative_to(kept.resolve())):
-                raise SinkError(f"{path}: is the original, which is never written over; name another output")
-
-
-def file_to_write(spec: str, overwrite: bool) -> Path:
-    """The video file that ``spec`` names, after a look at whether it can be written.
-
-    Raises:
-        SinkError: unknown kind of file, it is there already, or its folder cannot be written.
-    """
-    path = Path(spec)
-    if path.suffix.lower() not in FORMATS:
-        known = ", ".join(sorted(FORMATS))
-        raise SinkError(
-            f"{spec}: unknown kind of output; use one of {known}, a folder (with a / at its end), - or a URL"
-        )
-    if path.exists() and not overwrite:
-        raise SinkError(f"{spec}: is there already; use --overwrite to replace it")
-    if not path.parent.is_dir():
-        raise SinkError(f"{path.parent}: no such folder; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise SinkError(f"{path.parent}: no permission to write there; name another folder")
-    return path
-
-
-def push_target(spec: str) -> tuple[str, str, str]:
-    """FFmpeg's form of the URL ``spec``, the URL with its ``{NAME}`` filled in, and its name, fit to be shown.
-
-    Raises:
-        SinkError: an unknown scheme.
+        SinkError: it names nothing that can be written.
         SourceError: an environment variable is not set.
     """
-    name, scheme = redact(spec), spec.split("://", 1)[0].lower()
+    spec = os.fspath(spec)
+    scheme, separator, _ = spec.partition("://")
+    path, cut = Path(spec), live or segments.seconds or segments.megabytes
+    match scheme.lower() if separator else "", path.suffix.lower():
+        case "mjpeg", _:
+            return _mjpeg(spec)
+        case scheme, _ if scheme:
+            return _push(spec, scheme)
+        case _ if spec == "-":
+            return StdoutTarget()
+        case _ if spec.endswith(("/", os.sep)) or path.is_dir():
+            return ImageFolderTarget(spec, path)
+        case _, ".m3u8":
+            return HlsTarget(spec, path)
+        case _, suffix if suffix in FORMATS and "%" in path.name and cut:
+            if os.sep in time.strftime(path.name):
+                raise SinkError(f"{spec}: its time codes give a /, as %D does; use others, such as %Y%m%d-%H%M%S")
+            return SegmentsTarget(spec, path, FORMATS[suffix])
+        case _, suffix if suffix in FORMATS:
+            return FileTarget(spec, path, FORMATS[suffix])
+        case _, suffix if suffix in IMAGES:
+            return ImageTarget(spec, path)
+    known = ", ".join([*sorted(FORMATS), ".m3u8"])
+    raise SinkError(f"{spec}: unknown kind of output; use one of {known}, an image, a folder (ends in /), - or a URL")
+
+
+def _mjpeg(spec: str) -> MjpegTarget:
+    try:
+        host, port = urlsplit(spec).hostname or "", urlsplit(spec).port
+    except ValueError:
+        host, port = "", None
+    if port is None or not is_loopback(host):
+        raise SinkError(f"{redact(spec)}: write mjpeg://127.0.0.1:8090/; it shows frames to this machine only")
+    return MjpegTarget(redact(spec), host, port)
+
+
+def _push(spec: str, scheme: str) -> PushTarget:
     if scheme not in _PUSHES:
-        raise SinkError(f"{name}: cannot be pushed to; use one of {', '.join(sorted(_PUSHES))}")
-    return _PUSHES[scheme], with_environment(spec), name
+        raise SinkError(f"{redact(spec)}: cannot be pushed to; use one of {', '.join(sorted(_PUSHES))}")
+    return PushTarget(redact(spec), _PUSHES[scheme], with_environment(spec))

@@ -4,11 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
+from pydantic import Field, model_validator
+
+from ..options import Options
 from ..types import Frame, StreamInfo
 
+Kind = Literal["auto", "live", "recorded"]
 State = Literal["connecting", "live", "stalled", "lost", "unauthorised", "ended"]
+
+
+class SourceOptions(Options):
+    """How a source is read."""
+
+    kind: Kind = Field(
+        default="auto",
+        description="Whether a URL is a live camera or a recording with an end; auto: as its server answers.",
+    )
+    rate: float = Field(default=25.0, gt=0, le=1000, description="Frames a second of a folder of images.")
+    input_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="Frames a second of a raw stream (H.264 without a container); 0: its own.",
+    )
+    start: float = Field(default=0.0, ge=0, description="Seconds of a recording to leave out at its beginning.")
+    end: float | None = Field(
+        default=None, gt=0, description="Second of a recording at which to end, counted from its beginning."
+    )
+    max_megapixels: float = Field(
+        default=64.0, gt=0, le=1024, description="Largest frame that is decoded, million pixels."
+    )
+    other_hosts: bool = Field(
+        default=False, description="Follow redirects and playlists of a URL to hosts other than its own."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError("end must be after start")
+        return self
+
+    @property
+    def max_pixels(self) -> int:
+        return round(self.max_megapixels * 1e6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,36 +8,37 @@ second. Timestamps count from the start of the run and only ever rise, whatever 
 from __future__ import annotations
 
 import logging
-import queue
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from fractions import Fraction
 
 import av
 import av.container
 
 from ..errors import SourceError
+from ..imaging.colour import untag_unusable_matrix
+from ..imaging.frames import byte_count, copy_of, native
+from ..imaging.orientation import flipped, orientation
 from ..types import Frame, StreamInfo
-from .base import SourceStatus, State
-from .connection import Connection, Unauthorised, open_camera
-from .connection import LiveOptions as LiveOptions
-from .file import native
-from .no_signal import copy_of, no_signal
+from .base import SourceOptions, SourceStatus, State
+from .clock import TIME_BASE, WallClock
+from .connection import Connection, LiveOptions, Unauthorised, open_camera
+from .describe import notes_on
+from .no_signal import no_signal
 
 log = logging.getLogger(__name__)
 
-TIME_BASE = Fraction(1, 90_000)
 _FIRST_RETRY = 0.1  # seconds
 _WELL_AFTER = 5.0  # seconds live, after which a loss counts as the first again
 _UNAUTHORISED_RETRY = (5.0, 60.0)  # seconds; cameras lock out who tries a wrong password too often
-_DRIFT = 1.0  # seconds: a camera clock further from ours than this has jumped
-_LEAST_STEP = 90  # ticks: a millisecond, the finest that Matroska and FLV know
 _GRACE = 1.0  # seconds without a frame before NO SIGNAL is shown; more while a slow camera is live
+_INBOX = 64 << 20  # bytes of frames between a connection and the line
 _PACE = 2.0  # seconds over which the interval between frames is averaged
+
+Event = tuple[Connection, av.VideoFrame | None, float]  # a frame, or the end; and when it came, time.monotonic()
 
 
 class CameraSource:
@@ -47,10 +48,18 @@ class CameraSource:
         url: FFmpeg's name for it, credentials and all; never shown.
         name: what it is called in what people see.
         options: how to hold on to it.
+        source_options: how to read it.
         form: FFmpeg's input format, where the URL does not tell.
     """
 
-    def __init__(self, url: str, name: str, options: LiveOptions | None = None, form: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        options: LiveOptions | None = None,
+        source_options: SourceOptions | None = None,
+        form: str | None = None,
+    ) -> None:
         self.name, self.options = name, options or LiveOptions()
         self._info = StreamInfo(name, live=True)  # no side streams: sound's clock does not survive a reconnect
         self.started = time.monotonic()
@@ -61,10 +70,11 @@ class CameraSource:
         self._last: tuple[av.VideoFrame, float, float] | None = None  # frame, monotonic and wall time it came
         self._grey: av.VideoFrame | None = None  # made of the last frame
         self._interval = 1.0  # seconds between frames, on average over time: a burst counts little
-        self._clock, self._retries = _WallClock(self.started), _Backoff(self.options.retry)
+        self._clock, self._retries = WallClock(self.started), _Backoff(self.options.retry)
         self._seen = self._shown = self._retry_at = self.started  # last frame or connecting; last shown; next attempt
-        self._open = lambda: open_camera(url, name, self.options, form)
-        self._events: queue.SimpleQueue[tuple[Connection | None, av.VideoFrame | None, float]] = queue.SimpleQueue()
+        self._ends = (source_options or SourceOptions()).kind != "live"  # where its server says that it has an end
+        self._open = lambda: open_camera(url, name, self.options, source_options, form)
+        self._events = _Inbox()
         self._stopping = threading.Event()
         self._enter("connecting")
         self._connection: Connection | None = self._connect()
@@ -88,24 +98,24 @@ class CameraSource:
         )
 
     def wait_ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Wait for the first connection to be made, or until ``stopped`` says that nobody wants it any more.
+        """Wait for the first frame, or until ``stopped`` says that nobody wants it any more.
 
         Raises:
-            SourceError: it failed, and ``options.wait`` is not set.
+            SourceError: it cannot be reached or sends no frame, and ``options.wait`` is not set.
         """
         connection = self._connection
         if self.options.wait or connection is None:
             return
         while not connection.settled.wait(0.1) and not self._stopping.is_set() and not stopped():
             pass
-        if connection.error is not None and connection.source is None:
+        if connection.error is not None and not connection.has_frame:
             self.close()
             raise connection.error
 
     def stop(self) -> None:
         """End ``frames`` soon, even where no frame arrives."""
         self._stopping.set()
-        self._events.put((None, None, 0.0))
+        self._events.close()
 
     def close(self) -> None:
         self.stop()
@@ -115,7 +125,7 @@ class CameraSource:
                 self._connection.thread.join(1.0)  # a blocked read ends by its timeout; its thread then closes it
 
     def _connect(self) -> Connection:
-        return Connection(self._open, self._events.put, self.options.stall)
+        return Connection(self.name, self._open, self._events.put, self.options)
 
     def _enter(self, state: State) -> None:
         if not self.states or self.state != state:
@@ -132,21 +142,20 @@ class CameraSource:
             if self._idle_due():
                 yield self._idle(index)
                 index += 1
-            try:
-                connection, image, captured_at = self._events.get(timeout=0.05)
-            except queue.Empty:
+            if (event := self._events.get(timeout=0.05)) is None:
                 continue
-            if connection is None or connection is not self._connection:
+            connection, image, captured_at = event
+            if connection is not self._connection:
                 continue
             self._corrupt = self._corrupt_before + connection.corrupt
             if image is None:
-                if connection.finished:
+                if connection.finished and self._ends:
                     self._enter("ended")
                     return
                 self._ended(connection)
                 continue
             if self.state != "live":
-                self._went_live(connection, captured_at)
+                self._went_live(connection, image, captured_at)
             elif self._last is not None:
                 gap = max(0.0, captured_at - self._last[1])
                 self._interval += (gap - self._interval) * gap / (gap + _PACE)
@@ -159,7 +168,7 @@ class CameraSource:
         if self._connection is None:
             if now >= self._retry_at:
                 self._connection, self._seen = self._connect(), now
-        elif now - max(self._seen, self._connection.opened_at or now) > self.options.stall + 0.5:
+        elif now - max(self._seen, self._connection.opened_at or now) > self._connection.patience + 0.5:
             self._enter("stalled")  # half a second after the connection should have noticed itself
             self._drop_connection(self._connection)
 
@@ -182,31 +191,40 @@ class CameraSource:
         self._connection = None
         self._retry_at = time.monotonic() + self._retries.next(isinstance(connection.error, Unauthorised))
 
-    def _went_live(self, connection: Connection, captured_at: float) -> None:
+    def _went_live(self, connection: Connection, image: av.VideoFrame, captured_at: float) -> None:
         self.reconnects += self._last is not None
-        self._describe(connection)
+        self._describe(connection, image)
         self._clock.restart()
         self._retries.live(captured_at)
         self._enter("live")
-        self._grey, self.problem = None, ""
+        self.problem = ""
 
-    def _describe(self, connection: Connection) -> None:
+    def _describe(self, connection: Connection, image: av.VideoFrame) -> None:
+        """What is known of the stream once its first frame is decoded."""
         source = connection.source
         assert source is not None
         if self._info.rate is None:
             self._info = replace(
-                self._info, rate=source.rate, pixel_aspect=source.pixel_aspect, metadata=source.metadata
+                self._info,
+                rate=source.rate,
+                pixel_aspect=source.pixel_aspect,
+                metadata=source.metadata,
+                format=source.container.format.name,
+                notes=tuple(notes_on(image)),
             )
 
     def _frame(self, image: av.VideoFrame, index: int, captured_at: float) -> Frame:
-        rotation = round(image.rotation) % 360
+        rotation, mirrored = orientation(image)
         seconds = float(image.pts * image.time_base) if image.pts is not None and image.time_base else None
         wall = time.time() - (time.monotonic() - captured_at)
+        untag_unusable_matrix(image)
         image = native(image)
+        if mirrored:
+            image = flipped(image)
         pts = self._clock.next(seconds, captured_at)
         image.pts, image.time_base = pts, TIME_BASE
         self._seen = self._shown = captured_at
-        self._last = (image, captured_at, wall)
+        self._last, self._grey = (image, captured_at, wall), None
         return Frame(image, index, pts, TIME_BASE, captured_at, wall, rotation, stream=self._info)
 
     def _idle_due(self) -> bool:
@@ -231,6 +249,49 @@ class CameraSource:
         return Frame(image, index, pts, TIME_BASE, now, time.time(), no_signal=True, stream=self._info)
 
 
+class _Inbox:
+    """What connections hand over to the line's thread, bounded in bytes.
+
+    Until the line begins only the newest frame is kept; from then on a connection waits for room.
+    """
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._reading = self._closed = False
+
+    def put(self, event: Event) -> None:
+        image = event[1]
+        with self._changed:
+            if image is not None:
+                if not self._reading:
+                    self._events = deque(e for e in self._events if e[1] is None)
+                    self._bytes = 0
+                self._changed.wait_for(lambda: self._bytes < _INBOX or self._closed or not self._reading)
+                self._bytes += byte_count(image)
+            self._events.append(event)
+            self._changed.notify_all()
+
+    def get(self, timeout: float) -> Event | None:
+        """The oldest event, waited for ``timeout`` seconds; None where there is none."""
+        with self._changed:
+            self._reading = True
+            self._changed.wait_for(lambda: bool(self._events) or self._closed, timeout)
+            if not self._events or self._closed:
+                return None
+            event = self._events.popleft()
+            self._bytes -= byte_count(event[1]) if event[1] is not None else 0
+            self._changed.notify_all()
+            return event
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
 class _Backoff:
     """Seconds to wait before the next attempt: doubling, jittered, capped; from the start again after a good while."""
 
@@ -249,29 +310,3 @@ class _Backoff:
         pause = min(longest, first * 2 ** min(self._tries[unauthorised], 16))
         self._tries[unauthorised] += 1
         return float(pause * random.uniform(0.75, 1.0))
-
-
-class _WallClock:
-    """Camera timestamps laid onto the run's own clock: strictly rising ticks of ``TIME_BASE``.
-
-    Within one connection the camera's own intervals are kept, so that network jitter does not show; where its clock
-    leaves ours by more than a second it is laid on anew.
-    """
-
-    def __init__(self, started: float) -> None:
-        self._started, self._last = started, -_LEAST_STEP
-        self._offset: float | None = None  # seconds from the camera's clock to the run's
-
-    def restart(self) -> None:
-        self._offset = None
-
-    def next(self, seconds: float | None, captured_at: float) -> int:
-        """Ticks for a frame that the camera dates ``seconds`` (None: undated) and that came at ``captured_at``."""
-        elapsed = captured_at - self._started
-        when = elapsed
-        if seconds is not None:
-            if self._offset is None or abs(seconds + self._offset - elapsed) > _DRIFT:
-                self._offset = elapsed - seconds
-            when = seconds + self._offset
-        self._last = max(self._last + _LEAST_STEP, round(when / TIME_BASE))
-        return self._last

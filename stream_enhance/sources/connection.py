@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, Literal
 
 import av
@@ -14,9 +16,12 @@ from av.codec.hwaccel import HWAccel
 from pydantic import Field
 
 from ..errors import SourceError
+from ..imaging.frames import copy_of, native
 from ..options import Options
-from .file import native
-from .no_signal import copy_of
+from . import web
+from .base import SourceOptions
+from .describe import limit_decoder
+from .formats import URL_DEMUXERS
 
 Transport = Literal["auto", "tcp", "udp"]
 
@@ -24,17 +29,28 @@ Transport = Literal["auto", "tcp", "udp"]
 class LiveOptions(Options):
     """How to hold on to a camera."""
 
-    transport: Transport = Field("auto", description="Transport of RTSP; auto: TCP where the camera has it.")
-    timeout: float = Field(5.0, gt=0, le=120, description="Seconds to open a connection.")
-    stall: float = Field(4.0, gt=0, le=600, description="Seconds without a frame until a connection is given up.")
-    retry: float = Field(1.0, gt=0, le=3600, description="Longest pause between attempts to connect, seconds.")
-    idle_rate: float = Field(2.0, gt=0, le=30, description="NO SIGNAL frames a second.")
-    wait: bool = Field(False, description="Keep trying where the very first connection fails.")
+    transport: Transport = Field(default="auto", description="Transport of RTSP; auto: TCP where the camera has it.")
+    timeout: float = Field(default=5.0, gt=0, le=120, description="Seconds to open a connection.")
+    stall: float = Field(
+        default=4.0, gt=0, le=600, description="Seconds without a frame until a connection is given up."
+    )
+    first_frame: float = Field(
+        default=20.0,
+        gt=0,
+        le=600,
+        description="Seconds from connecting to the first frame until a connection is given up.",
+    )
+    retry: float = Field(default=1.0, gt=0, le=3600, description="Longest pause between attempts to connect, seconds.")
+    idle_rate: float = Field(default=2.0, gt=0, le=30, description="NO SIGNAL frames a second.")
+    wait: bool = Field(default=False, description="Keep trying where the very first connection fails.")
     hwaccel: str = Field(
-        "", description='FFmpeg\'s name of a decoding device, such as cuda or vaapi; "": decode on the CPU.'
+        default="", description='FFmpeg\'s name of a decoding device, such as cuda or vaapi; "": decode on the CPU.'
     )
     max_age: float = Field(
-        0.5, gt=0, le=60, description="Seconds that a camera's frame may be old when it is written; older are dropped."
+        default=0.5,
+        gt=0,
+        le=60,
+        description="Seconds that a camera's frame may be old when it is written; older are dropped.",
     )
 
 
@@ -48,11 +64,14 @@ class Connection:
     Puts (itself, frame, monotonic time it was decoded) for each frame and (itself, None, time) at its end.
     """
 
-    def __init__(self, opened: Callable[[], OpenStream], put: Callable[[Any], None], stall: float) -> None:
-        self._opened, self._put, self._stall = opened, put, stall
+    def __init__(
+        self, name: str, opened: Callable[[], OpenStream], put: Callable[[Any], None], live: LiveOptions
+    ) -> None:
+        self._name, self._opened, self._put, self._live = name, opened, put, live
         self._abandoned = threading.Event()
-        self.settled = threading.Event()  # connected, or failed to
+        self.settled = threading.Event()  # its first frame is there, or never will be
         self.opened_at = 0.0  # time.monotonic() when connected
+        self.has_frame = False
         self.source: OpenStream | None = None
         self.error: BaseException | None = None
         self.finished = False  # a stream with an end has come to it
@@ -60,6 +79,11 @@ class Connection:
         self.corrupt = 0
         self.thread = threading.Thread(target=self._run, name="camera", daemon=True)
         self.thread.start()
+
+    @property
+    def patience(self) -> float:
+        """Seconds without a frame until it is given up."""
+        return self._live.stall if self.has_frame else max(self._live.stall, self._live.first_frame)
 
     def abandon(self) -> None:
         """Nobody listens any more: end at the next chance."""
@@ -69,29 +93,37 @@ class Connection:
         try:
             self.source = self._opened()
             self.opened_at = time.monotonic()
-            self.settled.set()
             try:
                 self._read(self.source)
             finally:
                 self.source.close()
+            if not self.has_frame and not self._abandoned.is_set():
+                self.error = SourceError(f"{self._name}: connected, but {self._why_none()}; is it the right stream?")
         except SourceError as error:
             self.error = error
         except av.error.ExitError:  # the read timed out
             self.stalled = True
+            if not self.has_frame:
+                self.error = SourceError(f"{self._name}: connected, but nothing came within {self._live.stall:g} s")
         except av.FFmpegError as error:
-            self.error = SourceError(f"the connection ended ({error.strerror})")
+            self.error = SourceError(f"{self._name}: the connection ended ({error.strerror})")
         except BaseException as error:  # raised again where the line can see it
             self.error = error
         finally:
             self.settled.set()
             self._put((self, None, time.monotonic()))
 
+    def _why_none(self) -> str:
+        if self.stalled:
+            return f"no frame came within {self.patience:g} s"
+        return "the stream ended before its first frame"
+
     def _read(self, source: OpenStream) -> None:
         seen = time.monotonic()
-        for packet in source.container.demux(source.stream):
+        for packet in source.container.demux(source.videos):
             if self._abandoned.is_set():
                 return
-            if time.monotonic() - seen > self._stall:  # nothing came, or nothing to be seen in it
+            if time.monotonic() - seen > self.patience:  # nothing came, or nothing to be seen in it
                 self.stalled = True  # even if a frame comes now: a read that timed out gives what it had first
                 return
             images = source.decoded(packet)
@@ -99,38 +131,67 @@ class Connection:
             del packet  # a webcam's lies in memory that goes with the container
             for image in images:
                 seen = time.monotonic()
+                self.has_frame = True
                 self._put((self, image, seen))
+                self.settled.set()
         self.finished = bool(source.container.duration)
 
 
 class OpenStream:
-    """An open connection: its container, its video stream, and how many packets could not be decoded."""
+    """An open connection: its container, its video stream, and how many packets could not be decoded.
 
-    def __init__(self, container: av.container.InputContainer, name: str) -> None:
+    A camera may name metadata or a stream that it never sends first: the first stream that gives a frame is taken.
+    """
+
+    def __init__(self, container: av.container.InputContainer, name: str, options: SourceOptions) -> None:
         self.container, self.corrupt = container, 0
-        if not container.streams.video or container.streams.video[0].codec_context is None:
+        self.videos: list[Any] = [s for s in container.streams.video if s.codec_context is not None]
+        if not self.videos:
             container.close()
             raise SourceError(f"{name}: sends no video that can be decoded; check the URL")
-        self.stream = container.streams.video[0]
-        self.stream.thread_type = "SLICE"  # frame threads hold frames back
-        self.stream.codec_context.flags |= Flags.low_delay
-        self.rate = self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate
-        self.pixel_aspect = self.stream.sample_aspect_ratio
-        self.metadata = dict(container.metadata)
+        try:
+            for stream in self.videos:
+                limit_decoder(name, stream.codec_context, options)
+                stream.thread_type = "SLICE"  # frame threads hold frames back
+                stream.codec_context.flags |= Flags.low_delay
+        except SourceError:
+            container.close()
+            raise
+        self.stream = self.videos[0]
+        self._chosen = len(self.videos) == 1
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Nominal frames a second."""
+        return self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate or None
+
+    @property
+    def pixel_aspect(self) -> Fraction | None:
+        """Known for certain once a frame is decoded."""
+        return self.stream.sample_aspect_ratio or self.stream.codec_context.sample_aspect_ratio or None
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return dict(self.container.metadata)
 
     def close(self) -> None:
         self.container.close()
 
     def decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
         """Frames that outlive the connection, in a format of ours."""
+        stream: Any = packet.stream
+        if self._chosen and stream is not self.stream:
+            return []
         try:
-            images = self.stream.decode(packet if packet.size else None)
-            return [_own(image) for image in images] if self.stream.codec_context.name == "rawvideo" else images
+            images = stream.decode(packet if packet.size else None)
         except av.error.EOFError:  # flushed twice
             return []
         except av.FFmpegError:
-            self.corrupt += 1
+            self.corrupt += stream is self.stream
             return []
+        if images and not self._chosen:
+            self.stream, self._chosen = stream, True
+        return [_own(image) for image in images] if stream.codec_context.name == "rawvideo" else images
 
 
 def _own(image: av.VideoFrame) -> av.VideoFrame:
@@ -143,43 +204,67 @@ def _own(image: av.VideoFrame) -> av.VideoFrame:
     return there
 
 
-def open_camera(url: str, name: str, options: LiveOptions, form: str | None) -> OpenStream:
+def open_camera(
+    url: str, name: str, live: LiveOptions, options: SourceOptions | None = None, form: str | None = None
+) -> OpenStream:
     """``url`` opened with as little analysis as it takes.
 
     Raises:
         SourceError: it cannot be opened; without the URL's secrets.
     """
-    hardware = HWAccel(options.hwaccel, allow_software_fallback=False) if options.hwaccel else None
+    options = options or SourceOptions()
+    hardware = HWAccel(live.hwaccel, allow_software_fallback=False) if live.hwaccel else None
+    given = _ffmpeg_options(url, live) | {"max_pixels": str(options.max_pixels)}
+    if form is None:
+        given["format_whitelist"] = URL_DEMUXERS
     began = time.monotonic()
     try:
+        if url.lower().startswith(("http://", "https://")) and not options.other_hosts:
+            url = _followed(url, name, live)
+            given["max_redirects"] = "0"
         container = av.open(
-            url, "r", form, _ffmpeg_options(url, options), timeout=(options.timeout, options.stall), hwaccel=hardware
+            url,
+            "r",
+            form,
+            given,
+            timeout=(live.timeout, live.stall),
+            hwaccel=hardware,
+            metadata_errors="replace",
         )
-    except (av.FFmpegError, ValueError) as error:
-        raise _refused(error, url, name, options.timeout, time.monotonic() - began >= options.timeout) from None
-    return OpenStream(container, name)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise _refused(error, url, name, live.timeout, time.monotonic() - began >= live.timeout) from None
+    return OpenStream(container, name, options)
+
+
+def _followed(url: str, name: str, live: LiveOptions) -> str:
+    """Where ``url`` redirects to on its own host."""
+    try:
+        return web.ask(url, name, live.timeout, other_hosts=False).url
+    except http.client.HTTPException:  # no HTTP, or not quite: FFmpeg may still make something of it
+        return url
 
 
 def _refused(error: Exception, url: str, name: str, timeout: float, late: bool) -> SourceError:
     """What ``error`` means to the user; cut off ``late``, FFmpeg may call it anything."""
+    reason = getattr(error, "strerror", None) or type(error).__name__
     match error:
         case av.error.HTTPUnauthorizedError() | av.error.HTTPForbiddenError():
             return Unauthorised(f"{name}: the camera refuses this user name or password; check both")
         case av.error.HTTPNotFoundError():
             return SourceError(f"{name}: the camera has no such stream; check the URL's path")
-        case av.error.ConnectionRefusedError() | av.error.ConnectionResetError():
-            told = (error.strerror or "refused").lower()
-            return SourceError(f"{name}: nothing answers there ({told}); is the camera on and the port right?")
-        case _ if late or isinstance(error, (av.error.ExitError, av.error.TimeoutError)):
+        case ConnectionRefusedError() | ConnectionResetError():  # FFmpeg's are these, too
+            return SourceError(
+                f"{name}: nothing answers there ({reason.lower()}); is the camera on and the port right?"
+            )
+        case _ if late or isinstance(error, (av.error.ExitError, TimeoutError)):
             return SourceError(
                 f"{name}: no answer within {timeout:g} s; is the camera on and can it be reached from here?"
             )
         case av.error.ProtocolNotFoundError():
             scheme = url.split("://", 1)[0]
             return SourceError(f"{name}: this PyAV's FFmpeg has no {scheme}; build PyAV with one that has")
-        case av.error.InvalidDataError():
+        case av.error.InvalidDataError() | av.error.ArgumentError():
             return SourceError(f"{name}: what answers there sends no video that can be read; check the URL")
-    reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
     return SourceError(f"{name}: cannot be opened ({reason}); check the host's name and the URL")
 
 

@@ -1,216 +1,79 @@
-"""Frames in: a file, a folder of images, a pipe, a webcam or a camera's URL, decoded by PyAV.
+"""Recordings: frames in from a file, a pipe or a web server, decoded by PyAV.
 
-Out come ``Frame``s in the decoder's own pixel format with strictly increasing timestamps.  Packets of the other
-streams (sound, subtitles, data) are put aside in ``packets`` for the sink to copy.  Damaged packets are counted, not
-fatal.  A source is opened before anything is written, so that bad input costs nothing.
+Out come ``Frame``s in the decoder's own pixel format with strictly increasing timestamps that begin at the container's
+start.  Packets of the other streams (sound, subtitles, data) travel on the frame that they belong before.  Damaged
+packets are counted, not fatal.  A source is opened before anything is written, so that bad input costs nothing.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import re
-import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from typing import Any
 
 import av
 import av.container
-import av.filter
-from av.codec.codec import find_best_pix_fmt_of_list
-from pydantic import Field
+from av.format import Flags
 
-from ..errors import SourceError, redact
-from ..imaging.planes import LAYOUTS
-from ..options import Options
+from ..errors import SourceError
+from ..imaging.colour import untag_unusable_matrix
+from ..imaging.frames import native
+from ..imaging.orientation import flipped, orientation
 from ..types import Frame, StreamInfo
-from .base import Source, SourceStatus
-
-if TYPE_CHECKING:
-    from ..config import Config
-    from .camera import LiveOptions
+from .base import SourceOptions, SourceStatus
+from .clock import RecordingClock
+from .describe import describe, limit_decoder, notes_on
+from .formats import NO_PRESENTATION_TIMES
 
 log = logging.getLogger(__name__)
 
-SCHEMES = {"rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "rtp", "srt"}
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv"}
-VIDEOS |= {".asf", ".flv", ".ogv", ".3gp", ".mxf", ".dav", ".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"}
-VIDEOS |= {".gif", ".y4m", ".nut", ".rm", ".f4v", ".dv"}
-_NATIVE = sorted(LAYOUTS)
-_JUMP = 1.0  # seconds: a timestamp that falls back by less is a stutter, by more a new clock
-_SILENT = 30.0  # seconds without a byte from a web server until it is given up
 _SHORT = 0.5  # seconds missing at the end that are worth a warning
-
-
-class SourceOptions(Options):
-    """How recordings are read."""
-
-    rate: float = Field(25.0, gt=0, le=1000, description="Frames a second of a folder of images.")
-
-
-def open_source(spec: str, rate: float = 25.0, live: LiveOptions | None = None) -> Source:
-    """The source that ``spec`` names.
-
-    Args:
-        spec: a file, a folder of images, ``-`` (a pipe, MPEG-TS for one), ``webcam:N`` or /dev/videoN, or a URL; in
-            a URL ``{NAME}`` stands for the environment variable NAME.
-        rate: frames a second for a folder of images.
-        live: how to hold on to a camera.
-
-    Raises:
-        SourceError: nothing there, nothing in it, or nothing that can be decoded.  A camera is connected to in the
-            background: its ``ready`` raises.
-    """
-    from .camera import CameraSource
-    from .image_folder import ImageFolder
-
-    if spec == "-":
-        return VideoSource("pipe:0", name="standard input")
-    if "://" in spec:
-        url = with_environment(spec)
-        scheme = url.split("://", 1)[0].lower()
-        if scheme not in SCHEMES:
-            raise SourceError(f"{redact(spec)}: unknown scheme {scheme!r}; use one of {', '.join(sorted(SCHEMES))}")
-        if scheme in ("http", "https") and Path(urlsplit(url).path).suffix.lower() in VIDEOS - {".mjpg", ".mjpeg"}:
-            return _recording(url, redact(spec))
-        return CameraSource(url, redact(spec), live)
-    if match := re.fullmatch(r"webcam:(\d+)|/dev/video(\d+)", spec):
-        return _webcam(int(match[1] or match[2]), live)
-    path = Path(spec)
-    if path.is_dir():
-        return ImageFolder(path, rate)
-    if not path.exists():
-        raise SourceError(f"{spec}: no such file")
-    return VideoSource(f"file:{path}", name=spec)
-
-
-def open_with(config: Config, spec: str) -> Source:
-    """The source of that name, as ``config`` would have it; see ``open_source``."""
-    return open_source(spec, config.source.rate, config.live)
-
-
-def with_environment(url: str) -> str:
-    """``url`` with every ``{NAME}`` replaced by that environment variable.
-
-    A user name or password is given as it is, not percent-encoded: what a URL cannot hold is encoded here.
-
-    Raises:
-        SourceError: a variable is not set, or there is a space in the URL.
-    """
-    if re.search(r"\s", url):  # not shown: it may be in a password
-        raise SourceError(f"{url.split('://')[0]}://***: has a space in it; write %20")
-    begin = url.find("://") + 3
-    end = begin + url[begin:].partition("/")[0].rfind("@")
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            raise SourceError(f"{redact(url)}: the environment variable {match[1]} is not set")
-        given = os.environ[match[1]]
-        return quote(given, safe="@:!$&'()*+,;=") if begin <= match.start() < end else given
-
-    return re.sub(r"\{(\w+)\}", value, url)
-
-
-def _recording(url: str, name: str) -> VideoSource:
-    """Opened in another thread: FFmpeg in the main thread would keep signals from being heard."""
-    opened: Future[VideoSource] = Future()
-
-    def open_it() -> None:
-        try:
-            opened.set_result(VideoSource(url, name, _SILENT))
-        except BaseException as error:
-            opened.set_exception(error)
-
-    threading.Thread(target=open_it, name="opening", daemon=True).start()
-    return opened.result()
-
-
-def _webcam(number: int, live: LiveOptions | None) -> Source:
-    from .camera import CameraSource
-
-    name, form = {
-        "linux": (f"/dev/video{number}", "v4l2"),
-        "darwin": (str(number), "avfoundation"),
-        "win32": (f"video={number}", "dshow"),
-    }.get(sys.platform, (f"/dev/video{number}", "v4l2"))
-    if form == "v4l2" and not Path(name).exists():
-        raise SourceError(f"{name}: no such webcam")
-    return CameraSource(name, f"webcam {number}", live, form)
+_HEAD = 1 << 20  # bytes
+_FAILURES = 50  # read errors in a row until reading ends
 
 
 class VideoSource:
-    """A recording with a video stream, from a file, a pipe or a web server.
+    """A recording with a video stream.
 
     Args:
-        url: FFmpeg's.
+        container: open, and closed by this.
         name: fit to be shown.
-        patience: seconds without a byte from a server until it is given up; 0 for ever.
+        options: how to read it.
+        if_none: what may be the cause where not one frame can be decoded.
 
     Raises:
-        SourceError: it cannot be opened, or holds no video stream.
+        SourceError: it holds no video stream that can be decoded, or its frames are above the limit.
     """
 
-    def __init__(self, url: str, name: str, patience: float = 0) -> None:
-        self.name = name
+    def __init__(
+        self,
+        container: av.container.InputContainer,
+        name: str,
+        options: SourceOptions,
+        if_none: str = "is the file complete?",
+    ) -> None:
+        self.name, self._options, self._container, self._if_none = name, options, container, if_none
         self.started = time.monotonic()
         self._corrupt = 0
         self._reached = 0.0  # seconds, the end of the latest packet
+        self._too_large = False  # a frame was refused by the decoder
+        self._first_packet = b""  # its head: an image file's holds EXIF
         self._stopping = threading.Event()
         try:
-            self._container = av.open(url, "r", options={"rw_timeout": f"{patience * 1e6:.0f}"} if patience else {})
-        except av.error.TimeoutError:
-            raise SourceError(
-                f"{name}: no answer within {patience:g} s; can the server be reached from here?"
-            ) from None
-        except (av.FFmpegError, ValueError) as error:  # str(error) would show the URL, password and all
-            reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
-            cure = "is it a video?" if isinstance(error, av.error.InvalidDataError) else "is it there and readable?"
-            raise SourceError(f"{name}: cannot be opened ({reason}); {cure}") from None
-        frames = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not frames:
-            self.close()
-            raise SourceError(f"{name}: holds no video stream")
-        self._stream = max(frames, key=lambda s: (s.width or 0) * (s.height or 0))
-        if self._stream.codec_context is None:
-            self.close()
-            raise SourceError(f"{name}: no decoder for its video codec in this FFmpeg")
-        side_streams = tuple(
-            s
-            for s in self._container.streams
-            if (s.type in ("audio", "subtitle") and s.codec_context is not None) or s.type in ("data", "attachment")
-        )
-        rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
-        frame_count = self._stream.frames or 0
-        if not frame_count and self._container.duration and rate:
-            frame_count = round(self._container.duration / av.time_base * rate)
-        self._info = StreamInfo(
-            name=name,
-            rate=rate,
-            pixel_aspect=self._stream.sample_aspect_ratio,
-            metadata=dict(self._container.metadata),
-            chapters=tuple(self._container.chapters()),
-            side_streams=side_streams,
-            frame_count=frame_count,
-            stills=frame_count == 1,
-        )
-        self._stream.thread_type = "AUTO"
+            self._info = describe(container, name, options)
+            self._stream: Any = container.streams[self._info.video_index]
+            limit_decoder(name, self._stream.codec_context, options)
+        except BaseException:
+            container.close()
+            raise
+        video: Any = self._stream
+        video.thread_type = "AUTO"
         self._time_base = self._stream.time_base or Fraction(1, 90_000)
-
-    @property
-    def container(self) -> av.container.InputContainer:
-        return self._container
-
-    @property
-    def stream(self) -> av.VideoStream:
-        return self._stream
 
     @property
     def info(self) -> StreamInfo:
@@ -220,7 +83,7 @@ class VideoSource:
         return SourceStatus(corrupt=self._corrupt)
 
     def wait_ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """It was opened by the constructor."""
+        """It was opened before."""
 
     def stop(self) -> None:
         self._stopping.set()
@@ -229,54 +92,93 @@ class VideoSource:
         self._container.close()
 
     def frames(self, side_packets: bool = True) -> Generator[Frame, None, None]:
-        """Every frame that can be decoded, in order.
+        """Every frame that can be decoded, in order, from ``options.start`` to ``options.end``.
 
         A frame is held back until the next one is there, so that the last one carries every packet that is left.
 
         Raises:
             SourceError: there was not one.
         """
-        clock = _Clock(self._time_base, self._info.rate)
+        clock = self._clock()
+        self._seek()
         held: Frame | None = None
-        index, before, packets = 0, [], []  # type: int, list[Any], list[Any]
-        for packet in self._demuxed(self._info.side_streams if side_packets else ()):
+        index, at_end, before, packets = 0, False, [], []  # type: int, bool, list[Any], list[Any]
+        for packet in self._demuxed(clock, self._info.side_streams if side_packets else ()):
             if packet.stream is not self._stream:
-                if packet.dts is not None:
-                    clock.move(packet)
-                    packets.append(packet)
+                packets += [packet] if self._cut(packet) else []
                 continue
-            for image in self._decoded(packet):
+            for image in self._decoded(packet, clock):
+                pts = clock.frame(image.pts)
                 if held is not None:
-                    yield replace(held, side_packets=tuple(before))
-                held, before, packets = self._frame(image, index, clock), packets, []
-                index += 1
-            if self._stopping.is_set():
+                    yield self._finished(held, clock.previous, before)
+                    held = None
+                at_end = self._options.end is not None and pts * self._time_base >= self._options.end
+                if at_end:
+                    break
+                if pts * self._time_base >= self._options.start:
+                    held, before, packets = self._frame(image, index, pts), packets, []
+                    index += 1
+            if at_end or self._stopping.is_set():
                 break
-        if held is None:
-            raise SourceError(f"{self.name}: not one frame could be decoded; is the file complete?")
-        yield replace(held, side_packets=(*before, *packets))
-        if self._corrupt:
-            log.warning("%s: %d damaged packets were passed over", self.name, self._corrupt)
-        if (missing := self._missing()) > _SHORT:
-            log.warning("%s: ends %.1f s before the length that its header gives; was it cut off?", self.name, missing)
+        if held is not None:
+            yield self._finished(held, clock.last, [*before, *packets])
+        if index == 0:
+            raise SourceError(f"{self.name}: {self._why_none(clock)}")
+        if not at_end:
+            self._warn()
 
-    def _missing(self) -> float:
-        """Seconds by which the last packet ends before the container says it would."""
-        if not self._container.duration:
-            return 0.0
-        end = ((self._container.start_time or 0) + self._container.duration) / av.time_base
-        return end - self._reached
+    def _clock(self) -> RecordingClock:
+        flags = Flags(self._container.format.flags)
+        return RecordingClock(
+            self._time_base,
+            1 / (self._info.rate or Fraction(25)),
+            Fraction(self._container.start_time or 0, av.time_base),
+            leaps=bool(flags & Flags.ts_discont),
+            undated=bool(flags & Flags.no_timestamps),
+            decode_order=self._container.format.name in NO_PRESENTATION_TIMES,
+        )
 
-    def _frame(self, image: av.VideoFrame, index: int, clock: _Clock) -> Frame:
-        rotation = round(image.rotation) % 360
+    def _seek(self) -> None:
+        """To the key frame before ``options.start``, where the container's clock leads there."""
+        if self._options.start <= 0 or Flags(self._container.format.flags) & (Flags.ts_discont | Flags.no_timestamps):
+            return
+        with suppress(av.FFmpegError):  # not seekable: read from the beginning
+            self._container.seek(round(self._options.start * av.time_base) + (self._container.start_time or 0))
+
+    def _cut(self, packet: av.Packet[Any]) -> bool:
+        """Count ``packet``'s time from ``options.start``; whether it lies between that and the end."""
+        start, end = self._options.start, self._options.end
+        if packet.dts is None:
+            return False
+        when = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
+        shift = round(Fraction(start) / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts -= shift
+        return (not start or when >= start) and (end is None or when < end)
+
+    def _finished(self, held: Frame, pts: int | None, packets: list[Any]) -> Frame:
+        assert pts is not None
+        pts -= round(Fraction(self._options.start) / self._time_base)
+        held.image.pts = pts
+        return replace(held, pts=pts, side_packets=tuple(packets))
+
+    def _frame(self, image: av.VideoFrame, index: int, pts: int) -> Frame:
+        """``image`` in a format and matrix that the line can work in, and as its display matrix mirrors it."""
+        if index == 0:
+            aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
+            self._info = replace(self._info, pixel_aspect=aspect, notes=(*self._info.notes, *notes_on(image)))
+        rotation, mirrored = orientation(image, self._first_packet)
+        duration = image.duration or 0
+        untag_unusable_matrix(image)
         image = native(image)
-        pts = clock.next(image.pts)
-        image.pts, image.time_base = pts, self._time_base
+        if mirrored:
+            image = flipped(image)
+        image.time_base = self._time_base
         now = time.monotonic(), time.time()
-        return Frame(image, index, pts, self._time_base, *now, rotation, stream=self._info)
+        return Frame(image, index, pts, self._time_base, *now, rotation, stream=self._info, duration=duration)
 
-    def _demuxed(self, side_streams: tuple[Any, ...]) -> Iterator[av.Packet[Any]]:
-        """Packets to the end of the file; a read error is counted and reading goes on where it can."""
+    def _demuxed(self, clock: RecordingClock, side_streams: tuple[Any, ...]) -> Iterator[av.Packet[Any]]:
+        """Packets to the end of the file, in its own time; a read error is counted and reading goes on if it can."""
         wanted = [self._stream, *side_streams]
         failures = 0
         while True:
@@ -286,9 +188,9 @@ class VideoSource:
                     if packet.is_corrupt:
                         self._corrupt += 1
                     if packet.pts is not None:
-                        self._reached = max(
-                            self._reached, float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                        )
+                        end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                        self._reached = max(self._reached, end)
+                    clock.mend(packet)
                     yield packet
                 return
             except av.error.EOFError:
@@ -299,7 +201,7 @@ class VideoSource:
             except av.FFmpegError as error:
                 self._corrupt += 1
                 failures += 1
-                if failures > 50:
+                if failures > _FAILURES:
                     log.warning("%s: reading ended early (%s)", self.name, error.strerror)
                     yield from self._flushing()
                     return
@@ -309,77 +211,35 @@ class VideoSource:
         packet.stream = self._stream
         yield packet
 
-    def _decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
+    def _decoded(self, packet: av.Packet[Any], clock: RecordingClock) -> list[av.VideoFrame]:
+        if not packet.size and packet.dts is not None:  # a frame that repeats the one before it, not the end
+            return []
+        self._first_packet = self._first_packet or bytes(packet)[:_HEAD]
         try:
-            return self._stream.decode(packet if packet.size else None)
+            images: list[av.VideoFrame] = self._stream.decode(packet if packet.size else None)
+            return images
         except av.error.EOFError:  # flushed twice
             return []
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            self._too_large |= isinstance(error, av.error.ArgumentError)  # what the decoder says of ``max_pixels``
             self._corrupt += 1
+            clock.lost()
             return []
 
+    def _why_none(self, clock: RecordingClock) -> str:
+        if clock.last is not None:
+            return f"no frame between {self._options.start:g} s and its end; give an earlier start"
+        if self._too_large:
+            limit = self._options.max_megapixels
+            return f"not one frame could be decoded: damaged, or above source.max_megapixels ({limit:g})"
+        return f"not one frame could be decoded; {self._if_none}"
 
-def native(image: av.VideoFrame) -> av.VideoFrame:
-    """``image`` in its own format, or in the nearest whose planes can be read and changed."""
-    if image.format.name in LAYOUTS:
-        return image
-    nearest = find_best_pix_fmt_of_list(_NATIVE, image.format.name)[0]
-    assert nearest is not None
-    return image.reformat(format=nearest.name)
-
-
-def upright(frames: Iterable[Frame]) -> Generator[Frame, None, None]:
-    """Frames turned as a player would show them, without rotation; for outputs that draw beside the frame."""
-    turns = {90: ("transpose", "cclock"), 180: ("rotate", "PI"), 270: ("transpose", "clock")}
-    graph, key = None, None
-    for frame in frames:
-        image = frame.image
-        if not frame.rotation:
-            yield frame
-            continue
-        if key != (frame.rotation, image.width, image.height, image.format.name):
-            key = (frame.rotation, image.width, image.height, image.format.name)
-            graph = av.filter.Graph()
-            start = graph.add_buffer(
-                width=image.width, height=image.height, format=image.format, time_base=frame.time_base
-            )
-            graph.link_nodes(start, graph.add(*turns[frame.rotation]), graph.add("buffersink")).configure()
-        assert graph is not None
-        graph.vpush(image)
-        turned = graph.vpull()
-        turned.pts, turned.time_base = frame.pts, frame.time_base
-        yield replace(frame, image=turned, rotation=0, turned=frame.rotation % 180 == 90)
-
-
-class _Clock:
-    """Makes timestamps strictly increasing, whatever the file says, and moves other streams' packets along."""
-
-    def __init__(self, time_base: Fraction, rate: Fraction | None) -> None:
-        self._time_base = time_base
-        self._step = max(1, round(1 / (rate or Fraction(25)) / time_base))
-        self._jump = round(_JUMP / time_base)
-        self._last: int | None = None
-        self._offset = 0
-
-    def next(self, pts: int | None) -> int:
-        if self._last is None:
-            self._last = pts if pts is not None else 0
-            return self._last
-        if pts is None:
-            pts = self._last + self._step
-        else:
-            pts += self._offset
-        if pts <= self._last:
-            if self._last - pts > self._jump:  # a clock set back: all that follows moves with it
-                self._offset += self._last + self._step - pts
-                pts = self._last + self._step
-            else:
-                pts = self._last + 1
-        self._last = pts
-        return pts
-
-    def move(self, packet: av.Packet[Any]) -> None:
-        if self._offset:
-            shift = round(self._offset * self._time_base / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts + shift
-            packet.dts = None if packet.dts is None else packet.dts + shift
+    def _warn(self) -> None:
+        """Say what was damaged or missing."""
+        if self._corrupt:
+            log.warning("%s: %d damaged packets were passed over", self.name, self._corrupt)
+        if not self._container.duration or self._stopping.is_set():
+            return
+        missing = ((self._container.start_time or 0) + self._container.duration) / av.time_base - self._reached
+        if missing > _SHORT:
+            log.warning("%s: ends %.1f s before the length that its header gives; was it cut off?", self.name, missing)

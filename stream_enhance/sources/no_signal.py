@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..imaging import planes
+from ..imaging.frames import blank_like
 
 _DIM = 0.45  # of the last frame's brightness
 
@@ -26,21 +27,6 @@ def no_signal(last: av.VideoFrame, wall: float) -> av.VideoFrame:
     x, y = (last.width - width) // 2, (last.height + height) // 2
     cv2.rectangle(frame, (x - 8, y - height - 8), (x + width + 8, y + base + 4), (0, 0, 0), cv2.FILLED)
     cv2.putText(frame, text, (x, y), font, scale, (255, 255, 255), thick, cv2.LINE_AA)
-    result = _blank(last)
+    result = blank_like(last)
     planes.write(result, 0, 0, frame)
     return result
-
-
-def copy_of(image: av.VideoFrame) -> av.VideoFrame:
-    """A frame of its own with ``image``'s pixels and colour tags."""
-    copy = _blank(image)
-    for i in range(len(image.planes)):
-        planes.samples(copy, i)[:] = planes.samples(image, i)
-    return copy
-
-
-def _blank(like: av.VideoFrame) -> av.VideoFrame:
-    blank = av.VideoFrame(like.width, like.height, like.format.name)
-    for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
-        setattr(blank, tag, getattr(like, tag))
-    return blank

@@ -30,10 +30,10 @@ _CERTAIN = (0.5, 0.6)  # correlation from which a motion is believed, and wholly
 class ClassicalOptions(Options):
     """Which steps the chain takes."""
 
-    denoise: bool = Field(True, description="Non-local means, as strong as the measured noise.")
-    deblur: Deblur = Field("wiener", description="Deconvolution of motion blur, where some is found.")
-    sharpen: bool = Field(True, description="Back-projection and a mild unsharp mask after enlarging.")
-    low_light: bool = Field(True, description="Gamma and CLAHE on dark faces.")
+    denoise: bool = Field(default=True, description="Non-local means, as strong as the measured noise.")
+    deblur: Deblur = Field(default="wiener", description="Deconvolution of motion blur, where some is found.")
+    sharpen: bool = Field(default=True, description="Back-projection and a mild unsharp mask after enlarging.")
+    low_light: bool = Field(default=True, description="Gamma and CLAHE on dark faces.")
 
 
 class Classical:

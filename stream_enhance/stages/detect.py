@@ -52,23 +52,27 @@ class DetectorOptions(Options):
     """How faces are found."""
 
     model: Path | None = Field(
-        None, description="ONNX file of the detector; null: the one that comes with the package."
+        default=None, description="ONNX file of the detector; null: the one that comes with the package."
     )
     size: int = Field(
-        640,
+        default=640,
         ge=0,
         le=8192,
         description="Pixels of the long side of the network's input; 0: as the model's card says.  A smaller frame is"
         " enlarged to 480 at most.  Where no clear face is found within two seconds, half and one and a half of it are"
         " tried.",
     )
-    every: int = Field(2, ge=1, le=100, description="Detect on every n-th frame; faces follow their tracks between.")
-    score: float = Field(0.4, gt=0, lt=1, description="Least score of a face.")
-    iou: float = Field(0.5, gt=0, lt=1, description="Overlap above which the lower-scored of two boxes is dropped.")
-    tiles: int = Field(
-        1, ge=1, le=8, description="Detect in n x n overlapping tiles too, for small faces in large frames."
+    every: int = Field(
+        default=2, ge=1, le=100, description="Detect on every n-th frame; faces follow their tracks between."
     )
-    max_faces: int = Field(300, ge=1, le=10_000, description="Most faces kept in a frame, best first.")
+    score: float = Field(default=0.4, gt=0, lt=1, description="Least score of a face.")
+    iou: float = Field(
+        default=0.5, gt=0, lt=1, description="Overlap above which the lower-scored of two boxes is dropped."
+    )
+    tiles: int = Field(
+        default=1, ge=1, le=8, description="Detect in n x n overlapping tiles too, for small faces in large frames."
+    )
+    max_faces: int = Field(default=300, ge=1, le=10_000, description="Most faces kept in a frame, best first.")
 
 
 class Detector:

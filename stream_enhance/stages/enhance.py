@@ -76,59 +76,68 @@ class EnhancerOptions(Options):
     """What changes faces, and which."""
 
     kind: EnhancerKind = Field(
-        "unet", description="A learned network, published formulas without a learned model, or nothing."
+        default="unet", description="A learned network, published formulas without a learned model, or nothing."
     )
-    model: Path | None = Field(None, description="ONNX file of the U-Net; null: the one that comes with the package.")
+    model: Path | None = Field(
+        default=None, description="ONNX file of the U-Net; null: the one that comes with the package."
+    )
     strength: float | None = Field(
-        None,
+        default=None,
         ge=0,
         le=1,
-        description="How far a face goes from what the camera saw (0) to the network's result (1); null: by its size,"
-        " as the table in stages/gates.py says.",
+        description="How far a face goes from what the camera saw (0) to the network's result (1); null: by its size"
+        " and sharpness, as the table in stages/gates.py says.",
     )
     min_score: float = Field(
-        0.62,
+        default=0.62,
         ge=0,
         lt=1,
         description="Detection score of the moment up to which a face is left alone; from there strength rises to the"
         " whole within 0.12.",
     )
     min_evidence: float = Field(
-        0.7,
+        default=0.7,
         ge=0,
         le=1,
         description="Mean of a track's three best detection scores below which its face is left alone: it may be none.",
     )
     max_yaw: float = Field(
-        0.45,
+        default=0.45,
         ge=0,
         description="How far a face may be turned to a side (0 frontal, about 0.5 in profile); from there it is left"
         " alone: the network knows the front of faces.",
     )
     min_visible: float = Field(
-        0.6, ge=0, le=1, description="Part of a face's box that must lie within the frame for it to be enhanced."
+        default=0.6,
+        ge=0,
+        le=1,
+        description="Part of a face's box that must lie within the frame for it to be enhanced.",
     )
-    batch: int = Field(8, ge=1, le=256, description="Largest number of faces computed at once.")
-    min_face: float = Field(12, ge=0, description="Pixels; faces lower than this are left alone.")
-    max_face: float = Field(110, gt=0, description="Pixels; faces higher than this are left alone if they are sharp.")
+    batch: int = Field(default=8, ge=1, le=256, description="Largest number of faces computed at once.")
+    min_face: float = Field(default=12, ge=0, description="Pixels; faces lower than this are left alone.")
+    max_face: float = Field(
+        default=110, gt=0, description="Pixels; faces higher than this are left alone if they are sharp."
+    )
     sharp: float = Field(
-        60.0,
+        default=60.0,
         ge=0,
         description="Variance of the Laplacian at patch size from which a large face counts as sharp"
         " (Pech-Pacheco et al., ICPR 2000).",
     )
     cache_tolerance: float = Field(
-        10.0,
+        default=10.0,
         ge=0,
         description="Mean grey levels by which some part of a face must change for it to be computed again; 0: compute"
         " every face on every frame.",
     )
-    cache_ttl: float = Field(0.5, ge=0, le=60, description="Seconds that a face's last result may be used again.")
+    cache_ttl: float = Field(
+        default=0.5, ge=0, le=60, description="Seconds that a face's last result may be used again."
+    )
     max_faces: int = Field(
-        0, ge=0, description="Most faces enhanced in a frame, new tracks and large faces first; 0: all."
+        default=0, ge=0, description="Most faces enhanced in a frame, new tracks and large faces first; 0: all."
     )
     min_consistency: float = Field(
-        0.88,
+        default=0.88,
         ge=-1,
         le=1,
         description="Correlation of a result with what the camera saw, both at low resolution, up to which the result"

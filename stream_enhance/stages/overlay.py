@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..imaging import crop, planes
+from ..imaging.frames import blank_like
 from ..options import Options, OverlayMode
 from ..types import Enhanced
 
@@ -34,17 +35,30 @@ class Rendered:
     image: av.VideoFrame  # pts and time_base are the source frame's
     enhanced: Enhanced
 
+    def to_rgb(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, as a player shows it: upright, whatever the frame's rotation."""
+        rotation = self.enhanced.scene.frame.rotation
+        pixels: NDArray[np.uint8] = self.image.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        return np.ascontiguousarray(np.rot90(pixels, rotation // 90))
+
+    def _repr_png_(self) -> bytes:
+        """Shown by notebooks."""
+        return bytes(cv2.imencode(".png", self.to_rgb()[:, :, ::-1])[1])
+
 
 class OverlayOptions(Options):
     """How enhanced faces are shown."""
 
     mode: OverlayMode = Field(
-        "inplace",
+        default="inplace",
         description="Faces put back into the frame, in a panel below it, or the original beside the enhanced frame.",
     )
-    watermark: bool = Field(True, description='The word "ENHANCED" in a corner of every frame.')
+    watermark: bool = Field(default=True, description='The word "ENHANCED" in a corner of every frame.')
     scale: int = Field(
-        1, ge=1, le=4, description="Enlarge the output by this factor; faces then show the network's full resolution."
+        default=1,
+        ge=1,
+        le=4,
+        description="Enlarge the output by this factor; faces then show the network's full resolution.",
     )
 
 
@@ -161,10 +175,7 @@ def mask_of(size: int) -> NDArray[np.float32]:
 
 
 def _canvas(like: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
-    canvas = av.VideoFrame(width, height, like.format.name)
-    for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
-        setattr(canvas, tag, getattr(like, tag))
-    return canvas
+    return blank_like(like, width, height)
 
 
 def _copy(source: av.VideoFrame, target: av.VideoFrame, x: int, y: int) -> None:

@@ -49,13 +49,18 @@ class _Track:
 class TrackerOptions(Options):
     """How faces are followed."""
 
-    coast_ttl: float = Field(0.25, ge=0, le=60, description="Seconds that a face is shown without a detection.")
-    lost_ttl: float = Field(1.0, ge=0, le=600, description="Seconds after which an unseen face's track id is given up.")
+    coast_ttl: float = Field(default=0.25, ge=0, le=60, description="Seconds that a face is shown without a detection.")
+    lost_ttl: float = Field(
+        default=1.0, ge=0, le=600, description="Seconds after which an unseen face's track id is given up."
+    )
     confirm_threshold: float = Field(
-        0.6, ge=0, le=1, description="Score from which a new face is shown at once; others when detected a second time."
+        default=0.6,
+        ge=0,
+        le=1,
+        description="Score from which a new face is shown at once; others when detected a second time.",
     )
     low_score_ttl: float = Field(
-        2.0,
+        default=2.0,
         ge=0,
         le=600,
         description="Seconds that detections below detector.score carry a track on; else what resembled a face for a"

@@ -32,9 +32,9 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("whole")
 def test_a_whole_installation_is_ready_and_says_what_it_has(command: Command) -> None:
-    told = command("doctor", "--json")
-    found = json.loads(told.out)
-    assert told.code == 0
+    answer = command("doctor", "--json")
+    found = json.loads(answer.out)
+    assert answer.code == 0
     assert found["ready"] is True
     assert found["missing"] == []
     assert set(found["providers"]) == set(available())
@@ -49,20 +49,20 @@ def test_a_whole_installation_is_ready_and_says_what_it_has(command: Command) ->
 
 @pytest.mark.usefixtures("whole")
 def test_for_people_it_is_lines(command: Command) -> None:
-    told = command("doctor")
-    assert told.code == 0
-    assert told.out.splitlines()[-1] == "Ready."
+    answer = command("doctor")
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1] == "Ready."
     for words in ("Networks run on: ", "Encoders that open: libx264", "Model unet.onnx: face-enhancement at 64"):
-        assert words in told.out
+        assert words in answer.out
 
 
 @pytest.mark.usefixtures("bare")
 def test_what_is_missing_is_named_with_its_cure_and_the_code_is_one(command: Command) -> None:
-    told = command("doctor")
-    assert told.code == 1
-    assert told.out.splitlines()[-1] == "Not ready."
-    assert "MISSING: unet.onnx: not in this installation" in told.out
-    assert "--set detector.model=FILE" in told.out
+    answer = command("doctor")
+    assert answer.code == 1
+    assert answer.out.splitlines()[-1] == "Not ready."
+    assert "MISSING: unet.onnx: not in this installation" in answer.out
+    assert "--set detector.model=FILE" in answer.out
 
 
 def test_a_damaged_network_is_missing(models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stream_enhance import __version__
-from stream_enhance.cli.main import seconds_of
+from stream_enhance.cli.options import seconds_of
 from stream_enhance.errors import InputError
 from tests.conftest import ROOT, Command, Models
 from tests.media import luma_of, make_video
@@ -45,14 +45,14 @@ def piped(arguments: list[str], given: bytes, models: Models) -> subprocess.Comp
 
 
 def test_run_writes_a_video_and_a_report(command: Command, clip: Path, tmp_path: Path) -> None:
-    told = command("run", clip, "-o", tmp_path / "out.mp4")
-    assert told.code == 0
+    answer = command("run", clip, "-o", tmp_path / "out.mp4")
+    assert answer.code == 0
     assert len(luma_of(tmp_path / "out.mp4")) == 12
-    assert set(told.report) >= REPORT
-    assert told.report["version"] == __version__
-    assert set(told.report["latency_ms"]) == {"p50", "p95", "p99"}
-    assert all(set(stage) == {"items", "busy_s", "queue_max"} for stage in told.report["stages"].values())
-    assert all(len(model["sha256"]) == 64 for model in told.report["models"].values())
+    assert set(answer.report) >= REPORT
+    assert answer.report["version"] == __version__
+    assert set(answer.report["latency_ms"]) == {"p50", "p95", "p99"}
+    assert all(set(stage) == {"items", "busy_s", "queue_max"} for stage in answer.report["stages"].values())
+    assert all(len(model["sha256"]) == 64 for model in answer.report["models"].values())
 
 
 def test_a_pipe_goes_in_and_comes_out(models: Models, tmp_path: Path) -> None:
@@ -82,16 +82,16 @@ def test_options_override_the_file(command: Command, clip: Path, tmp_path: Path)
 
 def test_the_enhancer_can_be_chosen(command: Command, clip: Path, tmp_path: Path) -> None:
     for kind, faces in (("unet", 12), ("classical", 12), ("none", 0)):
-        told = command("run", clip, "-o", tmp_path / f"{kind}.mp4", "--enhancer", kind)
-        assert told.code == 0
-        assert told.report["faces_enhanced"] == faces
+        answer = command("run", clip, "-o", tmp_path / f"{kind}.mp4", "--enhancer", kind)
+        assert answer.code == 0
+        assert answer.report["faces_enhanced"] == faces
 
 
 def test_duration_ends_a_run_cleanly(command: Command, tmp_path: Path, long_clip: Path) -> None:
-    told = command("run", long_clip, "-o", tmp_path / "out.mp4", "--duration", "500ms")
-    assert told.code == 0
-    assert 0 < told.report["frames_out"] < 10_000
-    assert len(luma_of(tmp_path / "out.mp4")) == told.report["frames_out"]
+    answer = command("run", long_clip, "-o", tmp_path / "out.mp4", "--duration", "500ms")
+    assert answer.code == 0
+    assert 0 < answer.report["frames_out"] < 10_000
+    assert len(luma_of(tmp_path / "out.mp4")) == answer.report["frames_out"]
 
 
 def test_the_gallery_is_written(command: Command, clip: Path, tmp_path: Path) -> None:
@@ -100,27 +100,27 @@ def test_the_gallery_is_written(command: Command, clip: Path, tmp_path: Path) ->
 
 
 def test_quiet_prints_nothing_and_errors_still_come(command: Command, clip: Path, tmp_path: Path) -> None:
-    told = command("run", clip, "-o", tmp_path / "out.mp4", "--quiet")
-    assert (told.out, told.err) == ("", "")
-    told = command("run", clip, "-o", tmp_path / "out.mp4", "--quiet")
-    assert told.code == 2
-    assert "is there already" in told.err
+    answer = command("run", clip, "-o", tmp_path / "out.mp4", "--quiet")
+    assert (answer.out, answer.err) == ("", "")
+    answer = command("run", clip, "-o", tmp_path / "out.mp4", "--quiet")
+    assert answer.code == 2
+    assert "is there already" in answer.err
 
 
 def test_log_json_gives_a_json_document_a_line(command: Command, clip: Path, tmp_path: Path) -> None:
-    told = command("run", clip, "-o", tmp_path / "out.mp4", "--log-json")
-    lines = [json.loads(line) for line in told.err.splitlines()]
+    answer = command("run", clip, "-o", tmp_path / "out.mp4", "--log-json")
+    lines = [json.loads(line) for line in answer.err.splitlines()]
     assert lines
     assert all(set(line) == {"time", "level", "message"} for line in lines)
-    told = command("run", clip, "-o", tmp_path / "out.mp4", "--log-json")
-    assert json.loads(told.err)["level"] == "error"
+    answer = command("run", clip, "-o", tmp_path / "out.mp4", "--log-json")
+    assert json.loads(answer.err)["level"] == "error"
 
 
 def test_without_a_terminal_it_is_plain_lines(command: Command, clip: Path, tmp_path: Path) -> None:
-    told = command("run", clip, "-o", tmp_path / "out.mp4")
-    assert told.err.startswith("info: ")
-    assert "12 frames at" in told.err
-    assert "\r" not in told.err
+    answer = command("run", clip, "-o", tmp_path / "out.mp4")
+    assert answer.err.startswith("info: ")
+    assert "12 frames at" in answer.err
+    assert "\r" not in answer.err
 
 
 @pytest.mark.parametrize(
@@ -136,15 +136,17 @@ def test_without_a_terminal_it_is_plain_lines(command: Command, clip: Path, tmp_
     ],
 )
 def test_a_wrong_command_line_is_bad_input(command: Command, words: list[str]) -> None:
-    told = command(*words)
-    assert told.code == 2
-    assert told.err
+    answer = command(*words)
+    assert answer.code == 2
+    assert answer.err
 
 
-def test_a_report_that_cannot_be_written_is_told_before_the_work(command: Command, clip: Path, tmp_path: Path) -> None:
-    told = command("run", clip, "-o", tmp_path / "out.mp4", report=tmp_path / "none" / "report.json")
-    assert told.code == 2
-    assert "cannot be written" in told.err
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    answer = command("run", clip, "-o", tmp_path / "out.mp4", report=tmp_path / "none" / "report.json")
+    assert answer.code == 2
+    assert "cannot be written" in answer.err
     assert not (tmp_path / "out.mp4").exists()
 
 
@@ -172,25 +174,27 @@ def test_the_original_is_never_written_over(
     image.parent.mkdir()
     cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint8))
     before = video.read_bytes(), image.read_bytes()
-    told = command("run", *words)
-    assert told.code == 2
-    assert re.search("is the original, which is never written over|is there already", told.err)
+    answer = command("run", *words)
+    assert answer.code == 2
+    assert re.search("is the original, which is never written over|is there already", answer.err)
     assert (video.read_bytes(), image.read_bytes()) == before
 
 
-def test_a_report_under_the_outputs_name_is_told_before_the_work(command: Command, clip: Path, tmp_path: Path) -> None:
-    told = command("run", clip, "-o", tmp_path / "x.mp4", "--report", tmp_path / "x.mp4")
-    assert told.code == 2
-    assert "is the output too" in told.err
+def test_a_report_under_the_outputs_name_is_refused_before_the_work(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    answer = command("run", clip, "-o", tmp_path / "x.mp4", "--report", tmp_path / "x.mp4")
+    assert answer.code == 2
+    assert "is the output too" in answer.err
     assert not list(tmp_path.glob("x*"))
 
 
 def test_a_run_that_was_cut_off_keeps_what_it_wrote(command: Command, clip: Path, tmp_path: Path) -> None:
     part = tmp_path / "x.part.mp4"
     part.write_bytes(b"mine")
-    told = command("run", clip, "-o", tmp_path / "x.mp4")
-    assert (told.code, part.read_bytes()) == (2, b"mine")
-    assert "x.part.mp4: is there already, of a run that was cut off" in told.err
+    answer = command("run", clip, "-o", tmp_path / "x.mp4")
+    assert (answer.code, part.read_bytes()) == (2, b"mine")
+    assert "x.part.mp4: is there already, of a run that was cut off" in answer.err
     assert command("run", clip, "-o", tmp_path / "x.mp4", "--overwrite").code == 0
     assert [p.name for p in tmp_path.glob("x*")] == ["x.mp4"]
 
@@ -205,17 +209,17 @@ def test_a_colon_in_an_outputs_name_is_no_protocol(
 
 def test_version_and_help(command: Command) -> None:
     assert __version__ in command("--version").out
-    told = command("--help")
-    assert told.code == 0
-    assert all(verb in told.out for verb in ("run", "batch", "probe", "doctor"))
-    assert "not evidence" in told.out
+    answer = command("--help")
+    assert answer.code == 0
+    assert all(verb in answer.out for verb in ("run", "batch", "probe", "doctor"))
+    assert "not evidence" in answer.out
 
 
 def test_a_password_reaches_no_error(command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        told = command("run", "gopher://bob:hush@host/live?password=hush", "-o", tmp_path / "out.mp4")
-    assert told.code == 2
-    assert "hush" not in told.out + told.err + caplog.text
+        answer = command("run", "gopher://bob:hush@host/live?password=hush", "-o", tmp_path / "out.mp4")
+    assert answer.code == 2
+    assert "hush" not in answer.out + answer.err + caplog.text
 
 
 def test_starting_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:
@@ -242,6 +246,6 @@ def test_times_are_read(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "s", "5 parsecs", "-3s", "0", "1d", "nan"])
-def test_what_is_no_time_is_told(text: str) -> None:
+def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         seconds_of(text)

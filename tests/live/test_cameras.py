@@ -1,4 +1,4 @@
-"""Several cameras in one process: what befalls one leaves the others alone."""
+"""Several cameras in one process: what happens to one leaves the others alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.live.cameras import Camera, Poisoned, needs_camera, wait_until
 pytest.importorskip("fastapi")
 
 from stream_enhance.errors import ConfigError
-from stream_enhance.server.camera import CameraConfig
+from stream_enhance.server.config import CameraConfig
+from stream_enhance.server.shots import ShotStore
 from stream_enhance.server.supervisor import Supervisor
 
 pytestmark = [pytest.mark.timeout(300), needs_camera]
@@ -37,7 +38,7 @@ def out(cameras: Supervisor, name: str) -> int:
 
 def test_a_poisoned_frame_restarts_its_own_camera_only(models: Models, tmp_path: Path) -> None:
     with Camera(paths="cam,second") as server:
-        cameras = Supervisor(settings(models), tmp_path)
+        cameras = Supervisor(settings(models), ShotStore(tmp_path))
         cameras.put("good", CameraConfig(url=server.url))
         cameras.put("poisoned", CameraConfig(url=server.url.replace("/cam", "/second")))
         wait_until(lambda: out(cameras, "good") > 5 and out(cameras, "poisoned") > 5)
@@ -62,7 +63,7 @@ def test_a_poisoned_frame_restarts_its_own_camera_only(models: Models, tmp_path:
 def test_adding_and_removing_leaves_no_thread_behind(models: Models, tmp_path: Path) -> None:
     before = threading.active_count()
     with Camera() as server:
-        cameras = Supervisor(settings(models), tmp_path)
+        cameras = Supervisor(settings(models), ShotStore(tmp_path))
         for _ in range(3):
             cameras.put("door", CameraConfig(url=server.url))
             wait_until(lambda: out(cameras, "door") > 3)
@@ -73,7 +74,7 @@ def test_adding_and_removing_leaves_no_thread_behind(models: Models, tmp_path: P
 
 def test_cameras_share_the_networks_and_sum_up(models: Models, tmp_path: Path) -> None:
     with Camera(paths="a,b,c,d", fps=5, width=320, height=240) as server:
-        cameras = Supervisor(settings(models), tmp_path)
+        cameras = Supervisor(settings(models), ShotStore(tmp_path))
         for name in "abcd":
             cameras.put(name, CameraConfig(url=server.url.replace("/cam", f"/{name}")))
         wait_until(lambda: all(out(cameras, name) > 10 for name in "abcd"))
@@ -86,9 +87,9 @@ def test_cameras_share_the_networks_and_sum_up(models: Models, tmp_path: Path) -
     ("name", "own"),
     [("front door", {}), ("gate", {"detektor": {}}), ("gate", {"detector": {"model": "other.onnx"}})],
 )
-def test_what_cannot_be_had_changes_nothing(models: Models, tmp_path: Path, name: str, own: dict[str, Any]) -> None:
+def test_what_cannot_be_used_changes_nothing(models: Models, tmp_path: Path, name: str, own: dict[str, Any]) -> None:
     door, yard = (CameraConfig(url=f"rtsp://127.0.0.1:9/{path}", paused=True) for path in "ab")
-    cameras = Supervisor(settings(models), tmp_path)
+    cameras = Supervisor(settings(models), ShotStore(tmp_path))
     cameras.reconcile({"door": door})
     with pytest.raises(ConfigError):
         cameras.reconcile({"yard": yard, name: CameraConfig(url="rtsp://127.0.0.1:9/c", settings=own)})
@@ -103,7 +104,7 @@ def test_a_pause_outlives_a_file_that_says_nothing_new_of_it(models: Models, tmp
         return camera.state == "paused"
 
     on, off = (CameraConfig(url="rtsp://127.0.0.1:9/x", paused=paused) for paused in (False, True))
-    cameras = Supervisor(settings(models), tmp_path)
+    cameras = Supervisor(settings(models), ShotStore(tmp_path))
     cameras.reconcile({"door": on})
     cameras.put("door", off)  # as the page does
     assert cameras.reconcile({"door": on}) == []

@@ -15,10 +15,11 @@ import av
 import pytest
 
 from stream_enhance import Pipeline
-from stream_enhance.cli.main import StopSignals
-from stream_enhance.run import Report
-from stream_enhance.sources.camera import CameraSource, LiveOptions
-from stream_enhance.sources.file import open_with
+from stream_enhance.cli.signals import StopSignals
+from stream_enhance.report import Report
+from stream_enhance.sources.camera import CameraSource
+from stream_enhance.sources.connection import LiveOptions
+from stream_enhance.sources.open import open_source
 from tests.conftest import Command, Models
 from tests.live.cameras import Camera, free_port, needs_camera, patient, wait_until
 from tests.live.proxy import Proxy
@@ -31,7 +32,7 @@ class Going:
 
     def __init__(self, models: Models, url: str, out: Path | str, **live: object) -> None:
         config = models.config(live={"stall": 10, **live}, sink={"preset": "ultrafast"})
-        self.source = open_with(config, url)
+        self.source = open_source(url, config.source, config.live)
         assert isinstance(self.source, CameraSource)
         self.report: Report | None = None
         self._stop = threading.Event()

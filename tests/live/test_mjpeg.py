@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from stream_enhance.errors import SinkError
+from stream_enhance.sinks.codecs import Encoding
 from stream_enhance.sinks.mjpeg import MjpegServer
-from stream_enhance.sources.camera import CameraSource, LiveOptions
+from stream_enhance.sinks.open import open_sink
+from stream_enhance.sinks.target import MjpegTarget, parse_target
+from stream_enhance.sources.camera import CameraSource
+from stream_enhance.sources.connection import LiveOptions
 from tests.conftest import Command, Models
 from tests.live.cameras import Camera, free_port, needs_camera, wait_until
 from tests.live.test_live import Going
@@ -25,7 +29,7 @@ def test_viewers_see_images_and_are_let_go_at_the_end(models: Models, tmp_path: 
     url = f"http://127.0.0.1:{port}/mjpeg"
     with Camera() as camera:
         going = Going(models, camera.url, f"mjpeg://127.0.0.1:{port}/")
-        wait_until(lambda: going.source.last_image_at)
+        wait_until(lambda: going.source.last_frame_at)
         viewer = CameraSource(url, "viewer", LiveOptions(wait=True))
         frames = viewer.frames()
         got = [next(frames) for _ in range(5)]
@@ -41,8 +45,8 @@ def test_viewers_see_images_and_are_let_go_at_the_end(models: Models, tmp_path: 
 
 @needs_camera
 def test_a_page_elsewhere_cannot_look(models: Models) -> None:
-    output = MjpegServer("mjpeg://127.0.0.1:0/")
-    output.start(None, {})
+    output = MjpegServer(MjpegTarget("mjpeg://127.0.0.1:0/", "127.0.0.1", 0))
+    output.start()
     request = urllib.request.Request(output.url, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(request, timeout=60)
@@ -54,11 +58,11 @@ def test_a_page_elsewhere_cannot_look(models: Models) -> None:
 @pytest.mark.parametrize("spec", ["mjpeg://0.0.0.0:8090/", "mjpeg://camera.example:8090/", "mjpeg://127.0.0.1/"])
 def test_it_listens_on_loopback_only(spec: str) -> None:
     with pytest.raises(SinkError, match="this machine only"):
-        MjpegServer(spec)
+        parse_target(spec)
 
 
 def test_a_port_in_use_is_one_clear_line(command: Command, tmp_path: Path) -> None:
-    taken = MjpegServer("mjpeg://127.0.0.1:0/")
+    taken = MjpegServer(MjpegTarget("mjpeg://127.0.0.1:0/", "127.0.0.1", 0))
     with pytest.raises(SinkError, match="choose another port"):
-        MjpegServer(taken.url.replace("http", "mjpeg"))
+        open_sink(taken.url.replace("http", "mjpeg"), Encoding(), "")
     taken.join(1)

@@ -1,4 +1,4 @@
-"""Notices of new tracks reach a real web server and a real MQTT broker; where there is none, nobody waits."""
+"""Notices of new tracks reach a real web server and a real MQTT broker; where there is none, no camera waits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def hooked() -> Iterator[tuple[str, queue.Queue[Any], list[int]]]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nothing to say."""
+            """Requests are not logged."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -58,10 +58,10 @@ def test_a_webhook_is_posted_each_notice_and_asked_again_where_it_fails(
 ) -> None:
     url, got, answers = hooked
     notices = Notices(webhook=url)
-    notices.tell(NOTICE)
+    notices.submit(NOTICE)
     assert got.get(timeout=60) == (204, NOTICE)
     answers += [500]
-    notices.tell({**NOTICE, "track": 8})
+    notices.submit({**NOTICE, "track": 8})
     assert got.get(timeout=60)[0] == 500
     assert got.get(timeout=60) == (204, {**NOTICE, "track": 8})
     wait_until(lambda: notices.sent == 2)
@@ -76,7 +76,7 @@ def test_a_webhook_with_a_password_is_sent_it_and_any_path_is_taken(
     monkeypatch.setenv("HOOK", "p/w:ä")
     answers += [401]
     notices = Notices(webhook=url.replace("://", "://user:{HOOK}@") + "käse")
-    notices.tell(NOTICE)
+    notices.submit(NOTICE)
     assert got.get(timeout=60)[0] == 401
     assert got.get(timeout=60) == (204, NOTICE)
     notices.close()
@@ -89,23 +89,31 @@ def test_a_webhook_is_not_followed_elsewhere(hooked: tuple[str, queue.Queue[Any]
     url, got, answers = hooked
     answers += [302, 302, 302]
     notices = Notices(webhook=url)
-    notices.tell(NOTICE)
+    notices.submit(NOTICE)
     wait_until(lambda: notices.failed == 1)
     notices.close()
     assert [got.get_nowait()[0] for _ in range(3)] == [302, 302, 302]
     assert got.empty()
 
 
+def test_an_address_that_cannot_even_be_looked_up_ends_no_later_notice() -> None:
+    notices = Notices(webhook=f"http://{'a' * 70}.example/")  # too long for DNS: UnicodeError, not OSError
+    for track in (1, 2):
+        notices.submit({**NOTICE, "track": track})
+    wait_until(lambda: notices.failed == 2)
+    notices.close()
+
+
 def test_where_nobody_answers_the_oldest_are_lost_and_counted() -> None:
     notices = Notices(webhook=f"http://127.0.0.1:{free_port()}/")
     for track in range(300):
-        notices.tell({**NOTICE, "track": track})
+        notices.submit({**NOTICE, "track": track})
     assert notices.lost >= 99
     notices.close(0.1)
 
 
 @pytest.mark.skipif(not MOSQUITTO, reason="needs Debian's mosquitto")
-def test_mqtt_is_told_by_camera_also_after_the_broker_was_away(tmp_path: Path) -> None:
+def test_mqtt_gets_notices_by_camera_also_after_the_broker_was_away(tmp_path: Path) -> None:
     paho = pytest.importorskip("paho.mqtt.client")
     from paho.mqtt.enums import CallbackAPIVersion
 
@@ -132,7 +140,7 @@ def test_mqtt_is_told_by_camera_also_after_the_broker_was_away(tmp_path: Path) -
         end = time.monotonic() + 60
         while got.empty():  # the first ones may be given up before the broker is there
             assert time.monotonic() < end
-            notices.tell(NOTICE)
+            notices.submit(NOTICE)
             time.sleep(0.5)
         assert got.get() == ("house/faces/door", NOTICE)
         reader.loop_stop()
@@ -150,10 +158,10 @@ def test_mqtt_is_told_by_camera_also_after_the_broker_was_away(tmp_path: Path) -
         ({"mqtt": "http://host/topic"}, "mqtt://"),
         ({"mqtt": "mqtt://host/a/#"}, "topic"),
         ({"mqtt": "mqtt://user:geheim@host:99999/a"}, "port"),
-        ({"webhook": "http://user:ge[heim@host/"}, "is no URL"),
+        ({"webhook": "http://user:ge[heim@host/"}, "is not a URL"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_told_without_its_password(arguments: dict[str, str], word: str) -> None:
+def test_an_address_that_cannot_be_used_is_refused_without_its_password(arguments: dict[str, str], word: str) -> None:
     if "mqtt" in arguments:
         pytest.importorskip("paho.mqtt.client")
     with pytest.raises(ConfigError) as raised:

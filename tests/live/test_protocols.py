@@ -12,7 +12,8 @@ import pytest
 
 from stream_enhance.errors import SourceError
 from stream_enhance.sinks.remote import RemoteMuxer
-from stream_enhance.sources.camera import CameraSource, LiveOptions
+from stream_enhance.sources.camera import CameraSource
+from stream_enhance.sources.connection import LiveOptions
 from tests.live.cameras import PYTHON, Camera, free_port, needs_camera
 from tests.live.test_push import packets, sent
 

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
@@ -86,9 +87,16 @@ class Server:
         wait_until(up)
         return self
 
+    def restarted(self) -> Self:
+        """Another process with the same settings, to be entered; it takes the place of this one."""
+        self.__exit__(None, None, None)
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.process.poll() == 0:
+            return
         self.process.terminate()
         assert self.process.wait(30) == 0, self._log.read_text()
         assert "Traceback" not in self._log.read_text()
@@ -108,12 +116,40 @@ def test_the_page_shows_live_images_in_a_browser(models: Models, tmp_path: Path)
             before = browser.eval("document.querySelector('video').currentTime")
             browser.wait(f"document.querySelector('video').currentTime > {before} + 0.5")
             assert server.camera("door")["viewers"] == 1
+            browser.eval("window.confirm = () => true")
             browser.eval("document.querySelector('.pause').click()")
             browser.wait("document.querySelector('.state').textContent == 'paused'")
             browser.eval("document.querySelector('.pause').click()")
             browser.wait("document.querySelector('.state').textContent == 'live'")
             assert browser.errors == []
         wait_until(lambda: server.camera("door")["viewers"] == 0)
+
+
+@needs_browser
+def test_a_browser_logs_in_with_the_right_token_only(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "a token that is long enough"
+    monkeypatch.setenv("STREAM_ENHANCE_TOKEN", token)
+    with Server(models, tmp_path, {}) as server, Browser() as browser:
+
+        def log_in(given: str) -> None:
+            browser.wait("document.querySelector('#token') && document.readyState == 'complete'")
+            browser.eval(f"document.querySelector('#token').value = {given!r}")
+            browser.eval("document.querySelector('form').requestSubmit()")
+
+        browser.open(server.url)
+        log_in("not " + token)
+        browser.wait("document.querySelector('[role=alert]')?.textContent.includes('not the access token')")
+        log_in(token)
+        browser.wait("document.querySelector('#cameras') !== null")
+        browser.wait("document.querySelector('#offline').hidden")
+        assert browser.eval("location.pathname") == "/"
+        assert token not in browser.eval("document.cookie")
+        assert not browser.eval("document.querySelector('#no-cameras').hidden")
+        assert browser.errors == []
+        with server.restarted():
+            browser.wait("location.pathname == '/login'")  # sessions end with the server
 
 
 @needs_browser
@@ -152,7 +188,7 @@ def test_one_dead_camera_disturbs_nobody_and_cameras_come_and_go(models: Models,
             server.process.send_signal(signal.SIGHUP)
             server.wait_live("second")
             wait_until(lambda: {c["name"] for c in server.get("/api/cameras")} == {"good", "second"})
-            assert server.camera("good")["frames"]["in"] >= began, "it was not begun anew"
+            assert server.camera("good")["frames"]["in"] >= began, "it was not restarted"
             server.path.write_text("cameras: [")
             server.process.send_signal(signal.SIGHUP)
             time.sleep(0.5)
@@ -187,7 +223,7 @@ def test_a_reload_that_fails_changes_nothing_and_one_that_works_resumes_nothing(
         assert server.camera("door")["state"] == "paused"
 
 
-def test_best_shots_are_listed_and_told(models: Models, tmp_path: Path) -> None:
+def test_best_shots_are_listed_and_announced(models: Models, tmp_path: Path) -> None:
     with Camera() as camera, Server(models, tmp_path, {"door": {"url": camera.url}}) as server:
         wait_until(lambda: server.get("/api/shots") != [])
         shot = server.get("/api/shots?camera=door")[0]
@@ -220,49 +256,49 @@ def test_a_viewer_that_stops_reading_slows_nobody_down(models: Models, tmp_path:
 
 
 def test_a_viewer_gets_each_header_once_and_goes_on_at_a_key_frame_after_a_loss() -> None:
-    from stream_enhance.server.app import _QUEUED, _Wanted
+    from stream_enhance.server.routes.views import _QUEUED, Selection
     from stream_enhance.server.view import Piece
 
     header, other = (Piece(b"", True, "header", "avc1", encoder) for encoder in (1, 2))
     key, delta = (Piece(b"", is_key, "fragment", encoder=1) for is_key in (True, False))
-    wanted = _Wanted()
-    assert not wanted(key, 0), "nobody can decode it yet"
-    assert [wanted(piece, 0) for piece in (header, delta, key, delta)] == [True, False, True, True]
-    assert not wanted(header, 0), "somebody else has come"
-    assert wanted(delta, 0)
-    assert not wanted(delta, _QUEUED)
-    assert wanted.lost
-    assert [wanted(piece, 0) for piece in (delta, header, delta, key, delta)] == [False, False, False, True, True]
-    assert [wanted(piece, 0) for piece in (other, delta, key)] == [True, False, False]
+    selection = Selection()
+    assert not selection(key, 0), "it cannot be decoded yet"
+    assert [selection(piece, 0) for piece in (header, delta, key, delta)] == [True, False, True, True]
+    assert not selection(header, 0), "another viewer has joined"
+    assert selection(delta, 0)
+    assert not selection(delta, _QUEUED)
+    assert selection.lost
+    assert [selection(piece, 0) for piece in (delta, header, delta, key, delta)] == [False, False, False, True, True]
+    assert [selection(piece, 0) for piece in (other, delta, key)] == [True, False, False]
 
 
-def test_a_viewer_is_told_when_it_falls_behind_and_when_its_camera_goes() -> None:
-    from stream_enhance.server.app import _QUEUED, _pieces
+def test_a_viewer_that_falls_behind_goes_on_and_leaves_with_its_camera() -> None:
+    from stream_enhance.server.routes.views import _QUEUED, pieces
     from stream_enhance.server.view import LiveView, Piece
 
     async def watch() -> None:
-        view, told = LiveView("door"), list[bool]()
+        view = LiveView("door")
         camera: Any = SimpleNamespace(view=view, gone=False)
         key = Piece(b"", True, "fragment", encoder=1)
-        async with aclosing(_pieces(camera, "video", told.append)) as pieces:
-            first = asyncio.ensure_future(anext(pieces))
+        async with aclosing(pieces(camera, "video")) as sent:
+            first = asyncio.ensure_future(anext(sent))
             await asyncio.sleep(0)
             for piece in (Piece(b"", True, "header", "avc1", 1), *[key] * (_QUEUED + 5)):
                 view._send("video", piece)
             assert (await first).kind == "header"
             await asyncio.sleep(0.05)
-            assert told == [True]
+            view._fresh = False
             for _ in range(_QUEUED - 1):
-                assert await anext(pieces) is key
-            after = asyncio.ensure_future(anext(pieces))
+                assert await anext(sent) is key
+            after = asyncio.ensure_future(anext(sent))
             await asyncio.sleep(0.05)
-            assert told == [True, False]
+            assert view._fresh, "a key frame is asked for"
             view._send("video", key)
             assert await after is key
             view.dismiss()
-            assert [piece async for piece in pieces] == []
+            assert [piece async for piece in sent] == []
         assert view.viewers == 0
-        assert [piece async for piece in _pieces(camera, "jpeg")] == [], "nor does one wait who comes too late"
+        assert [piece async for piece in pieces(camera, "jpeg")] == [], "nor does one wait that comes too late"
         view.close()
 
     asyncio.run(asyncio.wait_for(watch(), 60))
@@ -286,6 +322,31 @@ def test_recordings_are_closed_by_a_graceful_stop_whatever_else_hangs(models: Mo
         assert boxes(recording)[-1] == b"moov", "the index comes with the end"
     with av.open(str(recordings[0])) as container:
         assert sum(1 for _ in container.decode(video=0)) > 10
+
+
+@pytest.mark.parametrize("fault", ["unwritable", "full"])
+def test_a_gallery_that_cannot_be_written_leaves_the_recording_alone(
+    models: Models, tmp_path: Path, fault: str, small_disk: Callable[[str], Path]
+) -> None:
+    if fault == "full":
+        shots = small_disk("size=8k")
+        (shots / "full").write_bytes(b"x" * 8192)
+        (tmp_path / "shots").symlink_to(shots)
+    else:
+        (tmp_path / "shots").write_text("a file where the folder should be")
+    with Camera() as camera:
+        config = {"door": {"url": camera.url, "outputs": [str(tmp_path / "rec-%H%M%S.mp4")]}}
+        with Server(models, tmp_path, config) as server:
+            server.wait_live("door")
+            wait_until(lambda: server.camera("door")["gallery_errors"] > 0)
+            before = server.camera("door")["frames"]["out"]
+            wait_until(lambda: server.camera("door")["frames"]["out"] > before + 20)
+            status = server.camera("door")
+            assert status["restarts"] == 0
+            assert status["gallery_problem"].startswith("best shots cannot be written: ")
+            assert 'stream_enhance_gallery_errors_total{camera="door"} ' in server.get("/metrics")
+            assert server._log.read_text().count("the recording goes on") == 1
+    assert len(list(tmp_path.glob("rec-*.mp4"))) == 1
 
 
 def boxes(path: Path) -> list[bytes]:

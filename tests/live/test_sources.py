@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 
 from stream_enhance.errors import SourceError
-from stream_enhance.sources import file as sources
-from stream_enhance.sources.camera import CameraSource, LiveOptions
-from stream_enhance.sources.connection import open_camera
-from stream_enhance.sources.file import VideoSource, open_source
+from stream_enhance.sources import container
+from stream_enhance.sources.camera import CameraSource
+from stream_enhance.sources.connection import LiveOptions, open_camera
+from stream_enhance.sources.file import VideoSource
+from stream_enhance.sources.open import open_source
 from tests.live.cameras import free_port, wait_until
 from tests.media import make_video
 
@@ -164,7 +165,7 @@ def deaf() -> Iterator[socket.socket]:
 
 
 def test_a_web_server_that_says_nothing_is_one_clear_line(deaf: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_SILENT", 1.0)
+    monkeypatch.setattr(container, "SILENT", 1.0)
     with pytest.raises(SourceError, match="no answer within 1 s"):
         open_source(f"http://127.0.0.1:{deaf.getsockname()[1]}/x.mp4")
 
@@ -172,7 +173,7 @@ def test_a_web_server_that_says_nothing_is_one_clear_line(deaf: socket.socket, m
 def test_a_recording_whose_server_falls_silent_ends(
     web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sources, "_SILENT", 1.0)
+    monkeypatch.setattr(container, "SILENT", 1.0)
     make_video(tmp_path / "x.ts", 100, (640, 360))
     source = open_source(f"{web[0]}/half/x.ts")
     assert 0 < len(list(source.frames())) < 100

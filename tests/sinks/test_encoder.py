@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from stream_enhance.errors import SinkError
+from stream_enhance.imaging.orientation import upright
 from stream_enhance.sinks.codecs import Encoding, choose_encoder, encoder_names, opens, pixel_format
-from stream_enhance.sinks.encoder import open_sink
-from stream_enhance.sources.file import Source, open_source, upright
+from stream_enhance.sinks.open import open_sink
+from stream_enhance.sources.base import Source
+from stream_enhance.sources.open import open_source
 from stream_enhance.stages.overlay import Rendered
 from stream_enhance.types import Enhanced, Faces, Frame, Scene
 from tests.media import SIZE, coloured, image, luma_of, make_video, planes_of, psnr, pts_of

@@ -9,7 +9,7 @@ import pytest
 
 from stream_enhance.sinks.passthrough import Passthrough, why_not
 from stream_enhance.sources.base import Source
-from stream_enhance.sources.file import open_source
+from stream_enhance.sources.open import open_source
 from tests.conftest import Command
 from tests.media import SIZE, coloured, image
 

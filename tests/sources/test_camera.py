@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Generator, Iterable
@@ -15,15 +16,18 @@ import numpy as np
 import pytest
 
 from stream_enhance.imaging import planes
+from stream_enhance.imaging.frames import copy_of
 from stream_enhance.runtime import Channel, Line
-from stream_enhance.sources.camera import TIME_BASE, _Backoff, _WallClock
-from stream_enhance.sources.no_signal import copy_of, no_signal
+from stream_enhance.sources.camera import CameraSource, _Backoff, _Inbox
+from stream_enhance.sources.clock import TIME_BASE, WallClock
+from stream_enhance.sources.connection import LiveOptions
+from stream_enhance.sources.no_signal import no_signal
 from stream_enhance.stages.load_control import STEPS, AdmissionControl, QualityController
 from stream_enhance.types import Frame
 
 
 def test_ticks_only_rise_whatever_the_cameras_clock_does() -> None:
-    clock = _WallClock(100.0)
+    clock = WallClock(100.0)
     given = [0.0, 0.04, 0.08, 3600.0, 3600.04, -3600.0, None, -3599.9, -3599.9]
     ticks = [clock.next(seconds, 100.0 + 0.04 * i) for i, seconds in enumerate(given)]
     clock.restart()
@@ -33,7 +37,7 @@ def test_ticks_only_rise_whatever_the_cameras_clock_does() -> None:
 
 
 def test_jitter_of_the_network_does_not_reach_the_timestamps() -> None:
-    clock = _WallClock(0.0)
+    clock = WallClock(0.0)
     ticks = [clock.next(5 + i / 25, i / 25 + (0.03 if i % 3 else 0.0)) for i in range(50)]
     assert set(np.diff(ticks)) == {3600}
 
@@ -150,3 +154,74 @@ def test_cancelling_wakes_a_line_whose_sink_never_takes_anything() -> None:
     line.cancel()
     line.workers[0].thread.join(5)
     assert not line.workers[0].thread.is_alive()
+
+
+class _Camera:
+    """A camera over UDP that sends ``grey`` images when told to."""
+
+    def __init__(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            self.url = f"udp://127.0.0.1:{free.getsockname()[1]}"
+        self._container = av.open(f"{self.url}?pkt_size=1316", "w", format="mpegts")
+        self._stream: Any = self._container.add_stream("mpeg2video", rate=25, options={"g": "1"})
+        self._stream.width, self._stream.height, self._stream.pix_fmt = 64, 48, "yuv420p"
+        self._count = 0
+
+    def send(self, seconds: float, grey: int) -> None:
+        for _ in range(round(seconds * 25)):
+            image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), grey, np.uint8), "rgb24")
+            image.pts, image.time_base = self._count, Fraction(1, 25)
+            self._container.mux(self._stream.encode(image))
+            self._count += 1
+            time.sleep(0.04)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+@pytest.mark.timeout(60)
+def test_no_signal_is_made_of_the_newest_frame_however_often_there_was_none() -> None:
+    camera = _Camera()
+    source = CameraSource(camera.url, "camera", LiveOptions(wait=True, stall=30, timeout=30))
+    shown: list[tuple[bool, float]] = []
+
+    def read() -> None:
+        for frame in source.frames():
+            shown.append((frame.no_signal, float(planes.read(frame.image, 0, 0, 8, 8).mean())))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    camera.send(3, 240)
+    time.sleep(3)  # within ``stall``: it stays live all the time
+    first = [level for no_signal, level in shown if no_signal]
+    camera.send(2, 60)
+    time.sleep(3)
+    source.stop()
+    thread.join(20)
+    camera.close()
+    source.close()
+    assert not thread.is_alive()
+    last = [level for no_signal, level in shown if no_signal][len(first) :]
+    assert first
+    assert last
+    assert max(first) > 80
+    assert last[-1] < 60, "made of the frame before the stall"
+
+
+def test_the_newest_frame_alone_waits_for_the_line() -> None:
+    inbox = _Inbox()
+    image = av.VideoFrame(1920, 1080, "yuv420p")
+    connection: Any = object()
+    for i in range(100):
+        inbox.put((connection, image, float(i)))
+    inbox.put((connection, None, 100.0))
+    assert [event[2] for _ in range(2) if (event := inbox.get(0.1))] == [99.0, 100.0]
+    assert inbox.get(0.01) is None
+    thread = threading.Thread(target=lambda: [inbox.put((connection, image, 0.0)) for _ in range(100)], daemon=True)
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive(), "it waits for room"
+    inbox.close()
+    thread.join(5)
+    assert not thread.is_alive()

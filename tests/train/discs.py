@@ -35,7 +35,7 @@ def write_shard(cache: Path, count: int = 16) -> None:
         t_image=np.arange(count, dtype=np.int32),
         t_cell=cells.astype(np.int32),
         t_score=np.full(count, 0.8, np.float16),
-        t_sure=np.full(count, 0.7, np.float16),
+        t_box_score=np.full(count, 0.7, np.float16),
         t_boxes=rng.normal(size=(count, 64)).astype(np.float16),
         t_kpts=rng.normal(size=(count, 15)).astype(np.float16),
     )

@@ -1,22 +1,22 @@
 """Checkpoints: written whole or not at all, read without running anything that is in them."""
 
+import json
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stream_enhance.backends.card import read_card
 from stream_enhance.errors import InputError, ModelError
-from train.enhancer.losses import load_weights
-from train.enhancer.models import build
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write `state` to `path` by way of a neighbour: a full disk leaves the previous file as it was.
+    """Write `state` to `path` through a neighbouring file, synced and renamed: a full disk leaves the previous file.
 
     Raises InputError where it cannot be written.
     """
@@ -34,97 +34,60 @@ def save(state: dict[str, Any], path: Path) -> None:
         raise InputError(f"{path}: the checkpoint could not be written: {why}{kept}; free some space") from None
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The checkpoint in `path` (weights-only: tensors and plain values). Raises ModelError."""
-    state = load_weights(path)
+def read(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
+    """The checkpoint in `path` (weights-only: tensors and plain values); its `recipe` is a dict with the keys `needs`.
+
+    Raises InputError where there is none, and ModelError where it is not a checkpoint of this network.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no checkpoint; train first, or name the run's last.pt")
+    state: dict[str, Any] = load_weights(path)
     if not isinstance(state, dict) or "recipe" not in state:
         raise ModelError(f"{path}: not a training checkpoint; it carries no recipe")
+    if isinstance(state["recipe"], str):  # as the detector's were written before 0.2
+        state = {**state, "recipe": json.loads(state["recipe"])}
     recipe = state["recipe"] if isinstance(state["recipe"], dict) else {}
-    if missing := [key for key in ("name", "model", "data") if key not in recipe]:
-        raise ModelError(
-            f"{path}: its recipe lacks {missing[0]}; give a checkpoint that `python -m train.enhancer.train` wrote"
-        )
+    if missing := [key for key in needs if key not in recipe]:
+        raise ModelError(f"{path}: its recipe lacks {missing[0]}; give a checkpoint that this network's `train` wrote")
     return state
 
 
-def network_of(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained generator in eval mode (its averaged weights where there are some) and the checkpoint's recipe.
+def load_weights(path: Path) -> dict[str, Any]:
+    """The tensors in a .safetensors or weights-only .pth file: nothing that can run code is read.
 
-    An exported `unet_fast` (.onnx) will do as well: its weights say what it is.
+    Raises ModelError where the file is missing or is neither.
     """
-    if path.suffix == ".onnx":
-        return network_of_onnx(path)
-    state = read(path)
-    network = build(state["recipe"]["model"])
-    fill(network, state["ema"] or state["generator"], path)
-    return network.eval(), state["recipe"]
-
-
-def network_of_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """As `network_of`, from what `train.enhancer.export` made of a `unet_fast`. ModelError for any other."""
-    import onnx
-    from onnx import numpy_helper
-
-    card = read_card(path)
-    weights = {}
-    graph = onnx.load(str(path)).graph
-    for tensor in graph.initializer:
-        name = tensor.name.removeprefix("network.").removesuffix(".half")
-        weights[name] = torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
-    stages = sorted(int(name.split(".")[1]) for name in weights if name.startswith("encode.") and ".0.first.w" in name)
-    if not stages or "head.weight" not in weights:
-        raise ModelError(f"{path}: not an exported unet_fast; give the training checkpoint instead")
-    model = {
-        "name": "unet_fast",
-        "channels": [weights[f"encode.{k}.0.first.weight"].shape[0] for k in stages],
-        "blocks": [sum(n.startswith(f"encode.{k}.") and n.endswith("first.weight") for n in weights) for k in stages],
-        "size": card.size,
-        "fold": round((weights["head.weight"].shape[0] / 3) ** 0.5),
-        "levelled": any(node.op_type == "Sqrt" for node in graph.node),
-        "keep_grey": any(node.op_type == "Abs" for node in graph.node),
-    }
-    network = build(model)
-    own = network.state_dict()
-    fill(network, {name: value for name, value in weights.items() if name in own}, path)
-    return network.eval(), {"name": card.name, "model": model, "data": {"size": card.size, "heatmaps": False}}
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return found
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file of weights") from None
+    except Exception as error:  # safetensors, pickle and zip each have their own
+        raise ModelError(f"{path}: not a file of weights that can be read safely ({type(error).__name__})") from None
 
 
 def fill(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Put `weights` into `network`. Raises ModelError, naming the first difference, where they are not for it."""
+    """Put `weights` into `network`. Raises ModelError, naming the first difference, where they do not fit."""
     own = network.state_dict()
     for name in [*own, *weights]:
         if name not in weights or name not in own:
             where = "the checkpoint" if name not in weights else "this network"
             raise ModelError(
-                f"{path}: another architecture: {where} has no {name}; take the recipe that it was made with"
+                f"{path}: another architecture: {where} has no {name}; use the recipe that it was made with"
             )
         if own[name].shape != weights[name].shape:
             raise ModelError(
                 f"{path}: another architecture: {name} is {list(weights[name].shape)} there and "
-                f"{list(own[name].shape)} here; take the recipe that it was made with"
+                f"{list(own[name].shape)} here; use the recipe that it was made with"
             )
     network.load_state_dict(weights)
 
 
-def start_from(network: nn.Module, path: Path) -> None:
-    """Transfer learning: fill `network` from a checkpoint, a .safetensors file or an exported `unet_fast` (.onnx).
-
-    A refinement may stay as it is.
-    """
-    if path.suffix == ".onnx":
-        fill(network, network_of_onnx(path)[0].state_dict(), path)
-        return
-    state = load_weights(path)
-    weights = (state.get("ema") or state["generator"]) if "recipe" in state else state
-    if any(name.startswith("refine.") for name in network.state_dict()):
-        own = {name: value for name, value in network.state_dict().items() if name.startswith("refine.")}
-        weights = own | weights
-    fill(network, weights, path)
-
-
 def random_state() -> dict[str, Any]:
-    """Where Python's, NumPy's and torch's generators stand, as tensors and plain values."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    """The states of Python's, NumPy's and torch's random generators, as tensors and plain values."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, inner, following = random.getstate()
     state: dict[str, Any] = {
         "python": [version, list(inner), following],
@@ -137,7 +100,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put the generators where `random_state` found them."""
+    """Restore the generators to what `random_state` returned."""
     version, inner, following = state["python"]
     random.setstate((version, tuple(inner), following))
     kind, keys, position, has_gauss, gauss = state["numpy"]

@@ -1,4 +1,7 @@
-"""What a training run writes down: losses.csv, TensorBoard, a line now and then, and grids of samples."""
+"""The records of a training run: losses.csv, TensorBoard, a log line now and then, and grids of samples.
+
+losses.csv has one value a row: epoch (of a run by stages: the stage), step, name, value.
+"""
 
 import csv
 import logging
@@ -7,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
+
+from train.common.images import write_image
 
 log = logging.getLogger("train")
 
@@ -25,7 +28,7 @@ class Journal:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        (out / "samples").mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step or None)
         self.file = open(out / "losses.csv", "a" if step else "w", newline="")  # noqa: SIM115  closed in __exit__
         self.rows = csv.writer(self.file)
@@ -41,7 +44,7 @@ class Journal:
             self.board.close()
 
     def step(self, epoch: int, step: int, losses: Mapping[str, float], rate: float, speed: float) -> None:
-        """Every loss term of one optimiser step, its learning rate, and images a second."""
+        """Record every loss term of one optimiser step, its learning rate, and images a second."""
         if not self.enabled:
             return
         self.write(epoch, step, losses)
@@ -51,7 +54,7 @@ class Journal:
             log.info("epoch %d  step %d  %s  lr %.2e  %.1f images/s", epoch, step, text, rate, speed)
 
     def validation(self, epoch: int, step: int, scores: Mapping[str, float], shown: Sequence[Tensor]) -> None:
-        """An epoch's scores, and samples/epoch_NNNN.png: input | output | target, one row a face."""
+        """Record an epoch's scores, and samples/epoch_NNNN.png: input | output | target, one row a face."""
         if not self.enabled:
             return
         self.write(epoch, step, scores)
@@ -60,11 +63,20 @@ class Journal:
         if shown:
             grid = (torch.cat(list(shown), 1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
             path = self.out / "samples" / f"epoch_{epoch:04d}.png"
-            _, data = cv2.imencode(".png", np.ascontiguousarray(grid[:, :, ::-1]))
-            path.write_bytes(data.tobytes())
+            path.parent.mkdir(exist_ok=True)
+            write_image(path, grid)
 
     def write(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        """Each value to the CSV and TensorBoard; the CSV has them exactly."""
+        """Write each value to the CSV, exactly, and to TensorBoard."""
         for name, value in values.items():
             self.rows.writerow([epoch, step, name, repr(float(value))])
             self.board.add_scalar(name, value, step)
+
+
+def read_losses(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """{name: (step, value) in order} of a losses.csv."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["name"], []).append((int(row["step"]), float(row["value"])))
+    return found

@@ -1,5 +1,7 @@
-"""``python -m train.detector``."""
+"""`python -m train.detector`."""
+
+import sys
 
 from train.detector.cli import main
 
-main()
+sys.exit(main())

@@ -7,19 +7,17 @@ eye right, nose, mouth left, mouth right (left and right of the image).
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError
 
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
 MIRRORED = [1, 0, 2, 4, 3]  # the order of the five points after a left-right flip
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The faces of one image; `ignore` marks those that may or may not be found (neither right nor wrong)."""
+    """The faces of one image; `ignore` marks those that count neither as right nor as wrong."""
 
     xyxy: NDArray[np.float32]  # (n, 4) pixels
     points: NDArray[np.float32]  # (n, 5, 3) pixels, pixels, 0 or 1
@@ -54,7 +52,7 @@ def join(parts: list[Labels]) -> Labels:
 
 def moved(faces: Labels, affine: NDArray[np.floating], oval: bool = False) -> Labels:
     """`faces` after the image went through the (2, 3) affine; a turned box is the upright box around it, or around
-    the `oval` in it, which a face is more like."""
+    the `oval` in it, which is closer to a face."""
     a = np.asarray(affine, np.float32)
     x0, y0, x1, y1 = faces.xyxy.T
     corners = np.stack([np.stack([x0, y0], -1), np.stack([x1, y0], -1), np.stack([x0, y1], -1), np.stack([x1, y1], -1)])
@@ -128,26 +126,10 @@ def letterbox(width: int, height: int, side: int) -> NDArray[np.float32]:
     return np.array([[scale, 0, round(dx)], [0, scale, round(dy)]], np.float32)
 
 
-def read_image(path: str | Path) -> Image:
-    """The image at `path`, RGB.
-
-    Raises InputError where there is none or it is truncated.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such image; check the list that names it")
-    data = np.fromfile(path, np.uint8)
-    if data[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:].tobytes():
-        raise InputError(f"{path}: truncated JPEG; copy it again or take it off the list")
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    if image is None:
-        raise InputError(f"{path}: not an image that OpenCV can read; copy it again or take it off the list")
-    return np.ascontiguousarray(image[:, :, ::-1]).astype(np.uint8, copy=False)
-
-
 def read_yolo(path: str | Path, width: int, height: int) -> Labels:
     """The YOLO label file at `path` (class cx cy w h, shares of the image) as Labels without points.
 
-    An empty file says: no faces. Raises InputError for a missing file, a line that is no label, a box outside.
+    An empty file means no faces. Raises InputError for a missing file, a malformed line, or a box outside the image.
     """
     try:
         lines = [line.split() for line in Path(path).read_text().splitlines() if line.strip()]

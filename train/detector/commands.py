@@ -1,204 +1,107 @@
-"""What `python -m train.detector export` and `... eval` do."""
+"""The options of the detector's commands, in the order in which a network is made."""
 
-import pickle
-import subprocess
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
+import click
 
-from stream_enhance.backends.card import Card
 from stream_enhance.errors import InputError
-from train.common.command import json_object
-from train.detector.boxes import labels
-from train.detector.eval import clips as clips
-from train.detector.eval import comparison as marks
-from train.detector.eval import peers as peers
-from train.detector.eval import report as report
-from train.detector.eval import tracks as tracks
-from train.detector.eval.evaluate import SIDES, detect, evaluate, load_set, save_summary, summary
-from train.detector.recipe import Recipe
+from train.common.command import FILE, Command, refuse_existing
 
-BARS = {"ours": 0.4, "teacher": 0.3, "yunet": 0.3}  # thresholds on the clips; ours is the runtime's default
-DATA = (
-    "Faces: csusa_portraits, voteview_wiki, congress225, faker_synth (public domain or permissive), cut out and pasted"
-    " on CC0 panoramas (@pmndrs/assets) and on face-free crops. Boxes: eden, maks, vv, deepface, dlib and half of a"
-    " station's images, completed where a public YOLOv8n-face and YuNet agree; that YOLOv8n-face's outputs as soft"
-    " targets."
+SHIPPED = Path("engines/yolov8n-face.onnx")
+
+
+@click.command(cls=Command)
+@click.argument("folder", type=FILE)
+@click.argument("target", type=FILE)
+def backgrounds(folder: Path, target: Path) -> None:
+    """Convert the panoramas in FOLDER (@pmndrs/assets' hdri) to PNGs in TARGET."""
+    from train.detector.data.backgrounds import convert
+
+    click.echo(f"{convert(folder, target)} backgrounds in {target}")
+
+
+@click.command(cls=Command)
+@click.argument("recipe", type=FILE)
+@click.option("--workers", default=2, show_default=True, help="Processes, one core each.")
+def data(recipe: Path, workers: int) -> None:
+    """Make the training images of RECIPE; existing ones are kept."""
+    from train.detector.data.make import make_all
+    from train.detector.recipe import load_recipe
+
+    for name in make_all(load_recipe(recipe), workers):
+        click.echo(f"shard {name}")
+
+
+@click.command(cls=Command)
+@click.argument("recipe", type=FILE)
+@click.option("--out", type=FILE, required=True, help="Folder for the checkpoint, losses and images of detections.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe, e.g. learning_rate=1e-4."
 )
-WEAKNESSES = (
-    "Heads seen from steeply above, as cameras under a shop's ceiling see them, are missed half of the time; profiles"
-    " often score low; so do faces under 8 pixels of the input. In a dark crowd a back of a head or a hand passes for a"
-    " face in one frame of four, elsewhere now and then balloons or a hooded back. Points are coarser than boxes, on"
-    " masked faces guesses."
-)
+@click.option("--resume", is_flag=True, help="Go on from OUT/last.pt.")
+@click.option("--eval-only", is_flag=True, help="Measure OUT/last.pt on the validation images.")
+def train(recipe: Path, out: Path, changes: tuple[str, ...], resume: bool, eval_only: bool) -> None:
+    """Train a network by RECIPE, a YAML file as in configs/train/detector."""
+    from train.detector.inspection import inspect, validate
+    from train.detector.recipe import load_recipe
+    from train.detector.trainer import train as fit
+
+    settings = load_recipe(recipe, changes)
+    if eval_only:
+        click.echo(validate(settings, out))
+        return
+    click.echo(fit(settings, out, resume))
+    inspect(settings, out)
 
 
-def write_onnx(recipe: Recipe, run: Path, target: Path, name: str, size: int, results: Path | None) -> Card:
-    """Export the run's averaged weights to `target`, with figures from the evaluation's `results` on the card."""
-    from train.detector.export import export
-    from train.detector.inspection import trained
+@click.command(cls=Command)
+@click.argument("checkpoint", type=FILE)
+@click.option("--out", type=FILE, required=True, help="The ONNX file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the file where it exists.")
+@click.option("--recipe", type=FILE, help="YAML whose `card` and `score_shift` are used instead of the checkpoint's.")
+@click.option("--size", default=640, show_default=True, help="Input side where none is asked for, pixels.")
+@click.option("--metrics", type=FILE, help="A summary.json of `eval`, for the card.")
+def export(checkpoint: Path, out: Path, overwrite: bool, recipe: Path | None, size: int, metrics: Path | None) -> None:
+    """Write the network in CHECKPOINT as ONNX with its card; fails if ONNX and torch differ."""
+    from train.detector.export import write_onnx
+    from train.detector.recipe import load_recipe
 
-    network = trained(recipe, run)  # first: without it nothing else matters
-    metrics = json_object(results, "a summary.json of `python -m train.detector eval`") if results else {}
-    card = Card(
-        name=name,
-        task="face-detection",
-        size=size,
-        dynamic=True,
-        points=5,
-        license="AGPL-3.0-or-later",
-        data=DATA,
-        recipe=f"{recipe.network}, started from {recipe.origin or 'random weights'}",
-        commit=commit(),
-        weights_sha256="",
-        weaknesses=WEAKNESSES,
-        metrics=metrics,
-    )
-    samples = [image for image, _ in load_set(recipe, "made")[:4]]
-    images = np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in samples])
-    for branch in network.model[-1].cv3:
-        branch[-1].bias.data += recipe.score_shift
-    return export(network, target, card, images)
+    if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
+        raise InputError(f"{out}: is the checkpoint itself; name another file to write")
+    refuse_existing(out, overwrite)
+    card = write_onnx(checkpoint, out, load_recipe(recipe) if recipe else None, metrics, size)
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {card.metrics['parity']}")
 
 
-def commit() -> str:
-    """The commit that the weights were made with, or "unknown" outside a repository."""
-    done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+@click.command(cls=Command)
+@click.argument("recipe", type=FILE)
+@click.option("--model", type=FILE, default=SHIPPED, show_default=True, help="The detector, ONNX.")
+@click.option("--out", type=FILE, default=Path("runs/detector_eval"), show_default=True, help="Folder for results.")
+def calibrate(recipe: Path, model: Path, out: Path) -> None:
+    """Find the score at which a network makes as many false alarms as the teacher, on still images."""
+    from train.detector.eval.measure import calibrate as find
+    from train.detector.recipe import load_recipe
+
+    click.echo(find(load_recipe(recipe), model, out))
 
 
-def finders(recipe: Recipe, network: Path) -> dict[str, Callable[[], peers.Finder]]:
-    """All five detectors, opened when they are first needed."""
-    known: dict[str, Callable[[], peers.Finder]] = {
-        "ours": partial(peers.yolo, network),
-        "teacher": lambda: peers.yolo(peers.teacher_onnx(recipe.teacher, recipe.cache / "teacher.onnx")),
-        "yunet": partial(peers.yunet, recipe.yunet),
-        "haar": peers.haar,
-    }
-    if recipe.start is not None and recipe.start.suffix == ".onnx":
-        known["nudenet"] = partial(peers.yolo, recipe.start, recipe.start_classes)
-    return known
+@click.command(cls=Command)
+@click.argument("recipe", type=FILE)
+@click.option("--model", type=FILE, default=SHIPPED, show_default=True, help="The detector, ONNX.")
+@click.option("--out", type=FILE, default=Path("runs/detector_eval"), show_default=True, help="Folder for results.")
+@click.option("--only", multiple=True, help="A detector to measure; may be given several times (all).")
+@click.option("--set", "names", multiple=True, default=("val", "station", "made"), show_default=True)
+@click.option("--videos", type=FILE, help="Folder of real clips to measure on too.")
+def evaluate(
+    recipe: Path, model: Path, out: Path, only: tuple[str, ...], names: tuple[str, ...], videos: Path | None
+) -> None:
+    """Measure a network beside the teacher, YuNet, NudeNet and Haar, on the data of RECIPE."""
+    from train.detector.eval.measure import measure, measure_clips
+    from train.detector.recipe import load_recipe
 
-
-def measure(recipe: Recipe, network: Path, out: Path, only: tuple[str, ...], names: tuple[str, ...]) -> str:
-    """Evaluate, write `summary.json`, `tables.md` and `recall.png` into `out`; the tables."""
-    known = finders(recipe, network)
-    unknown = set(only) - set(known)
-    if unknown:
-        raise InputError(f"{', '.join(sorted(unknown))}: no such detector; there are {', '.join(known)}")
-    chosen = {name: known[name] for name in (only or known)}
-    pools = evaluate(recipe, out / "detections", chosen, names)
-    result = summary(pools)
-    save_summary(out / "summary.json", result)
-    parts = []
-    for name in names:
-        parts += [f"### {name}", report.overall(result, name), report.by_size(result, name, "recall")]
-        parts += [report.by_size(result, name, "ap50")]
-    if {"ours", "teacher"} <= set(chosen):
-        parts += ["### ours against the teacher", marks.table(pools, "teacher")]
-    text = "\n\n".join(parts) + "\n"
-    (out / "tables.md").write_text(text)
-    if "made" in names:
-        report.plot(result, out / "recall.png")
-    return text
-
-
-def measure_clips(recipe: Recipe, network: Path, videos: Path, out: Path) -> str:
-    """Ours, the teacher and YuNet on the real clips in `videos`; writes `clips.md`, `clips.png`, images into `out`.
-
-    Ours is shown at its default threshold and at the one that gives the teacher's false alarms.
-    """
-    known = finders(recipe, network)
-    paths = [*sorted(videos.glob("cctv_*.mp4")), videos / "multi_hamilton_short.mp4"]
-    tallies: dict[tuple[int, str], dict[str, list[clips.Tally]]] = {}
-    chains: dict[tuple[int, str], list[dict[str, float]]] = {}
-    for path in paths:
-        frames = clips.read_runs(path)
-        kept = recipe.cache / "refs" / f"{path.stem}.pickle"
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            teacher, yunet = known["teacher"](), known["yunet"]()
-            kept.write_bytes(pickle.dumps([clips.refer(frame, teacher, yunet) for frame in frames]))
-        references = pickle.loads(kept.read_bytes())
-        for side in (320, 640):
-            for name in ("ours", "teacher", "yunet"):
-                samples = [(frame, labels()) for frame in frames]
-                rows = detect(out / "detections", name, path.stem, side, lambda kept=samples: kept, known[name])
-                tallies.setdefault((side, name), {})[path.stem] = clips.tally(rows, references)
-                chains.setdefault((side, name), []).append(tracks.followed(rows, references, BARS[name]))
-                if name == "ours":
-                    show(out / f"{path.stem}_{side}.jpg", frames, rows, references)
-    text = report.clips_table(compare(tallies)) + "\n\n" + report.tracks_table(chains, BARS) + "\n"
-    report.plot_clips(tallies, out / "clips.png")
-    (out / "clips.md").write_text(text)
-    return text
-
-
-def calibrate(recipe: Recipe, network: Path, out: Path) -> str:
-    """Where `network`'s scores make as many false alarms as the teacher at its threshold, on the station's and the
-    validation images judged like clips (labels miss faces there); the `score_shift` that brings this score to 0.4."""
-    known = finders(recipe, network)
-    samples = [sample for name in ("station", "val") for sample in load_set(recipe, name)]
-    kept = recipe.cache / "refs" / "stills.pickle"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        teacher, yunet = known["teacher"](), known["yunet"]()
-        kept.write_bytes(pickle.dumps([clips.refer(image, teacher, yunet) for image, _ in samples]))
-    references = pickle.loads(kept.read_bytes())
-    lines = []
-    for side in (320, 640):
-        held = {}
-        for name in ("ours", "teacher"):
-            rows = detect(out / "detections", name, "stills", side, lambda: samples, known[name])
-            held[name] = [tally for i, row in enumerate(rows) for tally in clips.tally([row], references[i : i + 1])]
-        theirs = clips.at(held["teacher"], BARS["teacher"])
-        bar = clips.score_for(held["ours"], theirs["alarms"])
-        ours = clips.at(held["ours"], bar)
-        shift = np.log(BARS["ours"] / (1 - BARS["ours"])) - np.log(bar / (1 - bar))
-        lines.append(
-            f"{side}: teacher at {BARS['teacher']:.2f} recall {theirs['recall']:.3f},"
-            f" {theirs['alarms']:.3f} false alarms an image; ours at {bar:.3f} recall {ours['recall']:.3f},"
-            f" {ours['alarms']:.3f}; score_shift {shift:+.2f}"
-        )
-    return "\n".join(lines)
-
-
-def show(path: Path, frames: list[Any], rows: list[Any], references: list[clips.Reference], score: float = 0.4) -> None:
-    """One frame of each run with what was found (green) and the sure faces that were missed (red)."""
-    images = []
-    for number in range(clips.LENGTH // 2, len(frames), clips.LENGTH):
-        tally = clips.tally([rows[number]], [references[number]])[0]
-        missed = references[number].sure[tally.found <= score]
-        images.append(report.drawn(frames[number], rows[number], score, missed))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.concatenate(images)[:, :, ::-1])
-
-
-def compare(tallies: dict[tuple[int, str], dict[str, list[clips.Tally]]]) -> list[dict[str, Any]]:
-    """Rows for the clips' table: all together, all but the clip with most faces, and each clip; every detector at its
-    threshold of `BARS`, ours also at the one that gives the teacher's rate of false alarms over the same frames (of
-    single clips: over all)."""
-    rows = []
-    for side in (320, 640):
-        names = list(tallies[side, "ours"])
-        fullest = max(names, key=lambda name: sum(len(t.found) for t in tallies[side, "ours"][name]))
-        bars: dict[str, float] = {}
-        groups = {"all": names, f"all but {fullest}": [name for name in names if name != fullest]}
-        for title, members in (groups | {name: [name] for name in names}).items():
-            mine = {
-                who: [t for name in members for t in tallies[side, who][name]] for who in ("ours", "teacher", "yunet")
-            }
-            if title in groups:
-                bars[title] = clips.score_for(mine["ours"], clips.at(mine["teacher"], BARS["teacher"])["alarms"])
-            for who, held in mine.items():
-                for bar in (BARS[who], bars.get(title, bars["all"])) if who == "ours" else (BARS[who],):
-                    row = {"clip": title, "side": side, "detector": who, "score": bar} | clips.at(held, bar)
-                    rows.append(row | {"interval": clips.recall_interval(held, bar)})
-    return rows
-
-
-__all__ = ["SIDES", "calibrate", "finders", "measure", "measure_clips", "write_onnx"]
+    settings = load_recipe(recipe)
+    if videos is not None and not videos.is_dir():
+        raise InputError(f"{videos}: no such folder of clips")
+    click.echo(measure(settings, model, out, only, names))
+    if videos is not None:
+        click.echo(measure_clips(settings, model, videos, out))

@@ -1,12 +1,13 @@
-"""The teacher's features as targets: what its layers hold of the clean image, ours are to hold of the spoiled one.
+"""The teacher's features as targets: our layers learn from the degraded image what its layers hold of the clean one.
 
 Feature distillation as in FitNets (Romero et al., ICLR 2015): both networks are YOLOv8n, so that layers pair off, and a
-1x1 convolution between them leaves ours free to order its channels as it likes. Scores and boxes tell of the few cells
-that hold a face; features tell of every cell, so that far fewer images are needed.
+1x1 convolution between them leaves ours free to order its channels as it likes. Scores and boxes teach only the few
+cells that hold a face; features teach every cell, so that far fewer images are needed.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,26 +16,27 @@ from torch.nn import functional
 TAPS = (4, 6, 9, 12, 15, 18, 21)  # backbone at strides 8, 16, 32; neck at 16, 8, 16, 32: the last three feed the head
 
 
-def through(layers: Sequence[nn.Module], x: Tensor) -> tuple[object, list[Tensor]]:
+def through(layers: Any, x: Tensor) -> tuple[Any, list[Tensor]]:
     """What the ultralytics `layers` make of `x` (n, 3, S, S), and the outputs of TAPS, (n, C, s, s) each."""
-    kept: list[object] = []
-    out: object = x
+    kept: list[Any] = []
+    out: Any = x
     for layer in layers:
         if layer.f != -1:
             out = kept[layer.f] if isinstance(layer.f, int) else [out if j == -1 else kept[j] for j in layer.f]
         out = layer(out)
         kept.append(out)
-    return out, [kept[tap] for tap in TAPS]  # type: ignore[misc]
+    return out, [kept[tap] for tap in TAPS]
 
 
 class FeatureLoss(nn.Module):
     """Squared distance of adapted features to the teacher's, in variances of each channel; 0 is the same, 1 is what the
     channels' means alone would give."""
 
-    def __init__(self, teacher: nn.Module, network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, teacher: nn.Module, network: Any, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """The adapters start as the least-squares fit on `batches` of (seen, clean), each (n, 3, S, S) of 0..1."""
         super().__init__()
-        self.teacher = [teacher.requires_grad_(False).eval()]  # in a list: no part of what is saved or learnt
+        # in a list: it is neither saved nor learnt
+        self.teacher: list[Any] = [teacher.requires_grad_(False).eval()]
         self.adapters = nn.ModuleList()
         with torch.no_grad():
             pairs = [(through(network.model, seen)[1], self.targets(clean)) for seen, clean in islice(batches, 6)]

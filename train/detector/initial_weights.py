@@ -4,6 +4,7 @@ An export has its batch norms folded into the convolutions. They are put back wi
 convolution gives on real images, so that training starts exactly where inference left off.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stream_enhance.errors import ModelError
+from train.common.onnx_export import HALF
 
-PICO = "yolov8p-pose.yaml"
 GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "pose": 6.0, "kobj": 0.5}
 
 
-def build(network: str, gains: dict[str, float] | None = None) -> nn.Module:
-    """The network that ultralytics' yaml `network` describes, with one class and five points; random weights.
-
-    `yolov8p-pose.yaml` is the same at half of YOLOv8n's width, which ultralytics has no yaml for.
-    """
+def build(network: str, gains: dict[str, float] | None = None) -> Any:
+    """ultralytics' PoseModel that its yaml `network` describes, with one class and five points; random weights."""
     from ultralytics.cfg import get_cfg
-    from ultralytics.nn.tasks import PoseModel, yaml_model_load
+    from ultralytics.nn.tasks import PoseModel
 
-    described: str | dict[str, Any] = network
-    if network == PICO:
-        described = yaml_model_load("yolov8n-pose.yaml") | {"scales": {"p": [0.33, 0.125, 1024]}, "scale": "p"}
-    model = PoseModel(described, nc=1, data_kpt_shape=[5, 3], verbose=False)
+    model: Any = PoseModel(network, nc=1, data_kpt_shape=[5, 3], verbose=False)
     model.args = get_cfg(overrides=gains or GAINS)
     model.names = {0: "face"}
     return model
@@ -47,7 +42,7 @@ def load_folded(model: nn.Module, path: Path, classes: tuple[int, ...], images: 
     if not path.is_file():
         raise ModelError(f"{path}: no such file to start from; see `start` in the recipe")
     tensors = {
-        t.name.removesuffix("_half"): numpy_helper.to_array(t).astype(np.float32)
+        t.name.removesuffix("_half").removesuffix(HALF): numpy_helper.to_array(t).astype(np.float32)
         for t in onnx.load(str(path)).graph.initializer
         if t.name.startswith("model.")
     }
@@ -76,9 +71,9 @@ def restore_norms(model: nn.Module, biases: dict[str, NDArray[np.float32]], imag
     Layer by layer in one pass: the hook on a convolution measures its output, sets the norm behind it, and what flows
     on is already right.
     """
-    norms = {name: model.get_submodule(name.removesuffix("conv") + "bn") for name in biases}
+    norms: dict[str, Any] = {name: model.get_submodule(name.removesuffix("conv") + "bn") for name in biases}
 
-    def measure(name: str):
+    def measure(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
             norm = norms[name]
             mean, var = out.float().mean((0, 2, 3)), out.float().var((0, 2, 3), unbiased=False)

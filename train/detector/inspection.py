@@ -1,28 +1,20 @@
-"""Looking at a training run: figures on the validation images, curves, and images of what was found."""
+"""How a training run went: figures on the validation images, curves, and images of what was found."""
 
-import csv
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
 
-from train.detector.boxes import read_image, read_list, read_yolo
+from train.common.images import read_image, write_image
+from train.common.journal import read_losses
+from train.detector.boxes import read_list, read_yolo
 from train.detector.data.batch import Shards
-from train.detector.eval import metrics as metrics
+from train.detector.eval import metrics
 from train.detector.eval.peers import FLOOR, OVERLAP, Finder, letterbox
 from train.detector.eval.report import drawn, sheet
-from train.detector.initial_weights import build
 from train.detector.recipe import Recipe
-from train.detector.trainer import read_checkpoint
-
-
-def trained(recipe: Recipe, run: Path) -> nn.Module:
-    """The run's network: the running mean of its weights. Raises InputError where there is no checkpoint."""
-    model = build(recipe.network, dict(recipe.gains))
-    model.load_state_dict(read_checkpoint(run / "last.pt", None)["average"])
-    return model.eval()
+from train.detector.trainer import network_of
 
 
 def finder(model: nn.Module) -> Finder:
@@ -41,7 +33,7 @@ def finder(model: nn.Module) -> Finder:
 def validate(recipe: Recipe, run: Path, side: int = 640) -> str:
     """AP50, AP50-95, recall and point error of the run's network on the validation images, in one line."""
     torch.set_num_threads(recipe.threads)
-    find = finder(trained(recipe, run))
+    find = finder(network_of(run / "last.pt")[0])
     outcomes = []
     for path in read_list(recipe.detect / "val.txt"):
         image = read_image(path)
@@ -56,17 +48,17 @@ def validate(recipe: Recipe, run: Path, side: int = 640) -> str:
     )
 
 
-def look(recipe: Recipe, run: Path) -> None:
+def inspect(recipe: Recipe, run: Path) -> None:
     """Write `curves.png` and `found.jpg` (training images with what the network finds) into the run's folder."""
     curves(run)
-    find = finder(trained(recipe, run))
+    find = finder(network_of(run / "last.pt")[0])
     shards = Shards(recipe.cache, recipe.stages[-1].side)
     images = []
     for number in np.linspace(0, len(shards) - 1, 16).astype(int):
         s, i = shards.index[number]
         image = np.array(shards.shards[s][0][i])
         images.append(drawn(image, find(image, shards.side), 0.3))
-    cv2.imwrite(str(run / "found.jpg"), sheet(images, 4, 320)[:, :, ::-1])
+    write_image(run / "found.jpg", sheet(images, 4, 320))
 
 
 def curves(run: Path) -> None:
@@ -76,12 +68,11 @@ def curves(run: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    with (run / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in rows[0] if name.endswith("_loss") or name == "teacher"]
+    losses = read_losses(run / "losses.csv")
+    names = [name for name in losses if name.endswith("_loss") or name == "teacher"]
     figure, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 2.6))
     for axis, name in zip(axes, names, strict=True):
-        axis.plot([int(row["step"]) for row in rows], [float(row[name]) for row in rows])
+        axis.plot([step for step, _ in losses[name]], [value for _, value in losses[name]])
         axis.set_title(name, fontsize=9)
     figure.tight_layout()
     figure.savefig(run / "curves.png", dpi=90)

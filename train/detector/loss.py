@@ -1,10 +1,11 @@
-"""The detector's loss: ultralytics' v8PoseLoss on the faces, with the teacher's view merged in.
+"""The detector's loss: ultralytics' v8PoseLoss on the faces, with the teacher's outputs merged in.
 
 Where the teacher fires and no face is assigned, its score is the target (scores of cells are otherwise 0 or the
-assigner's, times the face's weight). Cells inside faces without weight do not count. Where the teacher is sure, its box
-distribution and its points are learnt too, weighted by its score.
+assigner's, times the face's weight). Cells inside faces without weight do not count. Where the teacher scores high, its
+box distribution and its points are learnt too, weighted by its score.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,16 +14,15 @@ from ultralytics.utils.loss import v8PoseLoss
 
 
 class TaughtPoseLoss(v8PoseLoss):
-    """v8PoseLoss that takes `t_index` (batch, cell), `t_score`, `t_sure`, `t_boxes` (m, 64), `t_kpts` (m, 15) and
-    `doubtful` (k, 6: image, xyxy pixels, weight) in its batch."""
+    """v8PoseLoss that takes `t_index` (batch, cell), `t_score`, `t_box_score`, `t_boxes` (m, 64), `t_kpts` (m, 15) and
+    `partial` (k, 6: image, xyxy pixels, weight) in its batch."""
 
-    def __init__(
-        self, model: torch.nn.Module, teacher_weight: float, teacher_scores: float, point_sigma: float = 0.2
-    ) -> None:
+    def __init__(self, model: Any, teacher_weight: float, teacher_scores: float, point_sigma: float = 0.2) -> None:
         model.kpt_oks_sigmas = [point_sigma] * 5  # v8PoseLoss reads it
         super().__init__(model)
         self.teacher_weight, self.teacher_scores = teacher_weight, teacher_scores
-        self.plain_bce, self.bce = self.bce, self.merged_bce
+        self.plain_bce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self.bce
+        self.bce: Any = self.merged_bce  # v8PoseLoss calls it
         self.taught: torch.Tensor | None = None  # (batch, cells, 1): the teacher's scores
         self.weight: torch.Tensor | None = None  # (batch, cells, 1): the least weight of the faces that the cell is in
 
@@ -41,7 +41,7 @@ class TaughtPoseLoss(v8PoseLoss):
         where, cell = batch["t_index"]
         self.taught = torch.zeros_like(scores).permute(0, 2, 1).contiguous()
         self.taught[where, cell, 0] = batch["t_score"] * self.teacher_scores
-        self.weight = self.face_weight(preds, batch["doubtful"])
+        self.weight = self.face_weight(preds, batch["partial"])
         total, parts = super().loss(preds, batch)
         taught = self.soft_loss(preds, batch) * self.teacher_weight
         return torch.cat([total, taught[None] * scores.shape[0]]), parts | {"teacher": taught.detach()}
@@ -61,10 +61,10 @@ class TaughtPoseLoss(v8PoseLoss):
     def soft_loss(self, preds: dict[str, torch.Tensor], batch: dict[str, Any]) -> torch.Tensor:
         """Cross entropy to the teacher's box distributions and distance to its points, weighted by its score."""
         where, cell = batch["t_index"]
-        strong = batch["t_sure"] > 0.2
+        strong = batch["t_box_score"] > 0.2
         if not strong.any():
             return preds["scores"].sum() * 0
-        where, cell, share = where[strong], cell[strong], batch["t_sure"][strong]
+        where, cell, share = where[strong], cell[strong], batch["t_box_score"][strong]
         boxes = preds["boxes"][where, :, cell].view(-1, 4, self.reg_max)
         wanted = batch["t_boxes"][strong].view(-1, 4, self.reg_max).softmax(-1)
         distance = functional.kl_div(boxes.log_softmax(-1), wanted, reduction="none").sum(-1).mean(-1)

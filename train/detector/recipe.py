@@ -1,12 +1,16 @@
-"""The detector's recipe: `configs/train/detector/01_first.yaml` as frozen values."""
+"""The detector's recipe: a YAML file under `configs/train/detector/` as frozen values."""
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from stream_enhance.errors import ConfigError
+from train.common import recipe as common
+from train.common.recipe import CardText, Part
+
+RENAMED = {"pictures": "images", "soft": "teacher_weight", "miner": "hard_negative_model"}  # old keys, for one release
 
 # Half of the station's images, by camera: what is learnt from is not measured on. The stairs of 664 to 831 are
 # those of the other half, seen from another place.
@@ -16,17 +20,15 @@ STATION = tuple(
 )
 
 
-class Part(BaseModel):
-    """Images of one size, in shards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Shards(Part):
+    """Images of one size and kind, in shards."""
 
     side: int = Field(multiple_of=32, gt=0)  # pixels
     shards: int = Field(gt=0)
     per_shard: int = Field(gt=0, default=400)
     face_px: tuple[float, float]
     made: float = Field(ge=0, le=1)  # share of made scenes; the others are real images
-    name: str = ""  # tells parts of one size apart
+    name: str = ""  # distinguishes parts of one size
     crowded: float = Field(ge=0, le=1, default=0.12)  # share of made scenes with 20 to 45 small people
     behind: float = Field(ge=0, le=1, default=0.16)  # share of made people who turn their backs
     tiles: tuple[int, ...] = (1, 4)  # how many real images share one, drawn evenly
@@ -34,24 +36,19 @@ class Part(BaseModel):
     covered: float = Field(ge=0, le=1, default=0)  # share of turned backs that show a hood, a cap or bald skin
     clear: float = Field(ge=0, le=1, default=0.12)  # share of images from a good camera
     goods: float = Field(ge=0, le=1, default=0)  # share of made scenes with shelves of goods
-    round: float = Field(ge=0, le=1, default=0)  # share of made scenes with lids, balls and balloons
     heads: float = Field(ge=0, le=1, default=0)  # share of made people whose heads are turned in depth
-    hard: float = Field(
-        ge=0, le=1, default=0
-    )  # share of real images cut around what `hard_negative_model` took for a face
+    hard: float = Field(ge=0, le=1, default=0)  # share of real images cut around a hard negative
 
     @property
     def folder(self) -> str:
         return f"{self.side}-{self.name}" if self.name else str(self.side)
 
 
-class Stage(BaseModel):
+class Stage(Part):
     """One run over images of one size; the stages follow each other in one schedule.
 
     Each reads the shards that are there when it begins.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: int = Field(multiple_of=32, gt=0)
     images: int = Field(gt=0)  # passes, not epochs
@@ -66,29 +63,26 @@ class Stage(BaseModel):
         return self
 
 
-class Recipe(BaseModel):
+class Recipe(Part):
     """Everything that decides the outcome. Paths are relative to the working directory."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     network: str  # ultralytics' yaml
-    start: Path | None  # an ONNX export of a YOLOv8 of this size, the last.pt of one at least as wide, or null: nothing
+    card: CardText = CardText()
+    start: Path | None  # an ONNX export of a YOLOv8 of this size, the last.pt of an earlier run, or null: nothing
     origin: str = ""  # what the card says of the weights that the first run started from
     start_classes: tuple[int, ...] = ()  # which of its classes are faces
     teacher: Path
     yunet: Path
-    hard_negative_model: Path | None = (
-        None  # an earlier ONNX of ours; what it takes for faces and is none, is shown often
-    )
+    hard_negative_model: Path | None = None  # an earlier ONNX of ours; what it wrongly takes for faces is shown often
     detect: Path  # YOLO images, with train.txt and val.txt
     station: tuple[str, ...] = STATION  # of cctv_pseudo.txt, the images to learn from; the others measure
-    station_share: float = Field(ge=0, lt=1, default=0)  # how much of the real images they are
+    station_share: float = Field(ge=0, lt=1, default=0)  # the share of the real images that they are
     faces: Path  # portraits, with index.csv
     face_sets: tuple[str, ...]
     backgrounds: Path  # images without faces; twice as wide as high: panoramas
     held_backgrounds: tuple[str, ...]  # for the evaluation's scenes only
     cache: Path
-    parts: tuple[Part, ...]
+    parts: tuple[Shards, ...]
     seed: int = 0
     stages: tuple[Stage, ...]
     learning_rate: float = Field(gt=0)
@@ -105,20 +99,16 @@ class Recipe(BaseModel):
     save_every: int = Field(gt=0)  # steps
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """The recipe at `path`. Raises ConfigError naming the file and the key."""
-    try:
-        return Recipe.model_validate(yaml.safe_load(Path(path).read_text()))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe") from None
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror}; name a YAML file, see configs/train/detector/01_first.yaml"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not text; name a YAML file, see configs/train/detector/01_first.yaml") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe at `path`, with `changes` (`key.sub=value`) made to it. Raises ConfigError naming file and key."""
+    return common.load(Recipe, path, changes, RENAMED)
+
+
+def parse_recipe(tree: object, where: Path) -> Recipe:
+    """The recipe that the checkpoint `where` holds as `tree`, old keys or new. Raises ConfigError naming the key."""
+    if isinstance(tree, dict):  # `round` was 0 wherever it was not tried: docs/reports/training.md
+        parts = [{k: v for k, v in part.items() if k != "round" or v} for part in tree.get("parts", [])]
+        tree = {**tree, "parts": parts}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # nobody edits a checkpoint
+        return common.parse(Recipe, tree, str(where), RENAMED)

@@ -1,9 +1,10 @@
-"""What the reference networks see: the teacher's dense outputs, and labels by agreement of teacher and YuNet.
+"""What the reference networks find: the teacher's dense outputs, and labels by agreement of teacher and YuNet.
 
 Both are used while training data is made, never afterwards. Images are (H, W, 3) uint8 RGB.
 """
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError, ModelError
-from train.detector.boxes import Image, Labels, iou, labels, suppress
+from train.common.images import Image
+from train.detector.boxes import Labels, iou, labels, suppress
 from train.detector.data.scenes import Scene
 
 FLOOR = 0.03  # cells where the teacher scores less are kept as nothing
@@ -21,10 +23,10 @@ def load_teacher(path: str | Path) -> torch.nn.Module:
     """The teacher's network in evaluation mode, channels last. Raises ModelError where the file is missing."""
     if not Path(path).is_file():
         raise ModelError(f"{path}: no teacher; set `teacher` in the recipe to a YOLOv8 face network with five points")
-    from ultralytics import YOLO
+    from ultralytics.models.yolo.model import YOLO
 
-    network = YOLO(str(path), task="pose").model.float().eval()
-    return network.to(memory_format=torch.channels_last)
+    network: Any = YOLO(str(path), task="pose").model
+    return network.float().eval().to(memory_format=torch.channels_last)
 
 
 def bfloat16_is_fast() -> bool:
@@ -82,16 +84,17 @@ def find_yunet(
     if rows is None:
         rows = np.zeros((0, 15), np.float32)
     xyxy = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], 1) / [sx, sy, sx, sy]
-    return xyxy.astype(np.float32), (rows[:, 4:14].reshape(-1, 5, 2) / [sx, sy]).astype(np.float32), rows[:, 14]
+    points = rows[:, 4:14].reshape(-1, 5, 2) / [sx, sy]
+    return xyxy.astype(np.float32), points.astype(np.float32), rows[:, 14].astype(np.float32)
 
 
 def complete(image: Image, human: Labels, network: torch.nn.Module, detector: cv2.FaceDetectorYN, side: int) -> Labels:
-    """`human` labels with what they miss: faces that the teacher is sure of, or that teacher and YuNet agree on, and
-    the five points of all that the teacher finds. What one network half believes is marked to be ignored."""
+    """`human` labels with what they miss: faces that the teacher scores high, or that teacher and YuNet agree on, and
+    the five points of all that the teacher finds. What one network scores low is marked to be ignored."""
     found, score = find(network, image, side, 0.12)
     other, _, other_score = find_yunet(detector, image, side)
     agree = iou(found.xyxy, other).max(1, initial=0) > 0.4
-    sure = (score > 0.55) | ((score > 0.3) & agree)
+    clear = (score > 0.55) | ((score > 0.3) & agree)
     xyxy, points, ignore = list(human.xyxy), list(human.points), [False] * len(human)
     matches = iou(found.xyxy, human.xyxy)
     for i in np.argsort(-score):
@@ -101,33 +104,34 @@ def complete(image: Image, human: Labels, network: torch.nn.Module, detector: cv
         else:
             xyxy.append(found.xyxy[i])
             points.append(found.points[i])
-            ignore.append(not sure[i])
+            ignore.append(not clear[i])
     result = labels(xyxy, np.array(points) if points else None, ignore)
-    lonely = (iou(other, result.xyxy).max(1, initial=0) < 0.3) & (other_score > 0.6)
-    extra = labels(other[lonely], None, np.ones(int(lonely.sum()), bool))
+    alone = (iou(other, result.xyxy).max(1, initial=0) < 0.3) & (other_score > 0.6)
+    extra = labels(other[alone], None, np.ones(int(alone.sum()), bool))
     return Labels(*(np.concatenate(pair) for pair in zip(vars(result).values(), vars(extra).values(), strict=True)))
 
 
-def teach(network: torch.nn.Module, scenes: list[Scene], made: list[bool]) -> dict[str, NDArray[np.generic]]:
-    """What the teacher says to the clean images, cells above the floor only. In made scenes, whose faces are all
+def teach(network: torch.nn.Module, scenes: list[Scene], made: list[bool]) -> dict[str, NDArray[Any]]:
+    """The teacher's outputs for the clean images, cells above the floor only. In made scenes, whose faces are all
     known, only inside them; real images it sees at twice the size too, and the larger score counts."""
     seen = dense(network, np.stack([scene.clean for scene in scenes]))
     out = {key: value.numpy() for key, value in seen.items()}
-    sure = expit(out["scores"][:, 0])  # (n, cells)
-    score = sure.copy()
+    box_score = expit(out["scores"][:, 0])  # (n, cells)
+    score = box_score.copy()
     real = np.flatnonzero(~np.array(made))
     if len(real):
-        merge_enlarged(dense(network, np.stack([scenes[i].large for i in real])), real, out, sure, score)
+        large = [wide for i in real if (wide := scenes[i].large) is not None]
+        merge_enlarged(dense(network, np.stack(large)), real, out, box_score, score)
     for i in np.flatnonzero(made):
         within = inside_any(out["decoded"][i, :2].T, scenes[i].faces.xyxy)
-        sure[i] *= within
+        box_score[i] *= within
         score[i] *= within
     image, cell = np.nonzero(score > FLOOR)
     return {
         "t_image": image.astype(np.int32),
         "t_cell": cell.astype(np.int32),
         "t_score": score[image, cell].astype(np.float16),
-        "t_sure": sure[image, cell].astype(np.float16),
+        "t_box_score": box_score[image, cell].astype(np.float16),
         "t_boxes": out["boxes"][image, :, cell].astype(np.float16),  # (m, 64)
         "t_kpts": out["kpts"][image, :, cell].astype(np.float16),  # (m, 15)
         "weight": np.concatenate(
@@ -140,26 +144,26 @@ def merge_enlarged(
     large: dict[str, torch.Tensor],
     real: NDArray[np.int64],
     out: dict[str, NDArray[np.floating]],
-    sure: NDArray[np.floating],
+    box_score: NDArray[np.floating],
     score: NDArray[np.floating],
 ) -> None:
-    """Put what the teacher says to images of twice the size where it says more, in place.
+    """Replace the outputs, in place, by those for images of twice the size where these score higher.
 
     A cell of stride 16 or 32 there is one of stride 8 or 16 here, with the same distances in cells; of the cells of
-    stride 8 there only the score can be had, the largest of four (`score`; `sure` is that of boxes and points too).
+    stride 8 there only the score is used, the largest of four (`score`; `box_score` is that of boxes and points too).
     """
     cells = large["scores"].shape[-1]
     fine = round((cells * 16 / 21) ** 0.5)  # rows of the finest grid; 1 + 1/4 + 1/16 of its cells are all
     own = fine * fine // 4 + fine * fine // 16  # cells here that have one there
     said = {key: value[..., fine * fine :].numpy() for key, value in large.items()}
     enlarged = expit(said["scores"][:, 0])  # (m, own)
-    better = enlarged > sure[real, :own]
+    better = enlarged > box_score[real, :own]
     for key in ("boxes", "kpts"):
         mine_ = out[key][real, :, :own]
         out[key][real, :, :own] = np.where(better[:, None], said[key], mine_)
-    sure[real, :own] = np.maximum(enlarged, sure[real, :own])
+    box_score[real, :own] = np.maximum(enlarged, box_score[real, :own])
     finest = expit(large["scores"][:, 0, : fine * fine].numpy()).reshape(len(real), fine // 2, 2, fine // 2, 2)
-    score[real] = np.maximum(score[real], sure[real])
+    score[real] = np.maximum(score[real], box_score[real])
     near = fine * fine // 4
     score[real, :near] = np.maximum(score[real, :near], finest.max((2, 4)).reshape(len(real), near))
 
@@ -171,7 +175,8 @@ def expit(logits: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def inside_any(centre: NDArray[np.floating], boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
     """(cells,): whether a cell's predicted `centre` (cells, 2) lies in one of `boxes` (n, 4)."""
-    return ((centre[:, None] > boxes[None, :, :2]) & (centre[:, None] < boxes[None, :, 2:])).all(2).any(1)
+    within: NDArray[np.bool_] = (centre[:, None] > boxes[None, :, :2]) & (centre[:, None] < boxes[None, :, 2:])
+    return np.any(np.all(within, axis=2), axis=1)
 
 
 def side_grids(scene: Scene) -> NDArray[np.float32]:
@@ -185,8 +190,8 @@ def side_grids(scene: Scene) -> NDArray[np.float32]:
 
 
 def weight(scene: Scene, made: bool, score: NDArray[np.floating], centre: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(n,) how much each face is to be found: what the camera left of it and, of real ones, what the teacher thinks of
-    it at twice the size; small ones that it hardly sees count for nothing."""
+    """(n,) how much each face is to be found: what the camera left of it and, for real ones, the teacher's score at
+    twice the size; small ones with hardly any score count for nothing."""
     value = scene.weight.copy()
     if made:
         return value

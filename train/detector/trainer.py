@@ -4,13 +4,11 @@ The loop is ours because ultralytics' trainer does neither dense distillation no
 than half the speed on a CPU: this one trains in bfloat16 with channels last. Network, loss and yaml are ultralytics'.
 """
 
-import csv
-import json
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,16 +16,21 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from stream_enhance.errors import InputError, StreamEnhanceError
+from stream_enhance.errors import InputError
+from train.common import checkpoints
+from train.common.command import finite
+from train.common.journal import Journal
+from train.common.schedule import cosine, warmup
 from train.detector.data.batch import Shards
 from train.detector.distillation import FeatureLoss, through
 from train.detector.initial_weights import build, load_folded
 from train.detector.loss import TaughtPoseLoss
-from train.detector.narrow import narrow
-from train.detector.recipe import Recipe, Stage
+from train.detector.recipe import Recipe, Stage, parse_recipe
 from train.detector.teacher import bfloat16_is_fast, load_teacher
 
-FREE = {"threads", "save_every", "cache", "score_shift"}  # what may differ between a run and its resumption
+FREE = {"threads", "save_every", "cache", "score_shift", "card"}  # what may differ between a run and its resumption
+
+NEEDS = ("network", "stages", "gains")  # keys of the recipe in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,17 @@ def schedule(recipe: Recipe) -> list[Step]:
     plan = [stage for stage in recipe.stages for _ in range(stage.images // stage.batch)]
     pixels = np.cumsum([stage.batch * stage.side**2 for stage in plan])
     done = pixels / pixels[-1]
-    rates = recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * done)))
     return [
-        Step(n, s, float(r) * min(1.0, (n + 1) / recipe.warmup))
-        for n, (s, r) in enumerate(zip(plan, rates, strict=True))
+        Step(number, stage, recipe.learning_rate * cosine(float(share)) * warmup(number, recipe.warmup))
+        for number, (stage, share) in enumerate(zip(plan, done, strict=True))
     ]
 
 
 def train(recipe: Recipe, run: Path, resume: bool = False) -> Path:
     """Train by `recipe` in the folder `run`; the path of the last checkpoint.
 
-    Raises InputError where there is nothing to train on or the run to resume was another recipe's, and
-    StreamEnhanceError where the loss is no longer a number (the last good checkpoint stays).
+    Raises InputError where there is nothing to train on or the run to resume was another recipe's, and LossNotFinite
+    where the loss is no longer a number (the last good checkpoint stays).
     """
     torch.set_num_threads(recipe.threads)
     cv2.setNumThreads(1)
@@ -64,16 +66,16 @@ def train(recipe: Recipe, run: Path, resume: bool = False) -> Path:
     steps = schedule(recipe)
     last = run / "last.pt"
     begin = 0
-    model = build(recipe.network, dict(recipe.gains))
+    model = build(recipe.network, gains_of(recipe))
     if resume:
-        state = read_checkpoint(last, recipe)
+        state = state_to_resume(last, recipe)
         model.load_state_dict(state["model"])
         begin = state["step"]
     elif last.exists():
-        raise InputError(f"{run}: holds a run already; add --resume or name another folder with --run")
+        raise InputError(f"{run}: holds a run already; add --resume or name another folder with --out")
     else:
         start(model, recipe)
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     average = build(recipe.network).to(device)
     average.load_state_dict(state["average"] if resume else model.state_dict())
     features = feature_loss(recipe, model, device)
@@ -84,9 +86,8 @@ def train(recipe: Recipe, run: Path, resume: bool = False) -> Path:
         optimizer.add_param_group({"params": list(features.parameters()), "weight_decay": 0.0})
     if resume:
         optimizer.load_state_dict(state["optimizer"])
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "recipe.json").write_text(recipe.model_dump_json(indent=1))
-    learn(recipe, run, steps[begin:], Learner(model, average, features, optimizer), device)
+    with Journal(run, begin, every=1) as journal:
+        learn(recipe, last, steps[begin:], Learner(model, average, features, optimizer), journal)
     return last
 
 
@@ -94,8 +95,8 @@ def train(recipe: Recipe, run: Path, resume: bool = False) -> Path:
 class Learner:
     """What a run changes: the network, the running mean of its weights, the feature adapters, Adam's moments."""
 
-    model: nn.Module
-    average: nn.Module
+    model: Any  # ultralytics' PoseModel
+    average: Any
     features: FeatureLoss | None
     optimizer: torch.optim.Optimizer
 
@@ -113,39 +114,32 @@ def feature_loss(recipe: Recipe, model: nn.Module, device: torch.device) -> Feat
     return loss
 
 
+def gains_of(recipe: Recipe) -> dict[str, float]:
+    """The weight of each part of ultralytics' loss, by its name there."""
+    return {str(name): value for name, value in recipe.gains.items()}
+
+
 def start(model: nn.Module, recipe: Recipe) -> None:
     """The weights that the recipe starts from: none, a folded export's, or an earlier run's average."""
     if recipe.start is None:
         return
     if recipe.start.suffix == ".pt":
-        state = read_checkpoint(recipe.start, None)
-        network = json.loads(state["recipe"])["network"]
-        if network == recipe.network:
-            model.load_state_dict(state["average"])
-            return
-        wide = build(network)
-        wide.load_state_dict(state["average"])
-        narrow(wide, model)
+        checkpoints.fill(model, checkpoints.read(recipe.start, NEEDS)["average"], recipe.start)
         return
     shards = Shards(recipe.cache, recipe.stages[0].side)
     sample = shards.batch(np.arange(32) * (len(shards) // 32), np.zeros(32, bool))["img"]
     load_folded(model, recipe.start, recipe.start_classes, sample)
 
 
-def learn(
-    recipe: Recipe,
-    run: Path,
-    steps: list[Step],
-    learner: Learner,
-    device: torch.device,
-) -> None:
-    """Do `steps`, with a checkpoint and a row of `metrics.csv` every so often."""
+def learn(recipe: Recipe, last: Path, steps: list[Step], learner: Learner, journal: Journal) -> None:
+    """Do `steps`; every `save_every` of them the checkpoint `last` and the mean of each loss since the one before."""
     model, average, features, optimizer = learner.model, learner.average, learner.features, learner.optimizer
+    device = next(model.parameters()).device
     criterion = TaughtPoseLoss(model, recipe.teacher_weight, recipe.teacher_scores, recipe.point_sigma)
     feed: Iterator[dict[str, torch.Tensor]] = iter(())
     stage: Stage | None = None
-    seen: list[dict[str, float]] = []  # each step's losses since the last row
-    began = time.monotonic()
+    seen: list[dict[str, float]] = []  # each step's losses since the last checkpoint
+    since = time.monotonic()
     for step in tqdm(steps, mininterval=30):
         if step.stage is not stage:
             stage = step.stage
@@ -164,11 +158,7 @@ def learn(
         if apart is not None:
             loss = loss + recipe.features * apart
             parts = parts | {"features": apart.detach()}
-        if not math.isfinite(loss.item()):
-            raise StreamEnhanceError(
-                f"{run}: the loss is {loss.item()} at step {step.number}; lower `learning_rate` and start again;"
-                f" {run / 'last.pt'} is the last good checkpoint"
-            )
+        finite(loss.item(), step.number, "lower learning_rate and start again")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -176,11 +166,11 @@ def learn(
         follow(average, model, min(recipe.average, (step.number + 1) / (step.number + 10)))
         seen.append({name: float(value) for name, value in parts.items()})
         if (step.number + 1) % recipe.save_every == 0 or step is steps[-1]:
-            save_checkpoint(run / "last.pt", recipe, step.number + 1, learner)
+            checkpoints.save(state_of(recipe, step.number + 1, learner), last)
             means = {name: sum(losses[name] for losses in seen) / len(seen) for name in seen[0]}
-            row = {"step": step.number + 1, "side": stage.side, "rate": step.rate, **means}
-            note(run / "metrics.csv", row | {"seconds": round(time.monotonic() - began)})
-            seen = []
+            speed = len(seen) * stage.batch / (time.monotonic() - since)
+            journal.step(recipe.stages.index(stage), step.number + 1, means, step.rate, speed)
+            seen, since = [], time.monotonic()
 
 
 def score_map(batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -194,7 +184,7 @@ def score_map(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.stack([nn.functional.interpolate(m, maps[0].shape[-2:]) for m in maps]).amax(0)
 
 
-def set_mode(model: nn.Module, stage: Stage) -> None:
+def set_mode(model: Any, stage: Stage) -> None:
     """Training mode with the stage's first layers frozen, and its batch norms fixed where batches are small."""
     model.train()
     for number, layer in enumerate(model.model):
@@ -221,35 +211,35 @@ def groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
     return [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def save_checkpoint(path: Path, recipe: Recipe, step: int, learner: Learner) -> None:
-    """Everything that goes on needs, whole or not at all."""
-    part = path.with_suffix(".part")
-    state = {"recipe": recipe.model_dump_json(), "step": step, "model": learner.model.state_dict()}
-    state |= {"average": learner.average.state_dict(), "optimizer": learner.optimizer.state_dict()}
-    if learner.features is not None:
-        state["features"] = learner.features.state_dict()
-    torch.save(state, part)
-    part.replace(path)
+def state_of(recipe: Recipe, step: int, learner: Learner) -> dict[str, Any]:
+    """All that a resumed run needs to go on: tensors and plain values."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "step": step,
+        "model": learner.model.state_dict(),
+        "average": learner.average.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "features": None if learner.features is None else learner.features.state_dict(),
+    }
 
 
-def read_checkpoint(path: Path, recipe: Recipe | None) -> dict:
+def state_to_resume(path: Path, recipe: Recipe) -> dict[str, Any]:
     """The checkpoint at `path`. Raises InputError where there is none, or where it is not `recipe`'s."""
-    if not path.is_file():
-        raise InputError(f"{path}: no checkpoint; train first, or name the run's folder with --run")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if recipe is not None:
-        was, now = json.loads(state["recipe"]), json.loads(recipe.model_dump_json())
-        other = sorted(k for k in now if k not in FREE and was.get(k) != now[k])
-        if other:
-            raise InputError(f"{path}: is another recipe's ({', '.join(other)} differ); start a new --run")
+    state = checkpoints.read(path, NEEDS)
+    was, now = parse_recipe(state["recipe"], path), recipe
+    other = sorted(k for k in Recipe.model_fields if k not in FREE and getattr(was, k) != getattr(now, k))
+    if other:
+        raise InputError(f"{path}: is another recipe's ({', '.join(other)} differ); train in a new folder")
     return state
 
 
-def note(path: Path, row: dict[str, object]) -> None:
-    """Append `row` to the CSV at `path`."""
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if fresh:
-            writer.writeheader()
-        writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
+def network_of(path: Path) -> tuple[Any, Recipe]:
+    """The network in the checkpoint `path`, the running mean of its weights, in eval mode; and its recipe.
+
+    Raises InputError where there is no checkpoint, ModelError where it is another network's.
+    """
+    state = checkpoints.read(path, NEEDS)
+    recipe = parse_recipe(state["recipe"], path)
+    model = build(recipe.network, gains_of(recipe))
+    checkpoints.fill(model, state["average"], path)
+    return model.eval(), recipe

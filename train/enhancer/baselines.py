@@ -15,7 +15,7 @@ from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import cut, scale_of
 from stream_enhance.stages.classical import Classical
 from stream_enhance.stages.networks import UNet
-from train.degrade import Image
+from train.common.images import Image
 from train.enhancer.data import Portrait
 
 log = logging.getLogger("train.enhancer.evaluate")
@@ -104,7 +104,7 @@ class Unfold:
 @cache
 def teach_opencv() -> None:
     """Let cv2.dnn know Unfold, once: it takes no layer twice."""
-    cv2.dnn_registerLayer("DepthToSpace", Unfold)  # type: ignore[attr-defined]
+    cv2.dnn_registerLayer("DepthToSpace", Unfold)  # type: ignore[arg-type]  # its stub wants one output, OpenCV a list
 
 
 def luma_network(path: Path) -> Method:

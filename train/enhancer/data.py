@@ -1,7 +1,7 @@
 """Pairs to learn from: a face as a bad camera gives it, and the same face clean, both cut as the runtime cuts them.
 
 `read_faces` lists good faces (from an `index.csv`, or found by a detector), `split` parts them by person, and
-`FolderPairs` degrades them as they are asked for; `train.enhancer.shards` does that once for many looks. Images are
+`FolderPairs` degrades them as they are asked for; `train.enhancer.shards` does that once for many samples. Images are
 (H, W, 3) uint8 RGB; points are pixels in the order of `stream_enhance.imaging.crop.TEMPLATE`.
 """
 
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import TEMPLATE, cut, patch_to_frame
 from train.common.command import json_object
-from train.degrade import DEFAULT, Image, Ranges, degrade_clip
+from train.common.images import Image, read_image
+from train.degrade import DEFAULT, Ranges, degrade_clip
 
 log = logging.getLogger("train.enhancer.data")
 POINTS = ("reye", "leye", "nose", "rmouth", "lmouth")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 SMALLEST = 64  # pixels: a face lower than this cannot be a target
 NO_BOX = np.zeros((1, 4), np.float32)
 MIRRORED = [1, 0, 2, 4, 3]  # the five points after left and right changed places
@@ -57,18 +57,6 @@ class Pair:
     low: Image
     clean: Image
     points: NDArray[np.float32]
-
-
-def read_image(path: Path) -> Image:
-    """The image file as (H, W, 3) uint8 RGB. Raises InputError where it cannot be read."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise InputError(f"{path}: not an image that can be read")
-    return np.ascontiguousarray(image[:, :, ::-1]).astype(np.uint8)
 
 
 def read_index(root: Path, sets: Sequence[str] | None = None) -> list[Portrait]:
@@ -120,16 +108,16 @@ def usable(portraits: Sequence[Portrait], smallest: float = SMALLEST) -> list[Po
     if len(kept) < len(portraits):
         log.warning("%d of %d images left out, %d of them too small", len(portraits) - len(kept), len(portraits), small)
     if not kept:
-        raise InputError("no image left to work with; see the images named above")
+        raise InputError("no usable image; see the warnings above")
     return kept
 
 
-def same_people(embeddings: NDArray[np.float32], likeness: float = 0.5) -> NDArray[np.int64]:
-    """(n,) labels: faces joined by a chain of cosines of at least `likeness` are one person. `embeddings` (n, d)."""
+def same_people(embeddings: NDArray[np.float32], similarity: float = 0.5) -> NDArray[np.int64]:
+    """(n,) labels: faces joined by a chain of cosines of at least `similarity` are one person. `embeddings` (n, d)."""
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     label = np.arange(len(unit))
     for i in range(len(unit)):
-        for j in np.flatnonzero(unit[i, ...] @ unit[: i + 1].T >= likeness):
+        for j in np.flatnonzero(unit[i, ...] @ unit[: i + 1].T >= similarity):
             if label[i] != label[j]:
                 label[label == label[i]] = label[j]
     return label.astype(np.int64)
@@ -143,7 +131,9 @@ def split(portraits: Sequence[Portrait], held_out: float = 0.1, seed: int = 0) -
     people = sorted({p.person for p in portraits}, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     count = max(1, round(held_out * len(people)))
     if len(people) < 2 or count >= len(people):
-        raise InputError(f"{len(people)} people cannot be split into training and validation; add images of others")
+        raise InputError(
+            f"{len(people)} people cannot be split into training and validation; add images of other people"
+        )
     out = set(people[:count])
     return [p for p in portraits if p.person not in out], [p for p in portraits if p.person in out]
 
@@ -228,7 +218,7 @@ def heatmaps(points: NDArray[np.float32], size: int, sigma: float = 6.0) -> NDAr
 
 
 class FolderPairs:
-    """Pairs made on the fly: every look at a portrait is another camera."""
+    """Pairs made on the fly: each time, a portrait is seen by another camera."""
 
     def __init__(self, portraits: Sequence[Portrait], size: int = 256, ranges: Ranges = DEFAULT, augment: bool = True):
         self.portraits, self.size, self.ranges, self.augment = list(portraits), size, ranges, augment
@@ -270,7 +260,7 @@ def arcface_warp(size: int) -> NDArray[np.float32]:
 
 def named(portraits: Sequence[Portrait], people: Path, root: Path) -> list[Portrait]:
     """`portraits` with the people that the JSON file {file: person} names. Raises InputError."""
-    names = json_object(people, "the JSON {file: person} that `python -m train.enhancer.people` wrote")
+    names = json_object(people, "the JSON {file: person} that `python -m train.enhancer people` wrote")
     keys = [p.path.relative_to(root).as_posix() for p in portraits]
     return [
         Portrait(p.path, p.group, p.xyxy, p.points, names.get(key, p.person))

@@ -1,13 +1,12 @@
 """How good an enhancer is, on faces that it never saw.
 
-`python -m train.enhancer.evaluate --faces DIR --model ONNX --json OUT`.
+`python -m train.enhancer evaluate --faces DIR --model ONNX --json OUT`.
 
-Every face is shown to the bad camera of `train.degrade` at each size, cut as the runtime cuts it, enhanced, and
+Every face is degraded by `train.degrade` at each size, cut as the runtime cuts it, enhanced, and
 compared with the truth. All measurements go to a table of rows (`--rows CSV`), from which
-`train.enhancer.report` makes pages.
+`python -m train.enhancer report` makes pages.
 """
 
-import argparse
 import csv
 import json
 import logging
@@ -15,16 +14,19 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
-from train.common.command import ended
+from train.common.command import FILE, Command, Several, renamed
+from train.common.images import read_image
 from train.degrade import DEFAULT, KINDS, Ranges, degrade_clip
 from train.enhancer.baselines import Method, Sample, bicubic, network, peers
 from train.enhancer.data import (
@@ -37,7 +39,6 @@ from train.enhancer.data import (
     patch_place,
     points_in,
     read_faces,
-    read_image,
     split,
     usable,
 )
@@ -45,7 +46,7 @@ from train.enhancer.metrics import Metrics, open_metrics
 
 log = logging.getLogger("train.enhancer.evaluate")
 SIZES = (16, 24, 32, 48, 64, 96)  # pixels: heights of the face in the frame
-KIND_SIZE = 32  # the size at which single defects are looked at
+KIND_SIZE = 32  # the size at which single defects are measured
 HARM = 0.02  # a face is harmed where its identity cosine falls by more than this below the bicubic input's
 NUMBERS = ("psnr", "ssim", "lpips", "identity", "quality")
 COLUMNS = ("method", "file", "group", "face_px", "kind", *NUMBERS)
@@ -115,16 +116,6 @@ def mean(values: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def interval(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> tuple[float, float] | None:
-    """The middle 95 % of the mean over `draws` bootstrap samples of faces; None where nothing was measured."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return None
-    picks = np.random.default_rng(seed).integers(0, len(known), (draws, len(known)))
-    low, high = np.percentile(known[picks].mean(1), [2.5, 97.5])
-    return float(low), float(high)
-
-
 def read_rows(path: Path) -> list[Row]:
     """What `written` wrote. Raises InputError where there is no such file."""
     try:
@@ -138,9 +129,35 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def choose(given: argparse.Namespace) -> list[Portrait]:
-    """The faces that the command line names: held out where asked, no more than `--limit`, and of these the usable."""
-    portraits = read_faces(given.faces, given.sets)
+@dataclass(frozen=True)
+class Options:
+    """The command line's options; see its help."""
+
+    faces: Path
+    model: tuple[str, ...] = ()
+    json: Path | None = None
+    rows: Path | None = None
+    sizes: tuple[int, ...] = SIZES
+    kinds: bool = False
+    sets: tuple[str, ...] = ()
+    people: Path | None = None
+    held_out: float = 0
+    half: int | None = None
+    limit: int = 0
+    peers: bool = False
+    peer_models: Path | None = None
+    ncnn_models: Path | None = None
+    vgg: Path | None = None
+    lpips_heads: Path | None = None
+    dlib: Path | None = None
+    quality: Path | None = None
+    without: tuple[str, ...] = ()
+    threads: int = 0
+
+
+def choose(given: Options) -> list[Portrait]:
+    """The faces that `given` names: held out where asked, no more than `limit`, and of these the usable ones."""
+    portraits = read_faces(given.faces, given.sets or None)
     if given.people:
         portraits = named(portraits, given.people, given.faces)
     if given.held_out:
@@ -155,17 +172,17 @@ def choose(given: argparse.Namespace) -> list[Portrait]:
     return usable(portraits, SMALLEST)
 
 
-def run(given: argparse.Namespace) -> list[Row]:
-    """Measure what the command line asks for; the rows."""
+def run(given: Options) -> list[Row]:
+    """Measure what `given` asks for; the rows."""
     for path in (given.json, given.rows):  # now: a measurement takes hours
         if path and (path.is_dir() or not path.parent.is_dir()):
-            raise InputError(f"{path}: cannot be written; name a file in a folder that is there")
+            raise InputError(f"{path}: cannot be written; name a file in an existing folder")
     if min(given.sizes) < 1:
-        raise InputError(f"--sizes {min(given.sizes)}: no height of a face; name pixels, 1 or more")
+        raise InputError(f"--sizes {min(given.sizes)}: not a height of a face; name pixels, 1 or more")
     metrics = open_metrics(given.vgg, given.lpips_heads, given.dlib, given.quality, given.without)
     for name, why in metrics.missing.items():
         log.warning("%s is left out (null in the results): %s", name, why)
-    if given.threads and "torch" in sys.modules:  # LPIPS has brought it
+    if given.threads and "torch" in sys.modules:  # LPIPS has imported it
         sys.modules["torch"].set_num_threads(given.threads)
     portraits = choose(given)
     with ExitStack() as held:
@@ -174,8 +191,8 @@ def run(given: argparse.Namespace) -> list[Row]:
             methods |= peers(given.peer_models, given.ncnn_models)
         size = 256
         for item in given.model:
-            name, equals, path = item.rpartition("=")
-            session = held.enter_context(open_session(Path(path), "face-enhancement", "cpu", given.threads))
+            name, equals, file = item.rpartition("=")
+            session = held.enter_context(open_session(Path(file), "face-enhancement", "cpu", given.threads))
             methods[name if equals else "model"] = network(session)
             size = session.card.size
         log.info("%d faces, sizes %s: %s", len(portraits), given.sizes, ", ".join(methods))
@@ -194,45 +211,35 @@ def written(rows: Iterable[Row], path: Path) -> Iterator[Row]:
             yield row
 
 
-def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m train.enhancer.evaluate", description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=Path, required=True, help="folder of good faces, with or without an index.csv")
-    parser.add_argument(
-        "--model", action="append", default=[], metavar="[NAME=]ONNX", help="an enhancer; may be given more than once"
-    )
-    parser.add_argument("--json", type=Path, help="where the summary goes; without, it is printed")
-    parser.add_argument("--rows", type=Path, help="where every single measurement goes, as CSV")
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="face heights in pixels")
-    parser.add_argument("--kinds", action="store_true", help=f"each defect alone too, at {KIND_SIZE} pixels")
-    parser.add_argument("--sets", nargs="+", help="sets of the index to use (all)")
-    parser.add_argument("--people", type=Path, help="JSON {file: person}")
-    parser.add_argument("--held-out", type=float, default=0, help="only the share of people that training kept out")
-    parser.add_argument("--half", type=int, choices=[0, 1], help="of these people: 0 to choose by, 1 to report on")
-    parser.add_argument("--limit", type=int, default=0, help="at most so many faces, drawn at random but always alike")
-    parser.add_argument("--peers", action="store_true", help="Lanczos and the classical chain too")
-    parser.add_argument("--peer-models", type=Path, help="folder with ESPCN_x4.pb and FSRCNN_x4.pb")
-    parser.add_argument("--ncnn-models", type=Path, help="folder with SPAN's and Real-ESRGAN's .param and .bin")
-    parser.add_argument(
-        "--vgg", type=Path, help="VGG16's weights (.pth or .safetensors) instead of torchvision's download"
-    )
-    parser.add_argument("--lpips-heads", type=Path, help="LPIPS's heads instead of the lpips package's")
-    parser.add_argument("--dlib", type=Path, help="folder of dlib's models instead of face-recognition-models'")
-    parser.add_argument("--quality", type=Path, help="LightQNet, ONNX, for the score without a reference")
-    parser.add_argument("--without", nargs="+", default=[], choices=["lpips", "identity"], help="save their time")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one a core")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 2 where what was given cannot be used, or 1 where the run failed."""
-    given = arguments_of(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+@click.command(cls=Command)
+@click.option("--faces", type=FILE, required=True, help="Folder of good faces, with or without an index.csv.")
+@click.option("--model", multiple=True, metavar="[NAME=]ONNX", help="An enhancer; may be given more than once.")
+@click.option("--json", type=FILE, help="Where the summary goes; without, it is printed.")
+@click.option("--rows", type=FILE, help="Where every single measurement goes, as CSV.")
+@click.option("--sizes", cls=Several, type=int, default=SIZES, show_default=True, help="Face heights in pixels.")
+@click.option("--kinds", is_flag=True, help=f"Each defect alone too, at {KIND_SIZE} pixels.")
+@click.option("--sets", cls=Several, help="Sets of the index to use (all).")
+@click.option("--people", type=FILE, help="JSON {file: person}.")
+@click.option("--held-out", type=float, default=0, help="Only the share of people that training held out.")
+@click.option("--half", type=click.IntRange(0, 1), help="Of these people: 0 to choose by, 1 to report on.")
+@click.option("--limit", type=int, default=0, help="At most so many faces, always the same random ones.")
+@click.option("--peers", is_flag=True, help="Lanczos and the classical chain too.")
+@click.option("--peer-models", type=FILE, help="Folder with ESPCN_x4.pb and FSRCNN_x4.pb.")
+@click.option("--ncnn-models", type=FILE, help="Folder with SPAN's and Real-ESRGAN's .param and .bin.")
+@click.option("--vgg", type=FILE, help="VGG16's weights (.pth or .safetensors) instead of torchvision's download.")
+@click.option("--lpips-heads", type=FILE, help="LPIPS's heads instead of the lpips package's.")
+@click.option("--dlib", type=FILE, help="Folder of dlib's models instead of face-recognition-models'.")
+@click.option("--quality", type=FILE, help="LightQNet, ONNX, for the score without a reference.")
+@click.option("--without", cls=Several, type=click.Choice(["lpips", "identity"]), help="Measures to skip.")
+@click.option("--threads", type=int, default=0, help="CPU threads; 0: one a core.")
+def command(**options: Any) -> None:
+    """Measure enhancers on faces that they never saw."""
+    given = Options(**options)
     cv2.setNumThreads(given.threads or -1)
-    return ended(lambda: told(run(given), given.json))
+    write_summary(run(given), given.json)
 
 
-def told(rows: Sequence[Row], path: Path | None) -> None:
+def write_summary(rows: Sequence[Row], path: Path | None) -> None:
     """Write the summary of `rows` to `path`, or print it."""
     name = "model" if any(row["method"] == "model" for row in rows) else rows[-1]["method"]
     text = json.dumps(summary(rows, name), indent=1)
@@ -243,4 +250,4 @@ def told(rows: Sequence[Row], path: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(renamed("train.enhancer.evaluate"))

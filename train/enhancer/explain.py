@@ -1,14 +1,13 @@
-"""Why an enhanced face looks as it does: `python -m train.enhancer.explain IMAGE --out DIR`.
+"""Why an enhanced face is as it is: `python -m train.enhancer explain IMAGE --out DIR`.
 
 Writes Grad-CAM (Selvaraju et al., ICCV 2017) over every level of the generator, for what the network changed, and
 `attribution.png`: for each region of the output, where in the input it came from (gradients of the region's values).
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 import torch
@@ -19,14 +18,14 @@ from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import TEMPLATE, cut
 from stream_enhance.pipeline import DETECTOR, UNET, default_model
-from stream_enhance.stages.detect import Detector, DetectorOptions
-from train.common.checkpoints import network_of
-from train.common.command import ended
-from train.degrade import Image
-from train.enhancer.data import patch_place, read_image
-from train.enhancer.find_faces import largest_face
+from stream_enhance.stages.detect import Detector
+from train.common.command import FILE, Command, renamed
+from train.common.images import Image, read_image, write_image
+from train.enhancer.data import patch_place
+from train.enhancer.find_faces import OPTIONS, largest_face
+from train.enhancer.weights import network_of
 
-REGIONS = {"eye left": 0, "eye right": 1, "nose": 2, "mouth": (3, 4)}  # rows of TEMPLATE
+REGIONS = {"eye left": (0,), "eye right": (1,), "nose": (2,), "mouth": (3, 4)}  # rows of TEMPLATE
 RADIUS = 0.09  # of the patch's side: half the side of a region
 
 
@@ -70,7 +69,7 @@ def attribution(network: nn.Module, x: Tensor) -> dict[str, NDArray[np.float32]]
     side = x.shape[-1]
     maps = {}
     for name, rows in REGIONS.items():
-        cx, cy = TEMPLATE[[rows] if isinstance(rows, int) else list(rows)].mean(0) * side
+        cx, cy = TEMPLATE[list(rows)].mean(0) * side
         r = RADIUS * side
         box = (slice(int(cy - r), int(cy + r)), slice(int(cx - r), int(cx + r)))
         probe = x.clone().requires_grad_(True)
@@ -96,7 +95,7 @@ def aligned(path: Path, size: int) -> Image:
     """The patch of the largest face in the image. Raises InputError where there is none."""
     image = read_image(path)
     with open_session(default_model(DETECTOR), "face-detection", "cpu") as session:
-        found = largest_face(Detector(session, DetectorOptions(size=320, every=1, score=0.3)), image)
+        found = largest_face(Detector(session, OPTIONS), image)
     if found is None:
         raise InputError(f"{path}: no face found in it; give an aligned patch with --patch")
     return cut(image, patch_place(found[1], size), size)
@@ -116,36 +115,27 @@ def explain(network: nn.Module, patch: Image, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, image in images.items():
-        _, data = cv2.imencode(".png", np.ascontiguousarray(image[:, :, ::-1]))
         written.append(out / f"{name}.png")
-        written[-1].write_bytes(data.tobytes())
+        write_image(written[-1], image)
     return written
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 2 where what was given cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m train.enhancer.explain", description=__doc__.splitlines()[0])
-    parser.add_argument("image", type=Path)
-    parser.add_argument(
-        "--model", type=Path, help="checkpoint, or an ONNX file of unet_fast; the default engine without"
-    )
-    parser.add_argument("--patch", action="store_true", help="IMAGE is an aligned face already")
-    parser.add_argument("--out", type=Path, default=Path("explained"))
-    given = parser.parse_args(arguments)
-    return ended(lambda: run(given))
-
-
-def run(given: argparse.Namespace) -> None:
-    """What the command line asks for."""
-    network, recipe = network_of(given.model or default_model(UNET))
+@click.command(cls=Command)
+@click.argument("image", type=FILE)
+@click.option("--model", type=FILE, help="Checkpoint, or an ONNX file of unet_fast. Default: the engine that ships.")
+@click.option("--patch", is_flag=True, help="IMAGE is an aligned face already.")
+@click.option("--out", type=FILE, default=Path("explained"), show_default=True, help="Folder for the images.")
+def command(image: Path, model: Path | None, patch: bool, out: Path) -> None:
+    """Show what in the face of IMAGE each part of the result comes from."""
+    network, recipe = network_of(model or default_model(UNET))
     size = recipe["data"]["size"]
-    if given.patch:
-        patch = cv2.resize(read_image(given.image), (size, size), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    if patch:
+        face = cv2.resize(read_image(image), (size, size), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
     else:
-        patch = aligned(given.image, size)
-    for path in explain(network, patch, given.out):
+        face = aligned(image, size)
+    for path in explain(network, face, out):
         print(path)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(renamed("train.enhancer.explain"))

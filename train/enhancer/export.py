@@ -1,39 +1,34 @@
 """A trained network as the file that the runtime loads.
 
-`python -m train.enhancer.export runs/unet/best.pt engines/unet.onnx`.
+`python -m train.enhancer export runs/unet/best.pt --out runs/unet/unet.onnx`.
 
 The file takes float32 (n, 3, S, S) RGB in 0..1, any n, and gives the same, clipped; its card says so. Weights may be
 stored as float16 (half the size; the arithmetic stays float32). The export fails if the file differs from torch.
 """
 
-import argparse
-import logging
 import math
-import subprocess
 import sys
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from stream_enhance.backends.card import Card, weights_sha256, write_card
-from stream_enhance.errors import InputError, ModelError, StreamEnhanceError
-from train.common.checkpoints import network_of
-from train.common.command import ended, json_object
+from stream_enhance.errors import InputError, ModelError
+from train.common.command import FILE, Command, ExportDiffers, json_object, refuse_existing, renamed
+from train.common.git import commit
+from train.common.onnx_export import store_half, to_onnx
+from train.common.recipe import CardText
 from train.enhancer.models import Clipped, UNetFast
+from train.enhancer.recipe import card_of
+from train.enhancer.weights import network_of
 
-OPSET = 17
 LEAST_DB = {"fp32": 60.0, "fp16": 45.0}  # PSNR between torch and the file
-
-
-class ExportDiffers(StreamEnhanceError):
-    """The exported file does not give what torch gives."""
 
 
 def export(network: nn.Module, out: Path, card: Card, precision: str = "fp32", channels: int = 3) -> float:
@@ -45,21 +40,10 @@ def export(network: nn.Module, out: Path, card: Card, precision: str = "fp32", c
     example = torch.rand(1, channels, card.size, card.size)
     beside = out.with_suffix(".part")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter announces its age; the newer one wants onnxscript
-        torch.onnx.export(
-            clipped,
-            (example,),
-            str(beside),
-            input_names=["input"],
-            output_names=["output"],
-            dynamic_axes={"input": {0: "n"}, "output": {0: "n"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    model = onnx.load(str(beside))
+    axes = {"input": {0: "n"}, "output": {0: "n"}}
+    model = to_onnx(clipped, example, ("input", "output"), axes)
     if precision == "fp16":
-        store_half(model)
+        model = store_half(model)
     write_card(model, card.model_copy(update={"weights_sha256": weights_sha256(model)}))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(beside))
@@ -88,25 +72,6 @@ def blend(network: nn.Module, other: nn.Module, share: float) -> None:
                 value.lerp_(theirs[name], share)
 
 
-def store_half(model: onnx.ModelProto) -> None:
-    """Keep every float32 weight as float16 with a Cast behind it: runtimes fold it at load, so nothing gets slower."""
-    kept, casts = [], []
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT:
-            kept.append(tensor)
-            continue
-        values = numpy_helper.to_array(tensor)
-        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-            raise ModelError(f"{tensor.name}: holds values that float16 cannot; export as fp32")
-        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half"))
-        casts.append(helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT))
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    nodes = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend([*casts, *nodes])
-
-
 def agreement(network: nn.Module, path: Path, size: int, channels: int = 3) -> float:
     """PSNR in dB between `network` and the file over batches of 1 and 3: smooth images and noise."""
     import onnxruntime
@@ -129,68 +94,85 @@ def example_images(rng: np.random.Generator, count: int, channels: int, size: in
     return np.clip(noisy, 0, 1).astype(np.float32)
 
 
-def commit() -> str:
-    """The commit that this checkout stands at, or "unknown" outside a checkout."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
-    return found.stdout.strip() if found.returncode == 0 else "unknown"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 2 where what was given cannot be used, or 1 where the export differs."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train.enhancer.export", description="Write a network as ONNX with its card."
-    )
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "--blend", nargs=2, metavar=("CHECKPOINT", "SHARE"), help="so far on the way to another checkpoint's weights"
-    )
-    parser.add_argument("--precision", choices=sorted(LEAST_DB), default="fp16", help="how weights are stored")
-    parser.add_argument("--keep-grey", action="store_true", help="to a face without colour only grey is added")
-    parser.add_argument("--license", default="AGPL-3.0-or-later")
-    parser.add_argument("--data", default="not stated", help="what it was trained on")
-    parser.add_argument("--weaknesses", default="", help="what it is bad at")
-    parser.add_argument("--metrics", type=Path, help="JSON of `train.enhancer.evaluate`, for the card")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO)
-    return ended(lambda: run(given))
-
-
-def run(given: argparse.Namespace) -> None:
-    """What the command line asks for."""
-    for path in [given.checkpoint, *map(Path, given.blend[:1] if given.blend else [])]:
-        if path.exists() and given.out.exists() and given.out.samefile(path):
-            raise InputError(f"{given.out}: is the checkpoint itself; name another file to write")
-    network, recipe = network_of(given.checkpoint)
-    if given.blend:
-        other, recipe = network_of(Path(given.blend[0]))
-        blend(network, other, share_of(given.blend[1]))
-    if given.keep_grey:
+@click.command(cls=Command)
+@click.argument("checkpoint", type=FILE)
+@click.argument("old_out", type=FILE, required=False, metavar="")
+@click.option("--out", type=FILE, help="The ONNX file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the file where it exists.")
+@click.option(
+    "--blend",
+    "blended",
+    type=(FILE, str),
+    metavar="CHECKPOINT SHARE",
+    help="Move SHARE of the way to the weights of CHECKPOINT.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(sorted(LEAST_DB)),
+    default="fp16",
+    show_default=True,
+    help="How weights are stored.",
+)
+@click.option("--keep-grey", is_flag=True, help="Add only grey to a face without colour.")
+@click.option("--recipe", type=FILE, help="YAML whose `card` the file carries instead of the checkpoint's.")
+@click.option("--metrics", type=FILE, help="JSON of `train.enhancer evaluate`, for the card.")
+def command(
+    checkpoint: Path,
+    old_out: Path | None,
+    out: Path | None,
+    overwrite: bool,
+    blended: tuple[Path, str] | None,
+    precision: str,
+    keep_grey: bool,
+    recipe: Path | None,
+    metrics: Path | None,
+) -> None:
+    """Write the network in CHECKPOINT as ONNX with its card."""
+    if out is None and old_out is not None:
+        print("warning: the file to write is now named with --out; this form goes in the next release", file=sys.stderr)
+        out = old_out
+    if out is None:
+        raise click.UsageError("Missing option '--out': name the ONNX file to write.")
+    for path in [checkpoint, *(blended[:1] if blended else ())]:
+        if path.exists() and out.exists() and out.samefile(path):
+            raise InputError(f"{out}: is the checkpoint itself; name another file to write")
+    refuse_existing(out, overwrite)
+    network, trained_by = network_of(checkpoint)
+    if blended:
+        other, trained_by = network_of(blended[0])
+        blend(network, other, share_of(blended[1]))
+    if keep_grey:
         if not isinstance(network, UNetFast):
-            raise InputError(f"{given.checkpoint}: --keep-grey is for unet_fast")
+            raise InputError(f"{checkpoint}: --keep-grey is for unet_fast")
         network.keep_grey = True
-    if recipe["data"]["heatmaps"]:
-        raise InputError(f"{given.checkpoint}: takes heatmaps, which the runtime does not make; train without them")
-    card = Card(
+    if trained_by["data"]["heatmaps"]:
+        raise InputError(f"{checkpoint}: takes heatmaps, which the runtime does not make; train without them")
+    known = {} if metrics is None else json_object(metrics, "a JSON document of `train.enhancer evaluate`")
+    card = card_for(trained_by, card_of(trained_by, recipe), known)
+    apart = export(network, out, card, precision)
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {apart:.1f} dB from torch")
+
+
+def card_for(recipe: dict[str, Any], text: CardText, metrics: dict[str, Any]) -> Card:
+    """The card of a network trained by `recipe` (as a checkpoint holds it); its hash is filled in by `export`."""
+    return Card(
         name=recipe["name"],
         task="face-enhancement",
         size=recipe["data"]["size"],
         alignment="five-points",
         points=5,
-        license=given.license,
-        data=given.data,
+        license=text.license,
+        data=text.data,
         recipe=recipe["name"],
         commit=commit(),
         weights_sha256="",
-        weaknesses=given.weaknesses,
-        metrics=onnx_metrics(given.metrics),
+        weaknesses=text.weaknesses,
+        metrics=metrics,
     )
-    apart = export(network, given.out, card, given.precision)
-    print(f"{given.out}: {given.out.stat().st_size / 1e6:.2f} MB, {apart:.1f} dB from torch")
 
 
 def share_of(text: str) -> float:
-    """The number in `text`; above 1 goes on past the other. Raises InputError where there is none."""
+    """The number in `text`; above 1 goes on past the other. Raises InputError where it is no number."""
     try:
         share = float(text)
     except ValueError:
@@ -200,10 +182,5 @@ def share_of(text: str) -> float:
     return share
 
 
-def onnx_metrics(path: Path | None) -> dict[str, object]:
-    """The JSON document in `path`; nothing without one. Raises InputError."""
-    return {} if path is None else json_object(path, "a JSON document of train.enhancer.evaluate")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(renamed("train.enhancer.export"))

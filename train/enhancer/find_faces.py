@@ -14,12 +14,12 @@ from stream_enhance.errors import InputError
 from stream_enhance.pipeline import DETECTOR, default_model
 from stream_enhance.stages.detect import Detector, DetectorOptions
 from stream_enhance.types import Frame
-from train.degrade import Image
-from train.enhancer.data import IMAGE_SUFFIXES, Portrait, read_image
+from train.common.images import Image, list_images, read_image
+from train.enhancer.data import Portrait
 
 log = logging.getLogger("train.enhancer.data")
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 pixels
-SIDE = 320  # pixels: the detector looks at the whole image this large
+OPTIONS = DetectorOptions(size=320, every=1, score=0.3)  # the largest face needs no more pixels
 MARGINS = (0.4, 0.0, 1.0)  # of the image's longer side, put around it: a face may fill it, or be one of many
 
 
@@ -28,12 +28,10 @@ def find_faces(root: Path, model: Path | None = None) -> list[Portrait]:
 
     What cannot be read, and images without a face, are named in the log. Raises InputError where nothing is left.
     """
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise InputError(f"{root}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    files = list_images(root)
     portraits = []
     with open_session(model or default_model(DETECTOR), "face-detection", "cpu") as session:
-        detector = Detector(session, DetectorOptions(size=SIDE, every=1, score=0.3))
+        detector = Detector(session, OPTIONS)
         for path in files:
             try:
                 image = read_image(path)
@@ -56,7 +54,7 @@ def largest_face(detector: Detector, image: Image) -> tuple[Box, NDArray[np.floa
     """(box, points (5, 2)), pixels of the image, of the highest face found with one of the MARGINS; None: no face."""
     for margin in MARGINS:
         edge = round(margin * max(image.shape[:2]))
-        framed = cv2.copyMakeBorder(image, edge, edge, edge, edge, cv2.BORDER_REPLICATE)
+        framed = cv2.copyMakeBorder(image, edge, edge, edge, edge, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
         shot = av.VideoFrame.from_ndarray(framed, format="rgb24")
         faces = detector.find(Frame(shot, 0, 0, Fraction(1, 25), 0.0, 0.0))
         if len(faces) and faces.points is not None:

@@ -1,4 +1,4 @@
-"""A frozen ONNX network as a torch module, so that gradients can flow through it into what it looks at.
+"""A frozen ONNX network as a torch module, so that gradients flow through it into its input.
 
 It knows the operators that face embedders of the MobileFaceNet family use, and says so of any other.
 """

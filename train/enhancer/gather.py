@@ -1,18 +1,18 @@
-"""More good faces, from images of anything and from videos: `python -m train.enhancer.gather --out DIR FILE...`.
+"""More good faces, from images of anything and from videos: `python -m train.enhancer gather --out DIR FILE...`.
 
 The largest face of each file, or of every `--every`th frame of a video, is found by the project's detector and kept
-with what is around it, in DIR, beside an index.csv as `train.enhancer.data` reads it. Faces that look like a person
+with what is around it, in DIR, beside an index.csv as `train.enhancer.data` reads it. Faces that resemble a person
 whom the split holds out are left out.
 """
 
-import argparse
 import csv
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import av
+import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,16 @@ from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import cut, patch_to_frame
 from stream_enhance.pipeline import DETECTOR, default_model
-from stream_enhance.stages.detect import Detector, DetectorOptions
-from train.common.command import ended
-from train.degrade import Image
-from train.enhancer.data import IMAGE_SUFFIXES, NO_BOX, POINTS, arcface_warp, named, read_faces, read_image, split
-from train.enhancer.find_faces import SIDE, Box, largest_face
+from stream_enhance.stages.detect import Detector
+from train.common.command import FILE, Command, Several, renamed
+from train.common.images import SUFFIXES, Image, read_image, write_image
+from train.enhancer.data import NO_BOX, POINTS, arcface_warp, named, read_faces, split
+from train.enhancer.find_faces import OPTIONS, Box, largest_face
 
 log = logging.getLogger("train.enhancer.gather")
-LIKE = 0.45  # cosine from which two faces may be one person's
+SAME_PERSON = 0.45  # cosine from which two faces may be one person's
+
+Embed = Callable[[Image, NDArray[np.float32]], NDArray[np.float32]]  # (image, points) -> (d,) unit embedding
 
 
 class Embedder:
@@ -54,7 +56,7 @@ class Embedder:
 def images_of(files: Iterable[Path], every: int) -> Iterator[tuple[str, str, Image]]:
     """(name, whose: the stem, image (H, W, 3) RGB) of each image, and of every `every`th frame of a video."""
     for path in files:
-        if path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.suffix.lower() in SUFFIXES:
             yield path.stem, path.stem, read_image(path)
             continue
         try:
@@ -78,7 +80,7 @@ def gather(
     out: Path,
     smallest: float,
     every: int,
-    embedder: Embedder | None,
+    embedder: Embed | None,
     held_out: NDArray[np.float32],
 ) -> int:
     """Write the faces of `files` of at least `smallest` pixels; how many. `held_out` (n, d): embeddings to avoid."""
@@ -89,7 +91,7 @@ def gather(
         open(out / "index.csv", "w", newline="") as file,
         open_session(default_model(DETECTOR), "face-detection", "cpu", 1) as session,
     ):
-        writer, detector = csv.writer(file), Detector(session, DetectorOptions(size=SIDE, every=1, score=0.3))
+        writer, detector = csv.writer(file), Detector(session, OPTIONS)
         writer.writerow(columns)
         for name, whose, image in images_of(files, every):
             found = largest_face(detector, image)
@@ -97,11 +99,11 @@ def gather(
                 log.info("left out: %s: no face of %.0f pixels", name, smallest)
                 continue
             box, points = found
-            if embedder is not None and len(held_out) and (held_out @ embedder(image, points)).max() >= LIKE:
-                log.info("left out: %s: looks like a person held out", name)
+            if embedder is not None and len(held_out) and (held_out @ embedder(image, points)).max() >= SAME_PERSON:
+                log.info("left out: %s: resembles a person held out", name)
                 continue
             x1, y1, x2, y2 = around(box, image.shape)
-            cv2.imwrite(str(out / f"{name}.png"), image[y1:y2, x1:x2, ::-1])
+            write_image(out / f"{name}.png", image[y1:y2, x1:x2])
             corner = np.array([x1, y1], np.float32)
             place = (box[0] - x1, box[1] - y1, box[2] - box[0], box[3] - box[1])
             numbers = [*place, *(points - corner).ravel().tolist()]
@@ -110,40 +112,41 @@ def gather(
     return count
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 2 where what was given cannot be used, or 1 where the run failed."""
-    parser = argparse.ArgumentParser(prog="python -m train.enhancer.gather", description="More good faces to train on.")
-    parser.add_argument("files", type=Path, nargs="+", help="images and videos")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--smallest", type=float, default=110, help="least height of a face in pixels")
-    parser.add_argument("--every", type=int, default=40, help="frames of a video between two that are looked at")
-    parser.add_argument(
-        "--apart-from", type=Path, help="folder of faces whose held-out people are not to be among them"
-    )
-    parser.add_argument("--sets", nargs="*", help="sets of its index")
-    parser.add_argument("--people", type=Path, help="JSON {file: person} for it")
-    parser.add_argument("--held-out", type=float, default=0.1)
-    parser.add_argument("--embedder", type=Path, help="face embedding, ONNX; with --apart-from")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+@click.command(cls=Command)
+@click.argument("files", type=FILE, nargs=-1, required=True)
+@click.option("--out", type=FILE, required=True, help="Folder for the faces and their index.csv.")
+@click.option("--smallest", type=float, default=110, show_default=True, help="Least height of a face in pixels.")
+@click.option("--every", type=int, default=40, show_default=True, help="Take one of so many frames of a video.")
+@click.option("--apart-from", type=FILE, help="Folder of faces: leave out its held-out people.")
+@click.option("--sets", cls=Several, help="Sets of its index (all).")
+@click.option("--people", type=FILE, help="JSON {file: person} for it.")
+@click.option("--held-out", type=float, default=0.1, show_default=True, help="Share of its people that is held out.")
+@click.option("--embedder", type=FILE, help="Face embedding, ONNX; needed with --apart-from.")
+def command(
+    files: tuple[Path, ...],
+    out: Path,
+    smallest: float,
+    every: int,
+    apart_from: Path | None,
+    sets: tuple[str, ...],
+    people: Path | None,
+    held_out: float,
+    embedder: Path | None,
+) -> None:
+    """Collect the largest face of each of FILES, images or videos, for training."""
     cv2.setNumThreads(1)
-    return ended(lambda: run(given))
-
-
-def run(given: argparse.Namespace) -> None:
-    """What the command line asks for."""
-    embedder, avoid = None, np.zeros((0, 1), np.float32)
-    if given.apart_from:
-        if given.embedder is None:
-            raise InputError("--apart-from: name the --embedder that tells people apart")
-        embedder = Embedder(given.embedder)
-        portraits = read_faces(given.apart_from, given.sets)
-        if given.people:
-            portraits = named(portraits, given.people, given.apart_from)
-        avoid = np.stack([embedder(read_image(p.path), p.points) for p in split(portraits, given.held_out)[1]])
-    count = gather(given.files, given.out, given.smallest, given.every, embedder, avoid)
-    print(f"{given.out}: {count} faces")
+    model, avoid = None, np.zeros((0, 1), np.float32)
+    if apart_from:
+        if embedder is None:
+            raise InputError("--apart-from: name the face embedding that recognises people with --embedder")
+        model = Embedder(embedder)
+        portraits = read_faces(apart_from, sets or None)
+        if people:
+            portraits = named(portraits, people, apart_from)
+        avoid = np.stack([model(read_image(p.path), p.points) for p in split(portraits, held_out)[1]])
+    count = gather(files, out, smallest, every, model, avoid)
+    print(f"{out}: {count} faces")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(renamed("train.enhancer.gather"))

@@ -1,20 +1,26 @@
-"""What training minimises. All take float32 (n, 3, S, S) RGB in 0..1 and give one number.
+"""What training minimises: LOSSES, by the names that a recipe weighs them by.
 
-`Vgg` serves the perceptual loss and LPIPS; `Identity` compares face embeddings. Both are frozen.
+A new loss is an entry in LOSSES here and a weight in `train.enhancer.recipe.Weights`. All take float32 (n, 3, S, S)
+RGB in 0..1 and give one number. `Vgg` serves the perceptual loss and LPIPS; `Identity` compares face embeddings; both
+are frozen. The adversary is not in the table: it learns, so the trainer holds it.
 """
 
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stream_enhance.errors import ModelError
+from stream_enhance.errors import ConfigError, ModelError
+from train.common.checkpoints import load_weights
 from train.enhancer.data import arcface_warp
 
 VGG_VARIABLE = "STREAM_ENHANCE_VGG16"
+Network = TypeVar("Network", bound=nn.Module)
 TAPS = (3, 8, 15, 22, 29)  # of `features`: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -82,6 +88,8 @@ class Vgg(nn.Module):
         else:
             self.features = vgg16(weights=None).features[:31]
             self.features.load_state_dict(vgg_weights(path))
+        self.mean: Tensor
+        self.std: Tensor
         self.heads = None if heads is None else lpips_heads(heads)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
@@ -129,21 +137,6 @@ def unit(features: Tensor) -> Tensor:
     return features / (features.pow(2).sum(1, keepdim=True).sqrt() + 1e-10)
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors in a .safetensors or weights-only .pth file: nothing that can run code is read.
-
-    Raises ModelError where the file is missing or is neither.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file of weights") from None
-    except Exception as error:  # safetensors, pickle and zip each have their own
-        raise ModelError(f"{path}: not a file of weights that can be read safely ({type(error).__name__})") from None
-
-
 def vgg_weights(path: Path) -> dict[str, Tensor]:
     """`features.*` of the file without that prefix; the classifier, where there is one, is left out."""
     tensors = load_weights(path)
@@ -166,6 +159,7 @@ class Identity(nn.Module):
         super().__init__()
         from train.enhancer.from_onnx import OnnxNetwork
 
+        self.grid: Tensor
         self.network = OnnxNetwork(path).eval().requires_grad_(False)
         warp = torch.from_numpy(arcface_warp(size)).float()
         # grid_sample's -1..1 of the patch, for each pixel of the 112-pixel alignment
@@ -195,3 +189,73 @@ class Identity(nn.Module):
         with torch.no_grad():
             wanted = self.embed(target)
         return 1 - (self.embed(ours) * wanted).sum(1)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The networks that losses compare with; None where no loss of the recipe needs it."""
+
+    vgg: Vgg | None = None
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One entry of LOSSES: its value for (ours, target), and what of the batch it sees."""
+
+    value: Callable[[Tensor, Tensor, Frozen], Tensor]
+    sees: Literal["image", "some", "crops"] = "image"  # all; `costly_images` of them; their `perceptual_crop` squares
+    needs: Literal["", "vgg", "identity"] = ""
+
+
+def perceptual(ours: Tensor, target: Tensor, frozen: Frozen) -> Tensor:
+    assert frozen.vgg is not None
+    return frozen.vgg.perceptual(ours, target)
+
+
+def lpips(ours: Tensor, target: Tensor, frozen: Frozen) -> Tensor:
+    assert frozen.vgg is not None
+    return frozen.vgg.lpips(ours, target).mean()
+
+
+def identity(ours: Tensor, target: Tensor, frozen: Frozen) -> Tensor:
+    assert frozen.identity is not None
+    found: Tensor = frozen.identity(ours, target)
+    return found.mean()
+
+
+LOSSES: dict[str, Loss] = {
+    "l1": Loss(lambda ours, target, _: (ours - target).abs().mean()),
+    "charbonnier": Loss(lambda ours, target, _: charbonnier(ours, target)),
+    "bels": Loss(lambda ours, target, _: bels(ours, target)),
+    "psnr_ssim": Loss(lambda ours, target, _: psnr_ssim(ours, target)),
+    "perceptual": Loss(perceptual, "crops", "vgg"),
+    "lpips": Loss(lpips, "crops", "vgg"),
+    "identity": Loss(identity, "some", "identity"),
+}
+
+
+def channels_last(network: Network, device: torch.device) -> Network:
+    """`network` on `device`, laid out as convolutions are fastest."""
+    network.to(device).to(memory_format=torch.channels_last)
+    return network
+
+
+def open_frozen(
+    losses: Sequence[Loss],
+    vgg: Path | None,
+    lpips_heads: Path | None,
+    embedder: Path | None,
+    size: int,
+    device: torch.device,
+) -> Frozen:
+    """The networks that `losses` need, for patches of `size` pixels. Raises ConfigError where a file is not named."""
+    needs = {loss.needs for loss in losses}
+    judge = None
+    if "vgg" in needs:
+        judge = channels_last(Vgg(vgg, lpips_heads), device)
+    if "identity" not in needs:
+        return Frozen(judge)
+    if embedder is None:
+        raise ConfigError("embedder: the identity loss needs a face embedding, an ONNX file")
+    return Frozen(judge, Identity(embedder, size).to(device))

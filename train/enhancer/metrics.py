@@ -1,6 +1,6 @@
-"""How near a face is to the true one. Images are (S, S, 3) uint8 RGB patches, aligned as the runtime cuts them.
+"""How close a face is to the true one. Images are (S, S, 3) uint8 RGB patches, aligned as the runtime cuts them.
 
-PSNR and SSIM need nothing; LPIPS needs torch and VGG16, identity needs dlib. What is not there is said, never guessed.
+PSNR and SSIM need nothing; LPIPS needs torch and VGG16, identity needs dlib. What is missing is named, never guessed.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError
-from train.degrade import Image
+from train.common.images import Image
 
 DLIB = "dlib_face_recognition_resnet_model_v1.dat"
 POINTS = "shape_predictor_5_face_landmarks.dat"
@@ -24,7 +24,7 @@ POINTS = "shape_predictor_5_face_landmarks.dat"
 def psnr(ours: Image, target: Image) -> float:
     """Peak signal-to-noise ratio over the three channels, dB."""
     error = np.mean((ours.astype(np.float64) - target) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-6)))
+    return float(10 * np.log10(255**2 / max(float(error), 1e-6)))
 
 
 def ssim(ours: Image, target: Image) -> float:
@@ -41,7 +41,7 @@ def ssim(ours: Image, target: Image) -> float:
 
 
 class Lpips:
-    """LPIPS with VGG16 (Zhang et al., CVPR 2018), version 0.1. Raises InputError where its parts cannot be had."""
+    """LPIPS with VGG16 (Zhang et al., CVPR 2018), version 0.1. Raises InputError where a part of it is missing."""
 
     def __init__(self, vgg: Path | None = None, heads: Path | None = None):
         if any(importlib.util.find_spec(name) is None for name in ("torch", "torchvision", "safetensors")):
@@ -129,7 +129,7 @@ class Metric(Protocol):
 
 @dataclass
 class Metrics:
-    """All that can be measured here; `missing` says what cannot and why."""
+    """The metrics available on this machine; `missing` names the others and why."""
 
     lpips: Metric | None = None
     identity: Metric | None = None
@@ -180,7 +180,7 @@ def open_metrics(
     quality: Path | None = None,
     without: Sequence[str] = (),
 ) -> Metrics:
-    """Everything that can be measured on this machine, but for what the names in `without` leave out."""
+    """The metrics available on this machine, except those named in `without`."""
     metrics = Metrics(missing=dict.fromkeys(without, "not asked for"))
     if "lpips" not in without:
         try:

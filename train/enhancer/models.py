@@ -24,7 +24,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         # starts as the identity, so that a deep stack learns from its first step
         nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        zero_bias(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.leaky_relu(self.first(x), 0.1))
@@ -66,7 +66,7 @@ class UNetFast(nn.Module):
         self.decode = nn.ModuleList([stack(c, n) for c, n in zip(channels, blocks, strict=True)])
         self.head = nn.Conv2d(channels[0], folded, 3, padding=1)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        zero_bias(self.head)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.levelled:
@@ -99,6 +99,12 @@ class UNetFast(nn.Module):
         for up, decode in zip(reversed(self.up), reversed(self.decode[:-1]), strict=True):
             h = decode(F.pixel_shuffle(up(h), 2) + skips.pop())
         return F.pixel_shuffle(self.head(h), self.fold)
+
+
+def zero_bias(layer: nn.Conv2d) -> None:
+    """Set the bias of `layer` to 0."""
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
 
 
 def stack(channels: int, count: int) -> nn.Sequential:
@@ -211,7 +217,7 @@ class Pix2Pix(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """The 70 x 70 PatchGAN: of the pair (input, output), 0..1, (n, 6, S, S), one logit a patch: (n, 1, s, s)."""
+    """The 70 x 70 PatchGAN: (input, output), each (n, 3, S, S) of 0..1, gives one logit a patch, (n, 1, s, s)."""
 
     def __init__(self, base_channels: int = 64):
         super().__init__()
@@ -248,7 +254,7 @@ class Clipped(nn.Module):
 
 
 def set_requires_grad(module: nn.Module, flag: bool) -> None:
-    """Whether the weights of `module` learn."""
+    """Set whether the weights of `module` learn."""
     for parameter in module.parameters():
         parameter.requires_grad_(flag)
 
@@ -256,13 +262,13 @@ def set_requires_grad(module: nn.Module, flag: bool) -> None:
 def build(settings: Mapping[str, Any]) -> nn.Module:
     """The network that `settings` names (`name`: unet_fast or pix2pix; the rest are its constructor's arguments).
 
-    Raises ConfigError for a name or an argument that there is not.
+    Raises ConfigError for an unknown name or argument.
     """
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items() if k != "name"}
-    kinds = {"unet_fast": UNetFast, "pix2pix": Pix2Pix}
+    kinds: dict[str, type[nn.Module]] = {"unet_fast": UNetFast, "pix2pix": Pix2Pix}
     name = settings.get("name")
-    if name not in kinds:
-        raise ConfigError(f"model.name: {name!r} is no network of ours; take one of {', '.join(kinds)}")
+    if not isinstance(name, str) or name not in kinds:
+        raise ConfigError(f"model.name: {name!r} is not a network of this project; choose from {', '.join(kinds)}")
     try:
         return kinds[name](**options)
     except TypeError as error:

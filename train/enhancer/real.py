@@ -1,13 +1,12 @@
 """An enhancer on real poor faces, whose truth nobody knows.
 
-`python -m train.enhancer.real --faces DIR --model ONNX --out DIR`.
+`python -m train.enhancer real --faces DIR --model ONNX --out DIR`.
 
 Writes sheets of input | output, those that the network changed most first, and `scores.csv`: for each image the
 height of its face, a score without a reference before and after (with `--quality`), and how far the output, shrunk to
 what the camera resolved, is from the input: what an enhancer adds there, it adds against the evidence.
 """
 
-import argparse
 import csv
 import logging
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,13 @@ from stream_enhance.backends import Session, open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import BOX_HEIGHT, cut, scale_of
 from stream_enhance.pipeline import DETECTOR, default_model
-from stream_enhance.stages.detect import Detector, DetectorOptions
+from stream_enhance.stages.detect import Detector
 from stream_enhance.stages.networks import UNet
-from train.common.command import ended
-from train.degrade import Image
-from train.enhancer.data import IMAGE_SUFFIXES, patch_place, read_image
-from train.enhancer.evaluate import interval
-from train.enhancer.find_faces import SIDE, largest_face
+from train.common.bootstrap import interval
+from train.common.command import FILE, Command, renamed
+from train.common.images import Image, list_images, read_image, write_image
+from train.enhancer.data import patch_place
+from train.enhancer.find_faces import OPTIONS, largest_face
 from train.enhancer.metrics import Quality
 
 log = logging.getLogger("train.enhancer.real")
@@ -39,7 +39,7 @@ DOWN = 6
 
 
 @dataclass(frozen=True)
-class Looked:
+class Enhanced:
     """One face before and after."""
 
     name: str
@@ -49,14 +49,12 @@ class Looked:
     apart: float  # mean absolute difference at COARSE, of 255
 
 
-def look(root: Path, session: Session) -> Iterator[Looked]:
+def enhanced(root: Path, session: Session) -> Iterator[Enhanced]:
     """The largest face of every image under `root`, aligned and enhanced; images without one are named."""
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES) if root.is_dir() else []
-    if not files:
-        raise InputError(f"{root}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    files = list_images(root)
     enhance = UNet(session)
-    with open_session(default_model(DETECTOR), "face-detection", "cpu", 1) as eyes:
-        detector = Detector(eyes, DetectorOptions(size=SIDE, every=1, score=0.3))
+    with open_session(default_model(DETECTOR), "face-detection", "cpu", 1) as detection:
+        detector = Detector(detection, OPTIONS)
         for path in files:
             image = read_image(path)
             found = largest_face(detector, image)
@@ -67,7 +65,7 @@ def look(root: Path, session: Session) -> Iterator[Looked]:
             low = cut(image, place, session.card.size)
             ours = enhance(low[None], np.array([scale_of(place)], np.float32))[0]
             height = BOX_HEIGHT * session.card.size * scale_of(place)
-            yield Looked(path.relative_to(root).as_posix(), height, low, ours, coarse_difference(low, ours))
+            yield Enhanced(path.relative_to(root).as_posix(), height, low, ours, coarse_difference(low, ours))
 
 
 def coarse_difference(a: Image, b: Image) -> float:
@@ -76,7 +74,7 @@ def coarse_difference(a: Image, b: Image) -> float:
     return float(np.abs(small[0] - small[1]).mean())
 
 
-def sheet(faces: Sequence[Looked]) -> Image:
+def sheet(faces: Sequence[Enhanced]) -> Image:
     """Pairs input | output, ACROSS in a row."""
     pairs = [np.hstack([face.low, face.ours]) for face in faces]
     pairs += [np.zeros_like(pairs[0])] * (-len(pairs) % ACROSS)
@@ -93,43 +91,35 @@ def summary(before: NDArray[np.float64], after: NDArray[np.float64]) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 2 where what was given cannot be used, or 1 where the run failed."""
-    parser = argparse.ArgumentParser(prog="python -m train.enhancer.real", description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=Path, required=True, help="folder of images, one face each")
-    parser.add_argument("--model", type=Path, required=True, help="an enhancer, ONNX")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the sheets and scores.csv")
-    parser.add_argument("--quality", type=Path, help="LightQNet, ONNX, for the score without a reference")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one a core")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+@click.command(cls=Command)
+@click.option("--faces", type=FILE, required=True, help="Folder of images, one face each.")
+@click.option("--model", type=FILE, required=True, help="An enhancer, ONNX.")
+@click.option("--out", type=FILE, required=True, help="Folder for the sheets and scores.csv.")
+@click.option("--quality", type=FILE, help="LightQNet, ONNX, for the score without a reference.")
+@click.option("--threads", type=int, default=0, help="CPU threads; 0: one a core.")
+def command(faces: Path, model: Path, out: Path, quality: Path | None, threads: int) -> None:
+    """Enhance real poor faces; write input and output side by side, and scores."""
     cv2.setNumThreads(1)
-    return ended(lambda: run(given))
-
-
-def run(given: argparse.Namespace) -> None:
-    """What the command line asks for."""
-    quality = None if given.quality is None else Quality(given.quality)
-    with open_session(given.model, "face-enhancement", "cpu", given.threads) as session:
-        faces = sorted(look(given.faces, session), key=lambda face: -face.apart)
-    if not faces:
-        raise InputError(f"{given.faces}: no face was found in any of its images")
-    given.out.mkdir(parents=True, exist_ok=True)
-    scores = np.array([(quality(f.low), quality(f.ours)) if quality else (np.nan, np.nan) for f in faces])
-    with open(given.out / "scores.csv", "w", newline="") as file:
+    judge = None if quality is None else Quality(quality)
+    with open_session(model, "face-enhancement", "cpu", threads) as session:
+        found = sorted(enhanced(faces, session), key=lambda face: -face.apart)
+    if not found:
+        raise InputError(f"{faces}: no face was found in any of its images")
+    out.mkdir(parents=True, exist_ok=True)
+    scores = np.array([(judge(f.low), judge(f.ours)) if judge else (np.nan, np.nan) for f in found])
+    with open(out / "scores.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "face_px", "coarse_difference", "score_input", "score_output"])
-        for face, (before, after) in zip(faces, scores, strict=True):
-            told = ["", ""] if quality is None else [f"{before:.4f}", f"{after:.4f}"]
-            writer.writerow([face.name, f"{face.face_px:.1f}", f"{face.apart:.3f}", *told])
+        for face, (before, after) in zip(found, scores, strict=True):
+            known = ["", ""] if judge is None else [f"{before:.4f}", f"{after:.4f}"]
+            writer.writerow([face.name, f"{face.face_px:.1f}", f"{face.apart:.3f}", *known])
     count = ACROSS * DOWN
-    for number, start in enumerate(range(0, len(faces), count)):
-        image = sheet(faces[start : start + count])
-        cv2.imwrite(str(given.out / f"sheet_{number:02d}.png"), np.ascontiguousarray(image[:, :, ::-1]))
-    if quality is not None:
+    for number, start in enumerate(range(0, len(found), count)):
+        write_image(out / f"sheet_{number:02d}.png", sheet(found[start : start + count]))
+    if judge is not None:
         print(summary(scores[:, 0], scores[:, 1]))
-    print(f"coarse difference: median {np.median([f.apart for f in faces]):.2f}, largest {faces[0].apart:.2f} of 255")
+    print(f"coarse difference: median {np.median([f.apart for f in found]):.2f}, largest {found[0].apart:.2f} of 255")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(renamed("train.enhancer.real"))

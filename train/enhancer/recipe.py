@@ -1,44 +1,42 @@
-"""A training recipe: the YAML file under `configs/` as frozen values; a key that is not known is an error."""
+"""The enhancer's recipe: a YAML file under `configs/train/enhancer/` as frozen values."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from stream_enhance.errors import ConfigError
+from train.common import recipe as common
+from train.common.recipe import CardText, Part
+from train.common.schedule import Shape
 from train.degrade import Ranges
 
-
-class Part(BaseModel):
-    """Frozen, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+RENAMED = {"costly_pictures": "costly_images"}  # old keys, accepted with a warning for one release
 
 
 class Data(Part):
     """Where pairs come from; exactly one of `shards`, `faces` and `scface`."""
 
-    shards: Path | list[Path] | None = None  # folder that `python -m train.enhancer.shards` wrote, or several
+    shards: Path | list[Path] | None = None  # folder that `python -m train.enhancer shards` wrote, or several
     faces: Path | None = None  # folder of good faces, degraded on the fly
     scface: Path | None = None  # root of SCface as its owners lay it out
     scface_infrared: bool = False
     sets: list[str] | None = None  # of faces/index.csv
     people: Path | None = None  # JSON {file: person}
     keep_small: float = Field(default=1, gt=0, le=1)  # of `shards`: the share of faces under 48 px to train on
-    fresh: float = Field(default=0, ge=0, lt=1)  # of `shards`: the share of looks at nearly good faces instead
-    val_shards: Path | None = None  # for `shards`: what validation looks at
+    fresh: float = Field(default=0, ge=0, lt=1)  # of `shards`: the share of samples of nearly good faces instead
+    val_shards: Path | None = None  # for `shards`: what validation measures
     held_out: float = Field(default=0.1, gt=0, lt=1)
     size: int = 256
     augment: bool = True
     heatmaps: bool = False  # four landmark maps behind RGB
     ranges: Ranges = Ranges()
     workers: int = 0
-    val_pairs: int = 200  # how many pairs a validation looks at, at most
+    val_pairs: int = 200  # how many pairs a validation measures, at most
 
 
 class Weights(Part):
-    """The weight of each loss; 0 leaves it out and costs nothing. Each is logged apart."""
+    """The weight of each loss in `train.enhancer.losses.LOSSES`; 0 leaves it out. Each is logged apart."""
 
     l1: float = 0
     charbonnier: float = 0
@@ -57,7 +55,7 @@ class Optimiser(Part):
     base_lr: float | None = None  # of the generator under a refinement; `lr` is the refinement's then
     discriminator_lr: float = 2e-5
     betas: tuple[float, float] = (0.5, 0.999)
-    schedule: Literal["constant", "step", "cosine", "trapezoid"] = "constant"
+    schedule: Shape = "constant"
     fall: float = Field(default=0.4, gt=0, le=1)  # of a trapezoid: the last share of the steps, where the rate falls
     step_epochs: int = 5
     gamma: float = 0.1
@@ -74,6 +72,7 @@ class Recipe(Part):
     seed: int = 0
     model: dict[str, Any]
     data: Data
+    card: CardText = CardText()
     losses: Weights
     optimiser: Optimiser = Optimiser()
     batch: int = Field(default=8, ge=1)
@@ -82,10 +81,10 @@ class Recipe(Part):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     adversarial: Literal["bce", "lsgan"] = "bce"
     discriminator_channels: int = 64
-    perceptual_crop: int = 0  # side of the square that the VGG losses look at; 0: all of the image
+    perceptual_crop: int = 0  # side of the square that the VGG losses compare; 0: the whole image
     perceptual_every: int = Field(default=1, ge=1)  # steps
-    costly_images: int = Field(default=0, ge=0)  # of a batch, that the VGG and identity losses look at; 0: all
-    freeze: list[str] = []  # down1, down2, ...
+    costly_images: int = Field(default=0, ge=0)  # of a batch, that the VGG and identity losses compare; 0: all
+    freeze: tuple[str, ...] = ()  # down1, down2, ...
     freeze_epochs: int = 0  # then freed; 0 with `freeze`: frozen throughout
     train_only: Literal["all", "refinement"] = "all"
     checkpoint_epochs: int = 10
@@ -98,36 +97,16 @@ class Recipe(Part):
     embedder: Path | None = None  # face embedding, ONNX, (n, 3, 112, 112) RGB 0-255
 
 
-def load(path: Path, changes: list[str] | None = None) -> Recipe:
+def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """The recipe in the YAML file, with `changes` (`key.sub=value`) made to it. Raises ConfigError, naming the key."""
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(
-            f"{path}: not text; name a YAML file, see configs/train/enhancer/01_regression.yaml"
-        ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping; see configs/train/enhancer/01_regression.yaml")
-    for change in changes or []:
-        name, equals, value = change.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {change}: write key=value")
-        *parents, leaf = name.split(".")
-        place = tree
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = yaml.safe_load(value)
-    return parse(tree, str(path))
+    return common.load(Recipe, path, changes, RENAMED)
 
 
 def parse(tree: object, where: str) -> Recipe:
     """`tree` as a Recipe. Raises ConfigError, naming the key."""
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return common.parse(Recipe, tree, where, RENAMED)
+
+
+def card_of(recipe: Mapping[str, Any], path: Path | None) -> CardText:
+    """The card's text, from the recipe in the YAML file `path` or else from `recipe` as a checkpoint holds it."""
+    return load(path).card if path is not None else common.parse(CardText, recipe.get("card", {}), "the checkpoint")

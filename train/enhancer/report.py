@@ -1,12 +1,11 @@
-"""The rows of `train.enhancer.evaluate` as pages.
+"""The rows of `train.enhancer.evaluate` as tables and a page.
 
-`python -m train.enhancer.report rows.csv --out report.html --markdown tables.md`.
+`python -m train.enhancer report rows.csv --out report.html --markdown tables.md`.
 
 Tables with bootstrap 95 % intervals, a plot for each number, and, where `--faces` and `--model` are given too, images
 side by side, the worst first.
 """
 
-import argparse
 import base64
 import html
 import io
@@ -14,17 +13,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
-from train.common.command import ended
-from train.degrade import Image
+from train.common.bootstrap import interval
+from train.common.command import FILE, Command, renamed
+from train.common.images import Image
 from train.enhancer.baselines import Sample, network
 from train.enhancer.data import read_faces
-from train.enhancer.evaluate import Row, column_table, harmed, interval, mean, read_rows, samples
+from train.enhancer.evaluate import Row, column_table, harmed, mean, read_rows, samples
 
 NUMBERS = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS (VGG16)", "identity": "identity cosine (dlib)"}
 DIGITS = {"psnr": 2}
@@ -100,7 +101,7 @@ def by_kind(rows: Sequence[Row], method: str) -> list[list[str]]:
 def by_people(rows: Sequence[Row], method: str) -> list[list[str]]:
     """Gains of `method` by group of people, for files named as UTKFace names them: age_gender_origin_...
 
-    The groups are the data set's own labels, guessed by others from images; they describe it, not anybody.
+    The groups are the data set's own labels, guessed by others from images; they describe the data set, not any person.
     """
     names = {
         "0": ["man", "White"],
@@ -165,11 +166,11 @@ def plot(rows: Sequence[Row], key: str) -> str:
     figure, axes = pyplot.subplots(figsize=(7, 4))
     for method in methods_of(rows):
         columns = [column_table(rows, method, n)[key] for n in sizes]
-        known = [(n, mean(c), interval(c)) for n, c in zip(sizes, columns, strict=True) if mean(c) is not None]
+        known = [(n, m, interval(c)) for n, c in zip(sizes, columns, strict=True) if (m := mean(c)) is not None]
         if not known:
             continue
         xs = [n for n, _, _ in known]
-        line = axes.plot(xs, [m for _, m, _ in known], marker="o", label=method)[0]  # type: ignore[misc]
+        line = axes.plot(xs, [m for _, m, _ in known], marker="o", label=method)[0]
         spans = np.array([around for _, _, around in known])
         axes.fill_between(xs, spans[:, 0], spans[:, 1], alpha=0.15, color=line.get_color())
     axes.set(xscale="log", xticks=sizes, xticklabels=[str(n) for n in sizes], xlabel="face height, px")
@@ -233,44 +234,36 @@ def page(rows: Sequence[Row], method: str, shown: str = "") -> str:
     return "\n".join(parts)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 2 where what was given cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m train.enhancer.report", description="Make pages of measurements.")
-    parser.add_argument(
-        "rows", type=Path, nargs="+", help="CSVs of train.enhancer.evaluate --rows; of one method, the first counts"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the HTML page")
-    parser.add_argument("--markdown", type=Path, help="the tables alone")
-    parser.add_argument("--method", default="model", help="whose gains and worst cases are shown")
-    parser.add_argument("--faces", type=Path, help="folder of the faces measured, for the images")
-    parser.add_argument("--model", type=Path, help="ONNX of the method, for the images")
-    given = parser.parse_args(arguments)
-    return ended(lambda: run(given))
-
-
-def run(given: argparse.Namespace) -> None:
-    """What the command line asks for."""
-    rows: list[Row] = []
-    for path in given.rows:
-        have = set(methods_of(rows))
-        rows += [row for row in read_rows(path) if row["method"] not in have]
-    if given.method not in methods_of(rows):
-        raise InputError(f"--method {given.method}: not among {', '.join(methods_of(rows))}")
-    measured = list(dict.fromkeys(row["file"] for row in rows))
-    compared = common(rows)
+@click.command(cls=Command)
+@click.argument("rows", type=FILE, nargs=-1, required=True)
+@click.option("--out", type=FILE, required=True, help="The HTML page.")
+@click.option("--markdown", "tables", type=FILE, help="A file for the tables alone.")
+@click.option("--method", default="model", show_default=True, help="Whose gains and worst cases are shown.")
+@click.option("--faces", type=FILE, help="Folder of the faces measured, to show images.")
+@click.option("--model", type=FILE, help="ONNX of the method, to show images.")
+def command(
+    rows: tuple[Path, ...], out: Path, tables: Path | None, method: str, faces: Path | None, model: Path | None
+) -> None:
+    """Make a page of ROWS, the CSVs that `evaluate --rows` wrote; where several hold one method, the first counts."""
+    found: list[Row] = []
+    for path in rows:
+        have = set(methods_of(found))
+        found += [row for row in read_rows(path) if row["method"] not in have]
+    if method not in methods_of(found):
+        raise InputError(f"--method {method}: not among {', '.join(methods_of(found))}")
+    measured = list(dict.fromkeys(row["file"] for row in found))
+    compared = common(found)
     if not compared:
         raise InputError("no image was measured by all methods; evaluate them on the same faces, sizes and limit")
-    if len(compared) < len(rows):
-        print(f"{len(rows) - len(compared)} rows left out: not every method was measured on their images")
-    rows, shown = compared, ""
-    if given.faces and given.model:
-        shown = images(rows, measured, given.method, given.faces, given.model)
-    given.out.write_text(page(rows, given.method, shown))
-    if given.markdown:
-        found = tables_of(rows, given.method)
-        given.markdown.write_text("\n\n".join(f"### {title}\n\n{markdown(lines)}" for title, lines in found) + "\n")
-    print(given.out)
+    if len(compared) < len(found):
+        print(f"{len(found) - len(compared)} rows left out: not every method was measured on their images")
+    shown = images(compared, measured, method, faces, model) if faces and model else ""
+    out.write_text(page(compared, method, shown))
+    if tables:
+        parts = [f"### {title}\n\n{markdown(lines)}" for title, lines in tables_of(compared, method)]
+        tables.write_text("\n\n".join(parts) + "\n")
+    print(out)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(renamed("train.enhancer.report"))

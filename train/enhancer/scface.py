@@ -20,8 +20,9 @@ from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import cut
 from stream_enhance.pipeline import DETECTOR, default_model
-from stream_enhance.stages.detect import Detector, DetectorOptions
-from train.enhancer.data import POINTS, Pair, Portrait, augmented, patch_place, read_image, split
+from stream_enhance.stages.detect import Detector
+from train.common.images import read_image
+from train.enhancer.data import POINTS, Pair, Portrait, augmented, patch_place, split
 
 log = logging.getLogger("train.enhancer.data")
 MUGSHOTS, PROBES = "mugshot_frontal_original_all", "surveillance_cameras_all"
@@ -63,7 +64,7 @@ def read_scface(root: Path, infrared: bool, held_out: float = 0.1) -> tuple[list
 
 
 def split_matches(matches: Sequence[Match], held_out: float) -> tuple[list[Match], list[Match]]:
-    """The same split by person as everywhere; raises InputError where there are too few people."""
+    """`split` by person, for matches. Raises InputError where there are too few people."""
     people = [Portrait(m.probe, "scface", (0, 0, 0, 0), m.probe_points, m.person) for m in matches]
     unseen = {p.person for p in split(people, held_out)[1]}
     return [m for m in matches if m.person not in unseen], [m for m in matches if m.person in unseen]
@@ -80,11 +81,11 @@ def find_points(root: Path, paths: Sequence[Path]) -> dict[Path, NDArray[np.floa
             for path in paths
             if path in rows
         }
-    from train.enhancer.find_faces import largest_face
+    from train.enhancer.find_faces import OPTIONS, largest_face
 
     found = {}
     with open_session(default_model(DETECTOR), "face-detection", "cpu") as session:
-        detector = Detector(session, DetectorOptions(size=320, every=1, score=0.3))
+        detector = Detector(session, OPTIONS)
         for path in paths:
             try:
                 face = largest_face(detector, read_image(path))

@@ -1,28 +1,29 @@
 """Degraded frames made once, as they come from the codec, so that training only cuts.
 
-`python -m train.enhancer.shards`.
+`python -m train.enhancer shards`.
 
 A folder of shards holds the clean images (`images.npy`, `images.json`) and shards of degraded frames of them:
 `shard_NNN.npy`, flat uint8, and `shard_NNN.npz`, the table of what each frame shows.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import click
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from stream_enhance.errors import ConfigError, InputError
+from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import BOX_CENTRE_Y, BOX_HEIGHT, scale_of
-from train.common.command import ended
-from train.degrade import DEFAULT, KINDS, Image, Ranges, Seen, degrade_clip, in_light
+from train.common.command import FILE, Command, Several, renamed
+from train.common.images import Image, read_image
+from train.common.recipe import load
+from train.degrade import DEFAULT, KINDS, Ranges, Seen, degrade_clip, in_light
 from train.enhancer.data import (
     Pair,
     Portrait,
@@ -33,7 +34,6 @@ from train.enhancer.data import (
     pair_of,
     patch_place,
     points_in,
-    read_image,
     read_index,
     split,
     usable,
@@ -51,11 +51,11 @@ MILD = Ranges(
     halo=(0.1, 0.6),
     jpeg_quality=(70, 95),
 )
-LARGE = 48  # pixels: faces of this height and more show detail that an enhancer can spoil
+LARGE = 48  # pixels: faces of this height and more show detail that an enhancer can harm
 
 
 class ShardPairs:
-    """Pairs from the shards that `python -m train.enhancer.shards` wrote; cut, mirror and light are drawn each time."""
+    """Pairs from the shards that `python -m train.enhancer shards` wrote; cut, mirror and light are drawn each time."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class ShardPairs:
         fresh: float = 0,
     ):
         """`keep_small`: the share kept of faces under LARGE pixels, so that large ones weigh more; `fresh`: the share
-        of looks at a nearly good face instead, made on the fly (`mildly`)."""
+        of samples of a nearly good face instead, made on the fly (`mildly`)."""
         folders = [folders] if isinstance(folders, Path) else folders
         self.size, self.augment, self.fresh = size, augment, fresh
         self.images, self.clean, self.frames, self.home, tables = [], [], [], [], []
@@ -75,7 +75,7 @@ class ShardPairs:
             if not shards or not (folder / "images.json").exists():
                 raise InputError(
                     f"{folder}: no shards here; make them with "
-                    f"`python -m train.enhancer.shards --faces DIR --out {folder}`"
+                    f"`python -m train.enhancer shards --faces DIR --out {folder}`"
                 )
             self.images.append(json.loads((folder / "images.json").read_text()))
             self.clean.append(np.load(folder / "images.npy", mmap_mode="r"))
@@ -121,7 +121,7 @@ class ShardPairs:
 def mildly(image: Image, points: NDArray[np.float32], rng: np.random.Generator) -> Seen:
     """The face at `points` (5, 2) of `image` with one defect or none, half of the time a slight one, and no codec.
 
-    `clean` stays `image`: its light is `in_light`'s affair, as for what a shard holds.
+    `clean` stays `image`: `in_light` is applied later, as for a shard's frame.
     """
     place = patch_place(points, 256)  # patch -> image
     height = 256 * BOX_HEIGHT * scale_of(place)
@@ -171,55 +171,46 @@ def write_shard(portraits: Sequence[Portrait], out: Path, number: int, count: in
         frames.append(seen.frame.ravel())
         start += seen.frame.size
     np.save(out / f"shard_{number:03d}.npy", np.concatenate(frames))
-    np.savez(out / f"shard_{number:03d}.npz", **{key: np.array(column) for key, column in rows.items()})
+    table: dict[str, Any] = {key: np.array(column) for key, column in rows.items()}
+    np.savez(out / f"shard_{number:03d}.npz", **table)
 
 
-def read_ranges(path: Path | None) -> Ranges:
-    """The usual defects with the changes in the YAML file. Raises ConfigError, naming the key."""
-    if path is None:
-        return DEFAULT
-    try:
-        return Ranges.model_validate(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write shards of one half of the split; 0, or 2 where what was given cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m train.enhancer.shards", description="Precompute degraded faces.")
-    parser.add_argument("--faces", type=Path, required=True, help="folder with index.csv")
-    parser.add_argument("--sets", nargs="*", help="sets of the index to use (all)")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=8000, help="frames a shard")
-    parser.add_argument("--numbers", type=int, nargs="*", default=[0], help="numbers of the shards to write")
-    parser.add_argument("--held-out", type=float, default=0.1, help="share of people kept for validation")
-    parser.add_argument("--half", choices=["train", "val"], default="train")
-    parser.add_argument("--people", type=Path, help="JSON {file: person}, where one person has several files")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--ranges", type=Path, help="YAML: what differs from the usual defects (train.degrade.Ranges)")
-    given = parser.parse_args(arguments)
+@click.command(cls=Command)
+@click.option("--faces", type=FILE, required=True, help="Folder with index.csv.")
+@click.option("--sets", cls=Several, help="Sets of the index to use (all).")
+@click.option("--out", type=FILE, required=True, help="Folder for the shards.")
+@click.option("--count", type=int, default=8000, show_default=True, help="Frames a shard.")
+@click.option("--numbers", cls=Several, type=int, default=[0], help="Numbers of the shards to write (0).")
+@click.option("--held-out", type=float, default=0.1, show_default=True, help="Share of people kept for validation.")
+@click.option("--half", type=click.Choice(["train", "val"]), default="train", show_default=True)
+@click.option("--people", type=FILE, help="JSON {file: person}, where one person has several files.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--ranges", type=FILE, help="YAML: what differs from the default defects (train.degrade.Ranges).")
+def command(
+    faces: Path,
+    sets: tuple[str, ...],
+    out: Path,
+    count: int,
+    numbers: tuple[int, ...],
+    held_out: float,
+    half: str,
+    people: Path | None,
+    seed: int,
+    ranges: Path | None,
+) -> None:
+    """Degrade good faces once and write them as shards, for training to read."""
     cv2.setNumThreads(1)
-    return ended(lambda: run(given))
-
-
-def run(given: argparse.Namespace) -> None:
-    """What the command line asks for."""
-    portraits = usable(read_index(given.faces, given.sets))
-    portraits = named(portraits, given.people, given.faces) if given.people else portraits
-    chosen = split(portraits, given.held_out)[given.half == "val"] if given.held_out else portraits
-    ranges = read_ranges(given.ranges)
-    given.out.mkdir(parents=True, exist_ok=True)
-    if not (given.out / "images.json").exists():
-        write_images(chosen, given.out)
-    for number in given.numbers:
-        write_shard(chosen, given.out, number, given.count, given.seed, ranges)
-        print(f"{given.out}: shard {number} of {given.count} frames of {len(chosen)} faces")
+    portraits = usable(read_index(faces, sets or None))
+    portraits = named(portraits, people, faces) if people else portraits
+    chosen = split(portraits, held_out)[half == "val"] if held_out else portraits
+    defects = DEFAULT if ranges is None else load(Ranges, ranges)
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "images.json").exists():
+        write_images(chosen, out)
+    for number in numbers:
+        write_shard(chosen, out, number, count, seed, defects)
+        print(f"{out}: shard {number} of {count} frames of {len(chosen)} faces")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(renamed("train.enhancer.shards"))

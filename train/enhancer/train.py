@@ -1,20 +1,20 @@
-"""Training, read downwards: `python -m train.enhancer.train configs/train/enhancer/01_regression.yaml --out runs/unet`.
+"""Training, read downwards: `python -m train.enhancer train configs/train/enhancer/01_regression.yaml --out runs/unet`.
 
 One recipe makes one run; the refinement stage of the original method is a second recipe that starts from the first's
 checkpoint. The same seed on the same machine gives the same losses, also across a stop and `--resume`. Several GPUs:
-`torchrun --nproc-per-node 4 -m train.enhancer.train ...`, where `batch` is each GPU's.
+`torchrun --nproc-per-node 4 -m train.enhancer train ...`, where `batch` is each GPU's.
 """
 
-import argparse
 import logging
 import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
 import torch
@@ -22,13 +22,15 @@ from torch import Tensor
 from torch.distributed import destroy_process_group, init_process_group
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from stream_enhance.errors import ConfigError, InputError, StreamEnhanceError
+from stream_enhance.errors import ConfigError, InputError
 from train.common import checkpoints
+from train.common.command import FILE, Command, renamed
 from train.common.journal import Journal
 from train.enhancer.data import FolderPairs, Pair, heatmaps, named, read_faces, split, usable
 from train.enhancer.recipe import Data, Recipe, load
 from train.enhancer.shards import ShardPairs
 from train.enhancer.trainer import Trainer, World
+from train.enhancer.weights import NEEDS
 
 log = logging.getLogger("train")
 
@@ -76,14 +78,14 @@ def open_data(data: Data) -> tuple[Any, Any]:
         raise ConfigError("data: name exactly one of shards, faces and scface")
     if data.shards is not None:
         if data.val_shards is None:
-            raise ConfigError("data.val_shards: shards need a second folder to validate on (--half val)")
-        seen = ShardPairs(data.shards, data.size, data.augment, data.keep_small, data.fresh)
-        return seen, ShardPairs(data.val_shards, data.size, False)
+            raise ConfigError("data.val_shards: shards need a second folder to validate on (`shards --half val`)")
+        pairs = ShardPairs(data.shards, data.size, data.augment, data.keep_small, data.fresh)
+        return pairs, ShardPairs(data.val_shards, data.size, False)
     if data.scface is not None:
         from train.enhancer.scface import ScfacePairs, read_scface
 
-        seen, unseen = read_scface(data.scface, data.scface_infrared, data.held_out)
-        return ScfacePairs(seen, data.size, data.augment), ScfacePairs(unseen, data.size, False)
+        matches, others = read_scface(data.scface, data.scface_infrared, data.held_out)
+        return ScfacePairs(matches, data.size, data.augment), ScfacePairs(others, data.size, False)
     assert data.faces is not None
     portraits = usable(read_faces(data.faces, data.sets))
     if data.people is not None:
@@ -106,20 +108,19 @@ def fit(
     trainer = Trainer(recipe, world, micro // recipe.optimiser.accumulate, start)
     last = out / "last.pt"
     if resume:
-        trainer.restore(checkpoints.read(last), last)
+        trainer.restore(checkpoints.read(last, NEEDS), last)
     out.mkdir(parents=True, exist_ok=True)
     held = Keyed(unseen, recipe.seed, recipe.data.heatmaps)
-    looked_at = [held[0, int(k)] for k in np.linspace(0, len(unseen) - 1, min(len(unseen), recipe.data.val_pairs))]
+    checked = [held[0, int(k)] for k in np.linspace(0, len(unseen) - 1, min(len(unseen), recipe.data.val_pairs))]
     with Journal(out, trainer.step, enabled=world.rank == 0) as journal:
         while trainer.epoch < recipe.epochs:
             one_epoch(trainer, Keyed(pairs, recipe.seed, recipe.data.heatmaps), len(pairs), micro, journal)
-            scores, shown = trainer.validate(looked_at)
+            scores, shown = trainer.validate(checked)
             trainer.since_best = 0 if scores["val_loss"] < trainer.best else trainer.since_best + 1
             trainer.best = min(trainer.best, scores["val_loss"])
             if world.rank == 0:
-                journal.validation(
-                    trainer.epoch, trainer.step, scores, shown if due(trainer, recipe.sample_epochs) else []
-                )
+                samples = shown if due(trainer, recipe.sample_epochs) else []
+                journal.validation(trainer.epoch, trainer.step, scores, samples)
                 state = trainer.state()
                 checkpoints.save(state, last)
                 if trainer.since_best == 0:
@@ -133,12 +134,12 @@ def fit(
 
 
 def due(trainer: Trainer, every: int) -> bool:
-    """Whether something that is done every `every` epochs is done now."""
+    """Whether something done every `every` epochs is due now."""
     return bool(every) and trainer.epoch % every == 0
 
 
 def one_epoch(trainer: Trainer, keyed: Keyed, pairs: int, micro: int, journal: Journal) -> None:
-    """`micro` batches from where the stream of pairs stands."""
+    """Learn from `micro` batches, from the current position in the stream of pairs."""
     recipe, world = trainer.recipe, trainer.world
     length = micro * recipe.batch * world.size
     stream = Stream(pairs, recipe.seed, trainer.position, length, world)
@@ -168,7 +169,7 @@ def seed_all(seed: int, world: World) -> None:
 
 
 def open_world() -> World:
-    """What torchrun says in the environment, or one process."""
+    """The process group that torchrun describes in the environment, or one process."""
     cuda = torch.cuda.is_available()
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) < 2:
         return World(device=torch.device("cuda", 0) if cuda else torch.device("cpu"))
@@ -178,37 +179,28 @@ def open_world() -> World:
     return World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 2 where what was given cannot be used, or 1 where the run failed."""
-    parser = argparse.ArgumentParser(prog="python -m train.enhancer.train", description="Train an enhancer.")
-    parser.add_argument("recipe", type=Path, help="YAML, see configs/train/enhancer/01_regression.yaml")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
-    parser.add_argument("--init-from", type=Path, metavar="CHECKPOINT", help="start from these weights")
-    parser.add_argument("--freeze", help="parts that do not learn, as in down1,down2")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+@click.command(cls=Command)
+@click.argument("recipe", type=FILE)
+@click.option("--out", type=FILE, required=True, help="Folder for checkpoints, losses and samples.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe, e.g. optimiser.lr=1e-4.")
+@click.option("--resume", is_flag=True, help="Go on from OUT/last.pt.")
+@click.option("--init-from", type=FILE, metavar="WEIGHTS", help="Start from a checkpoint, .safetensors or .onnx.")
+@click.option("--freeze", help="Parts that do not learn, as in down1,down2.")
+def command(
+    recipe: Path, out: Path, changes: tuple[str, ...], resume: bool, init_from: Path | None, freeze: str | None
+) -> None:
+    """Train a network by RECIPE, a YAML file as in configs/train/enhancer."""
     cv2.setNumThreads(1)
-    world = World()
+    settings = load(recipe, [*changes, *([f"freeze=[{freeze}]"] if freeze else [])])
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    world = open_world()
     try:
-        changes = [*given.set, *([f"freeze=[{given.freeze}]"] if given.freeze else [])]
-        recipe = load(given.recipe, changes)
-        if recipe.threads:
-            torch.set_num_threads(recipe.threads)
-        world = open_world()
-        fit(recipe, given.out, given.resume, given.init_from, world)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except StreamEnhanceError as error:
-        print(f"error: {error}; the last good checkpoint is kept in {given.out}", file=sys.stderr)
-        return 1
+        fit(settings, out, resume, init_from, world)
     finally:
         if world.size > 1:
             destroy_process_group()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(renamed("train.enhancer.train"))

@@ -1,4 +1,4 @@
-"""What learns: the networks of a recipe, what moves them, and the state from which a stopped run goes on."""
+"""The networks of a recipe, their optimisers, and the state from which a stopped run goes on."""
 
 import copy
 import math
@@ -10,20 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stream_enhance.errors import ConfigError, StreamEnhanceError
-from train.common import checkpoints
-from train.enhancer.losses import Identity, Vgg, adversarial, bels, charbonnier, psnr, psnr_ssim
+from stream_enhance.errors import ConfigError
+from train.common import checkpoints, schedule
+from train.common.command import finite
+from train.enhancer.losses import LOSSES, adversarial, channels_last, open_frozen, psnr
 from train.enhancer.models import Discriminator, build, set_requires_grad
 from train.enhancer.recipe import Recipe
-
-
-class NotFinite(StreamEnhanceError):
-    """A loss became NaN or infinite."""
+from train.enhancer.weights import start_from
 
 
 @dataclass
 class World:
-    """This process among those that train together."""
+    """This process's place among those that train together."""
 
     rank: int = 0
     size: int = 1
@@ -31,25 +29,21 @@ class World:
 
 
 class Trainer:
-    """The networks, what moves them, and where they are; `state` and `restore` are each other's inverse."""
+    """The networks, their optimisers and their progress; `state` and `restore` are each other's inverse."""
 
     def __init__(self, recipe: Recipe, world: World, steps_per_epoch: int, start: Path | None = None):
         self.recipe, self.world, self.steps_per_epoch = recipe, world, steps_per_epoch
         self.epoch, self.step, self.position, self.best, self.since_best = 0, 0, 0, math.inf, 0
-        self.generator = build(recipe.model).to(world.device, memory_format=torch.channels_last)
+        self.generator = channels_last(build(recipe.model), world.device)
         if start is not None:
-            checkpoints.start_from(self.generator, start)
+            start_from(self.generator, start)
         self.discriminator: nn.Module | None = None
         if recipe.losses.adversarial:
             self.discriminator = Discriminator(recipe.discriminator_channels).to(world.device)
         self.ema = copy.deepcopy(self.generator).requires_grad_(False) if recipe.optimiser.ema else None
-        self.vgg = self.identity = None
-        if recipe.losses.perceptual or recipe.losses.lpips:
-            self.vgg = Vgg(recipe.vgg, recipe.lpips_heads).to(world.device, memory_format=torch.channels_last)
-        if recipe.losses.identity:
-            if recipe.embedder is None:
-                raise ConfigError("embedder: the identity loss needs a face embedding, an ONNX file")
-            self.identity = Identity(recipe.embedder, recipe.data.size).to(world.device)
+        self.losses = {name: loss for name, loss in LOSSES.items() if getattr(recipe.losses, name)}
+        paths = (recipe.vgg, recipe.lpips_heads, recipe.embedder)
+        self.frozen = open_frozen(list(self.losses.values()), *paths, recipe.data.size, world.device)
         self.make_optimisers()
         self.apply_freezing()
 
@@ -69,19 +63,21 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.world.device.type, enabled=self.recipe.precision == "fp16" and on_cuda)
 
     def rate(self, step: int) -> float:
-        """What the learning rates are multiplied by at an optimiser step."""
+        """The factor on the learning rates at an optimiser step."""
         o, total = self.recipe.optimiser, self.recipe.epochs * self.steps_per_epoch
-        warm = min(1.0, (step + 1) / o.warmup_steps) if o.warmup_steps else 1.0
-        if o.schedule == "step":
-            return warm * o.gamma ** (step // (o.step_epochs * self.steps_per_epoch))
-        if o.schedule in ("cosine", "trapezoid"):
-            level = 0.0 if o.schedule == "cosine" else 1 - o.fall  # a trapezoid keeps its rate for that share
-            done = max(0.0, step / total - level) / (1 - level)
-            return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
-        return warm
+        warm = schedule.warmup(step, o.warmup_steps)
+        match o.schedule:
+            case "step":
+                return warm * float(o.gamma ** (step // (o.step_epochs * self.steps_per_epoch)))
+            case "cosine":
+                return warm * schedule.cosine(step / total)
+            case "trapezoid":
+                return warm * schedule.cosine(step / total, o.fall)
+            case "constant":
+                return warm
 
     def apply_freezing(self) -> None:
-        """Freeze what the recipe freezes at this epoch, free the rest, and wrap the networks for several GPUs anew."""
+        """Freeze what the recipe freezes at this epoch, free the rest, and wrap the networks again for several GPUs."""
         set_requires_grad(self.generator, True)
         if self.recipe.train_only == "refinement":
             set_requires_grad(self.generator, False)
@@ -102,32 +98,26 @@ class Trainer:
         kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.recipe.precision]
         return torch.autocast(self.world.device.type, kind, enabled=self.recipe.precision != "fp32")
 
-    def terms(self, low: Tensor, ours: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, ours: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Every loss of the generator that the recipe weighs, each by itself, before its weight."""
-        w, terms = self.recipe.losses, {}
-        if w.l1:
-            terms["l1"] = (ours - target).abs().mean()
-        if w.charbonnier:
-            terms["charbonnier"] = charbonnier(ours, target)
-        if w.bels:
-            terms["bels"] = bels(ours, target)
-        if w.psnr_ssim:
-            terms["psnr_ssim"] = psnr_ssim(ours, target)
         few = slice(self.recipe.costly_images or None)
-        ours, target = ours[few], target[few]
-        if self.vgg is not None and self.step % self.recipe.perceptual_every == 0:
-            a, b = self.crops(ours, target)
-            with self.autocast():
-                if w.perceptual:
-                    terms["perceptual"] = self.vgg.perceptual(a, b)
-                if w.lpips:
-                    terms["lpips"] = self.vgg.lpips(a, b).mean()
-        if self.identity is not None:
-            terms["identity"] = self.identity(ours, target).mean()
+        some = (ours[few], target[few])
+        wanted = any(loss.sees == "crops" for loss in self.losses.values())
+        crops = self.crops(*some) if wanted and self.step % self.recipe.perceptual_every == 0 else None
+        terms: dict[str, Tensor] = {}
+        for name, loss in self.losses.items():
+            match loss.sees:
+                case "image":
+                    terms[name] = loss.value(ours, target, self.frozen)
+                case "some":
+                    terms[name] = loss.value(*some, self.frozen)
+                case "crops" if crops is not None:
+                    with self.autocast():
+                        terms[name] = loss.value(*crops, self.frozen)
         return terms
 
     def crops(self, ours: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The same square of both, for each image drawn anew; all of them where the recipe does not crop."""
+        """The same random square of both, another for each image; whole images where the recipe does not crop."""
         side, full = self.recipe.perceptual_crop, ours.shape[-1]
         if not side or side >= full:
             return ours, target
@@ -140,6 +130,12 @@ class Trainer:
 
     def learn(self, batches: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """One step of each optimiser over `batches` (gradient accumulation); every loss term's mean."""
+        totals = self.backward(batches)
+        self.move()
+        return totals
+
+    def backward(self, batches: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Add the gradients of the mean loss over `batches`; every loss term's mean. Raises LossNotFinite."""
         totals: dict[str, float] = {}
         for low, target in batches:
             low = low.to(self.world.device, memory_format=torch.channels_last)
@@ -156,20 +152,16 @@ class Trainer:
                 self.scaler.scale(both / len(batches)).backward()
                 totals["discriminator"] = totals.get("discriminator", 0) + both.item() / len(batches)
                 set_requires_grad(self.judge, False)
-            terms = self.terms(low, ours, target)
+            terms = self.terms(ours, target)
             if self.judge is not None:
                 with self.autocast():
                     terms["adversarial"] = adversarial(self.judge(low, ours), True, self.recipe.adversarial)
             loss = sum((getattr(self.recipe.losses, k) * v for k, v in terms.items()), torch.zeros(()))
-            if not math.isfinite(loss.item()):
-                raise NotFinite(
-                    f"the loss is {loss.item()} at step {self.step}; lower optimiser.lr or set optimiser.clip"
-                )
+            finite(loss.item(), self.step, "lower optimiser.lr or set optimiser.clip")
             self.scaler.scale(loss / len(batches)).backward()
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0) + value.item() / len(batches)
             totals["total"] = totals.get("total", 0) + loss.item() / len(batches)
-        self.move()
         return totals
 
     def move(self) -> None:
@@ -196,8 +188,9 @@ class Trainer:
     def validate(self, pairs: list[tuple[Tensor, Tensor]]) -> tuple[dict[str, float], list[Tensor]]:
         """Mean PSNR and weighted loss (without the adversary) over `pairs`; a few (3, S, 3S) input|output|target."""
         network = (self.ema or self.generator).eval()
-        sums, shown = {"val_psnr": 0.0, "val_psnr_input": 0.0, "val_loss": 0.0}, []
-        state, self.step = self.step, 0  # so that every term is looked at
+        sums = {"val_psnr": 0.0, "val_psnr_input": 0.0, "val_loss": 0.0}
+        shown: list[Tensor] = []
+        state, self.step = self.step, 0  # so that no term is skipped
         randomness = torch.get_rng_state()
         torch.manual_seed(0)
         for low, target in pairs:
@@ -205,7 +198,7 @@ class Trainer:
             with self.autocast():
                 ours = network(low)
             ours = ours.float().clamp(0, 1)
-            terms = self.terms(low, ours, target)
+            terms = self.terms(ours, target)
             sums["val_loss"] += float(sum(getattr(self.recipe.losses, k) * v for k, v in terms.items()))
             sums["val_psnr"] += float(psnr(ours, target).mean())
             sums["val_psnr_input"] += float(psnr(low[:, :3], target).mean())

@@ -1,9 +1,9 @@
 "use strict";
-// Cameras arrive by server-sent events; each picture by a WebSocket of fragmented MP4 into MediaSource, or as MJPEG
-// where the browser has none. A picture is fetched only while its card is on the screen and the page is shown.
+// Cameras arrive by server-sent events; their video by a WebSocket of fragmented MP4 into MediaSource, or as MJPEG where
+// the browser has none. Video is fetched only while its card is on the screen and the page is shown.
 
 const cameras = new Map();
-const pictures = { FARTHEST: 0.6, KEPT: 10 };  // seconds behind the newest picture; seconds of past kept
+const MAX_DELAY = 0.6, KEPT = 10;  // seconds behind the newest frame; seconds of past kept in the buffer
 
 class Player {
   constructor(name, card) {
@@ -11,7 +11,7 @@ class Player {
     this.video = card.querySelector("video");
     this.image = card.querySelector(".screen > img");
     this.cover = card.querySelector(".cover");
-    const shaped = (width, height) => {  // original and enhanced lie side by side in it
+    const shaped = (width, height) => {  // original and enhanced are side by side in it
       if (height) card.style.setProperty("--ratio", width / 2 / height);
     };
     this.video.onresize = () => shaped(this.video.videoWidth, this.video.videoHeight);
@@ -27,7 +27,7 @@ class Player {
   }
 
   start() {
-    this.cover.textContent = "waiting for a picture";
+    this.cover.textContent = "waiting for video";
     if (!window.MediaSource) { this.showImages(); return; }
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = new WebSocket(`${scheme}://${location.host}/api/cameras/${this.name}/video`);
@@ -77,8 +77,8 @@ class Player {
 
   follow(end, start) {
     if (this.video.paused) this.video.play().catch(() => {});
-    if (end - this.video.currentTime > pictures.FARTHEST) this.video.currentTime = end - 0.02;
-    if (this.video.currentTime - start > 2 * pictures.KEPT) this.buffer.remove(0, this.video.currentTime - pictures.KEPT);
+    if (end - this.video.currentTime > MAX_DELAY) this.video.currentTime = end - 0.02;
+    if (this.video.currentTime - start > 2 * KEPT) this.buffer.remove(0, this.video.currentTime - KEPT);
     this.cover.textContent = "";
     this.cover.hidden = true;
     this.pause = 500;
@@ -114,7 +114,9 @@ const onScreen = new IntersectionObserver((entries) => {
 function update(known) {
   const on = known.visible && !document.hidden && known.state !== "paused";
   known.player.set(on);
-  if (known.state === "paused") { known.player.cover.textContent = "paused"; known.player.cover.hidden = false; }
+  const { cover } = known.player;
+  if (known.state === "paused") { cover.textContent = "paused"; cover.hidden = false; }
+  else if (!cover.hidden) cover.textContent = known.state === "live" ? "waiting for video" : `no video: ${known.state}`;
 }
 
 function addCamera(status) {
@@ -122,16 +124,23 @@ function addCamera(status) {
   card.dataset.name = status.name;
   card.setAttribute("aria-label", `Camera ${status.name}`);
   card.querySelector("h2").textContent = status.name;
-  card.querySelector("video").setAttribute("aria-label", `Live picture of ${status.name}`);
+  card.querySelector("video").setAttribute("aria-label", `Live video of ${status.name}`);
   const known = { card, player: new Player(status.name, card), state: "", visible: false };
   card.querySelector(".pause").addEventListener("click", () => {
     const action = known.state === "paused" ? "resume" : "pause";
-    fetch(`/api/cameras/${status.name}/${action}`, { method: "POST", headers: { "X-Stream-Enhance": "1" } });
+    if (action === "pause" && !confirm(`Pause ${status.name}? Its recordings stop, too, until it is resumed.`)) return;
+    fetch(`/api/cameras/${status.name}/${action}`, { method: "POST", headers: { "X-Stream-Enhance": "1" } })
+      .then((answer) => { if (!answer.ok) alert(`${status.name} could not be changed (${answer.status}).`); })
+      .catch(() => alert("No connection to the server."));
   });
-  card.querySelector(".screen").addEventListener("dblclick", () => card.classList.toggle("large"));
-  card.addEventListener("keydown", (event) => {
-    if (event.target === card && event.key === "Enter") card.classList.toggle("large");
-  });
+  const enlarge = () => {
+    const large = card.classList.toggle("large");
+    card.querySelector(".enlarge").textContent = large ? "Shrink" : "Enlarge";
+    card.querySelector(".enlarge").setAttribute("aria-pressed", large);
+  };
+  card.querySelector(".enlarge").addEventListener("click", enlarge);
+  card.querySelector(".screen").addEventListener("dblclick", enlarge);
+  card.addEventListener("keydown", (event) => { if (event.target === card && event.key === "Enter") enlarge(); });
   cameras.set(status.name, known);
   document.getElementById("cameras").append(card);
   onScreen.observe(card);
@@ -153,10 +162,11 @@ function showCameras(list) {
     text(".dropped", status.frames.dropped);
     text(".reconnects", status.frames.reconnects);
     const error = card.querySelector(".error");
-    error.textContent = status.error;
-    error.hidden = !status.error;
+    error.textContent = [status.error, status.gallery_problem].filter(Boolean).join("; ");
+    error.hidden = !error.textContent;
     update(known);
   }
+  document.getElementById("no-cameras").hidden = list.length > 0;
   const names = new Set(list.map((status) => status.name));
   for (const [name, known] of cameras) {
     if (!names.has(name)) { known.player.set(false); known.card.remove(); cameras.delete(name); }
@@ -185,7 +195,7 @@ function showShot(shot, first) {
     figure.querySelector(".pair").style.setProperty("--x", `${slider.value}%`);
   });
   figure.querySelector("b").textContent = what;
-  figure.querySelector("time").textContent = new Date(1000 * shot.written).toLocaleTimeString();
+  figure.querySelector("time").textContent = new Date(1000 * shot.written).toLocaleString([], { dateStyle: "short", timeStyle: "medium" });
   if (first) shots.prepend(figure); else shots.append(figure);
   while (shots.children.length > 60) shots.lastElementChild.remove();
 }
@@ -204,8 +214,19 @@ document.addEventListener("visibilitychange", () => cameras.forEach(update));
 choose("enhanced");
 
 fetch("/api/shots").then((answer) => answer.json()).then((list) => list.forEach((shot) => showShot(shot, false)));
-const events = new EventSource("/api/events");
-events.addEventListener("cameras", (event) => showCameras(JSON.parse(event.data)));
-events.addEventListener("shot", (event) => showShot(JSON.parse(event.data), true));
-events.onopen = () => { document.getElementById("offline").hidden = true; };
-events.onerror = () => { document.getElementById("offline").hidden = false; };
+
+function listen() {
+  const events = new EventSource("/api/events");
+  events.addEventListener("cameras", (event) => showCameras(JSON.parse(event.data)));
+  events.addEventListener("shot", (event) => showShot(JSON.parse(event.data), true));
+  events.onopen = () => { document.getElementById("offline").hidden = true; };
+  events.onerror = async () => {
+    document.getElementById("offline").hidden = false;
+    if (events.readyState !== EventSource.CLOSED) return;  // the browser tries again by itself
+    const answer = await fetch("/api/cameras").catch(() => null);
+    if (answer?.status === 401) location.href = "/login";  // the session has ended
+    else setTimeout(listen, 3000);
+  };
+}
+
+listen();

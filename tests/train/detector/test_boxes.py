@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from stream_enhance.errors import InputError
+from train.common.images import read_image
 from train.detector import boxes
-from train.detector.eval import comparison as marks
-from train.detector.eval import metrics as metrics
+from train.detector.eval import comparison, metrics
 
 
 def rows(*items: tuple[float, ...]) -> np.ndarray:
@@ -48,13 +48,13 @@ def test_a_missing_label_file_is_an_error(tmp_path: Path) -> None:
 def test_a_truncated_image_is_an_error(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.jpg"), np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     whole = (tmp_path / "a.jpg").read_bytes()
-    assert boxes.read_image(tmp_path / "a.jpg").shape == (64, 64, 3)
+    assert read_image(tmp_path / "a.jpg").shape == (64, 64, 3)
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"a\.jpg: truncated"):
-        boxes.read_image(tmp_path / "a.jpg")
+        read_image(tmp_path / "a.jpg")
     (tmp_path / "b.png").write_bytes(b"nothing")
     with pytest.raises(InputError, match="not an image"):
-        boxes.read_image(tmp_path / "b.png")
+        read_image(tmp_path / "b.png")
 
 
 def test_a_list_without_images_is_an_error(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_two_detectors_are_compared_on_the_faces_that_both_find() -> None:
         f"{name}/val/640": metrics.pool([metrics.judge(rows_, truth)] * 4)
         for name, rows_ in (("ours", ours), ("teacher", theirs))
     }
-    table = marks.table(pools, "teacher")
+    table = comparison.table(pools, "teacher")
     assert "| val | 640 | all | +0.500 (+0.500 to +0.500) | +0.500" in table
     assert "0.100 against 0.200, -0.100" in table, "the face that only ours finds does not count"
 

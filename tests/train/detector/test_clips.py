@@ -9,7 +9,7 @@ import pytest
 
 from stream_enhance.errors import InputError, ModelError
 from train.detector.boxes import labels
-from train.detector.eval import clips as clips
+from train.detector.eval import clips
 from train.detector.eval import evaluate as detector_eval
 from train.detector.eval import peers as detector_peers
 from train.detector.eval import report as detector_report
@@ -22,8 +22,8 @@ def rows(*items: tuple[float, ...]) -> np.ndarray:
     return np.array(items, np.float32).reshape(-1, 5)
 
 
-def reference(*sure: tuple[float, ...]) -> clips.Reference:
-    boxes = np.array(sure, np.float32).reshape(-1, 4)
+def reference(*faces: tuple[float, ...]) -> clips.Reference:
+    boxes = np.array(faces, np.float32).reshape(-1, 4)
     return clips.Reference(boxes, np.concatenate([boxes, [[60, 60, 80, 80]]]).astype(np.float32))
 
 

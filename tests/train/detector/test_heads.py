@@ -35,7 +35,9 @@ def test_an_unturned_head_is_where_it_was(someone: Cutout) -> None:
 @pytest.mark.parametrize("side", [1, -1])
 def test_a_head_turned_aside_shows_one_eye_and_a_narrow_face(someone: Cutout, side: int) -> None:
     straight, profile = turned(someone, 0, 0).face, turned(someone, side * 1.35, 0).face
-    assert side * (profile.points[0, 2, 0] - straight.points[0, 2, 0]) > 10, "the nose goes to the side it looks to"
+    assert side * (profile.points[0, 2, 0] - straight.points[0, 2, 0]) > 10, (
+        "the nose goes to the side that the head is turned to"
+    )
     far = 1 if side > 0 else 0
     assert profile.points[0, far].tolist() == [0, 0, 0], "the other eye is out of sight"
     assert profile.points[0, 1 - far, 2] == 1

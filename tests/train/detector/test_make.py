@@ -1,4 +1,4 @@
-"""Shards are pure functions of the recipe and their number; what is missing is said in one clear line."""
+"""Shards are pure functions of the recipe and their number; what is missing is named in one line."""
 
 import subprocess
 import sys
@@ -8,19 +8,22 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("ultralytics")
 
-from stream_enhance.errors import InputError  # noqa: E402
-from train.detector import teacher as detector_teacher  # noqa: E402
-from train.detector.boxes import labels  # noqa: E402
-from train.detector.data import make as detector_data  # noqa: E402
-from train.detector.data.people import cut_out  # noqa: E402
-from train.detector.data.scenes import Real, Scene  # noqa: E402
-from train.detector.initial_weights import build  # noqa: E402
-from train.detector.recipe import Part, Recipe, load_recipe  # noqa: E402
+import torch
+
+from stream_enhance.errors import InputError
+from train.detector import teacher as detector_teacher
+from train.detector.boxes import labels, read_list
+from train.detector.data import make as detector_data
+from train.detector.data.people import cut_out
+from train.detector.data.scenes import Real, Scene
+from train.detector.initial_weights import build
+from train.detector.recipe import Recipe, Shards, load_recipe
 
 ROOT = Path(__file__).parents[3]
+FIRST = "configs/train/detector/01_first.yaml"
 
 
 def recipe(cache: Path) -> Recipe:
@@ -38,7 +41,7 @@ def sources() -> detector_data.Sources:
     cv2.ellipse(image, (130, 140), (60, 80), 0, 0, 360, (200, 160, 140), -1)
     points = np.array([[105, 125], [155, 125], [130, 150], [112, 180], [148, 180]], np.float64)
     box = np.array([70.0, 60.0, 120.0, 160.0])
-    place = cv2.resize(rng.integers(0, 255, (16, 32, 3), dtype=np.uint8), (256, 128), interpolation=cv2.INTER_CUBIC)
+    place = cv2.resize(rng.integers(0, 255, (16, 32, 3), dtype=np.uint8), (256, 128)).astype(np.uint8)
     photograph = Real(image, labels([[70, 60, 190, 220]]), np.zeros((0, 4), np.float32))
     return detector_data.Sources([cut_out(image, box, points)], [place], [photograph], np.ones(1))
 
@@ -49,7 +52,7 @@ def test_a_shard_is_the_same_every_time_and_fits_its_images(sources: detector_da
     teacher = build("yolov8n-pose.yaml").eval()
     with torch.no_grad():
         teacher.model[-1].cv3[0][-1].bias += 8  # an untrained network that fires on every small cell
-    part = Part(side=96, shards=1, per_shard=10, face_px=(12, 40), made=0.6)
+    part = Shards(side=96, shards=1, per_shard=10, face_px=(12, 40), made=0.6)
     for name in ("a", "b"):
         detector_data.make_shard(recipe(tmp_path / name), part, 0, sources, teacher)
     first, second = (detector_data.read_shard(tmp_path / name / "96" / "000.npz") for name in ("a", "b"))
@@ -57,12 +60,12 @@ def test_a_shard_is_the_same_every_time_and_fits_its_images(sources: detector_da
     assert all(np.array_equal(first[2][key], second[2][key]) for key in first[2])
     images, clean, held = first
     assert images.shape == clean.shape == (10, 96, 96, 3)
-    assert not np.array_equal(images, clean), "the camera spoils them"
+    assert not np.array_equal(images, clean), "the camera degrades them"
     assert len(held["xyxy"]) == len(held["image"]) == len(held["points"]) > 0
     assert held["xyxy"].min() >= 0
     assert held["xyxy"].max() <= 96
     assert held["t_boxes"].shape == (len(held["t_cell"]), 64)
-    assert (held["t_sure"] <= held["t_score"]).all()
+    assert (held["t_box_score"] <= held["t_score"]).all()
     assert len(held["weight"]) == len(held["xyxy"])
     made = held["made"]
     assert made.any()
@@ -79,10 +82,10 @@ def test_the_enlarged_images_cells_are_the_images_own_at_half_the_stride() -> No
     scores[0, 0, 256 + 64 + 4 * 2 + 2] = 4.0  # stride 32
     large = {"scores": scores, "boxes": torch.ones(1, 64, 336), "kpts": torch.ones(1, 15, 336)}
     out = {"boxes": np.zeros((1, 64, 84), np.float32), "kpts": np.zeros((1, 15, 84), np.float32)}
-    sure, score = np.zeros((1, 84), np.float32), np.zeros((1, 84), np.float32)
-    detector_teacher.merge_enlarged(large, np.array([0]), out, sure, score)
+    box_score, score = np.zeros((1, 84), np.float32), np.zeros((1, 84), np.float32)
+    detector_teacher.merge_enlarged(large, np.array([0]), out, box_score, score)
     assert np.flatnonzero(score[0] > 0.5).tolist() == [8 * 2 + 3, 8 * 3 + 1, 64 + 4 * 2 + 2]
-    assert np.flatnonzero(sure[0] > 0.5).tolist() == [8 * 3 + 1, 64 + 4 * 2 + 2]
+    assert np.flatnonzero(box_score[0] > 0.5).tolist() == [8 * 3 + 1, 64 + 4 * 2 + 2]
     assert out["boxes"][0, :, 8 * 3 + 1].min() == 1
 
 
@@ -105,14 +108,14 @@ def test_the_stations_images_are_learnt_from_or_measured_on_never_both(tmp_path:
     assert [path.stem for path in detector_data.station_list(split, learnt=True)] == ["b"]
     assert [path.stem for path in detector_data.station_list(split, learnt=False)] == ["a", "c"]
     assert len(recipe(tmp_path).station) == 20, "half of the forty"
-    with pytest.raises(InputError, match="no d; mend `station`"):
+    with pytest.raises(InputError, match="no d; correct `station` in the recipe"):
         detector_data.station_list(split.model_copy(update={"station": ("d",)}), learnt=True)
 
 
 def test_other_numbers_and_other_parts_make_other_images(sources: detector_data.Sources) -> None:
-    part = Part(side=96, shards=1, face_px=(12, 40), made=1.0)
+    part = Shards(side=96, shards=1, face_px=(12, 40), made=1.0)
     scenes = [detector_data.one_image(sources, part, np.random.default_rng([1, n]))[0].seen for n in (0, 1)]
-    assert not np.array_equal(*scenes)
+    assert not np.array_equal(scenes[0], scenes[1])
     tiny = part.model_copy(update={"name": "tiny"})
     assert (part.folder, tiny.folder) == ("96", "96-tiny")
 
@@ -140,15 +143,17 @@ def test_missing_sources_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no backgrounds"):
         detector_data.read_places(recipe(tmp_path))
     with pytest.raises(InputError, match=r"train\.txt: no such list"):
-        detector_data.read_list(tmp_path / "detect" / "train.txt")
+        read_list(tmp_path / "detect" / "train.txt")
 
 
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--recipe", "none.yaml"], "none.yaml: no such recipe"),
-        (["export", "--run", "nowhere"], "no checkpoint"),
-        (["eval", "--only", "nobody"], "nobody: no such detector"),
+        (["train", "none.yaml", "--out", "nowhere"], "none.yaml: cannot be read (No such file or directory)"),
+        (["--recipe", "none.yaml"], "none.yaml: cannot be read (No such file or directory)"),
+        (["export", "nowhere/last.pt", "--out", "nowhere.onnx"], "nowhere/last.pt: no checkpoint"),
+        (["eval", FIRST, "--only", "nobody"], "nobody: no such detector; choose from"),
+        (["export", "nowhere/last.pt", "--out", "engines/yolov8n-face.onnx"], "exists already; name another file"),
     ],
 )
 def test_the_command_ends_with_one_line_and_code_2(words: list[str], what: str) -> None:

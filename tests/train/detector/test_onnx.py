@@ -18,7 +18,7 @@ POINTS = np.array([EYE_LEFT, EYE_RIGHT, NOSE, MOUTH_LEFT, MOUTH_RIGHT], np.float
 def faces(path: Path, image: np.ndarray, scale: float) -> np.ndarray:
     """Rows of x1, y1, x2, y2, score, five points, in pixels of `image`, which is shown `scale` times its size."""
     side = round(512 * scale)
-    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
     view = LetterboxView(small, (scale, scale), 0.0, 0.0)
     with open_session(path, "face-detection", "cpu", threads=1) as session:
         return suppress(decode(session(to_input([small], session.card))[0], view, 0.5), 0.5)

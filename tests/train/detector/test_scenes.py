@@ -107,8 +107,8 @@ def test_somebody_in_front_hides_the_face_behind(someone: Cutout) -> None:
     assert before.xyxy[0, 0] == pytest.approx(faces.xyxy[0, 0] - 8)
 
 
-def test_the_camera_spoils_and_the_codec_is_real(someone: Cutout, place: np.ndarray) -> None:
-    kinds = set()
+def test_the_camera_degrades_and_the_codec_is_real(someone: Cutout, place: np.ndarray) -> None:
+    kinds: set[str] = set()
     for seed in range(30):
         scene = scenes.make([place], [someone], np.random.default_rng(seed), 128, (12, 40), (1, 4))
         kinds.update(scene.kinds)
@@ -133,7 +133,7 @@ def test_a_mosaic_shrinks_faces_and_moves_their_boxes(someone: Cutout) -> None:
     assert 20 < np.median(heights) < 100
 
 
-def test_a_mosaic_is_cut_around_hard_places_where_that_is_asked_for() -> None:
+def test_a_mosaic_is_cut_around_hard_negatives_where_that_is_asked_for() -> None:
     image = np.zeros((400, 400, 3), np.uint8)
     image[300:340, 20:60] = (255, 0, 0)
     image[100:140, 300:340] = (0, 255, 0)
@@ -158,7 +158,7 @@ def test_points_of_a_mirrored_tile_keep_their_order() -> None:
             assert left[0] < right[0]
 
 
-def test_a_face_of_which_the_camera_left_nothing_is_worth_nothing(someone: Cutout) -> None:
+def test_a_face_of_which_the_camera_left_nothing_weighs_nothing(someone: Cutout) -> None:
     clean = np.full((256, 256, 3), 90, np.uint8)
     one = scenes.Placed(someone, np.array([[0.5, 0, 60], [0, 0.5, 60]], np.float32), np.zeros(2), np.ones(3))
     clean, faces = scenes.compose(clean, [one], 0)
@@ -168,7 +168,7 @@ def test_a_face_of_which_the_camera_left_nothing_is_worth_nothing(someone: Cutou
     assert scenes.legible(clean, noise, faces).tolist() == [0.0]
 
 
-def test_a_panorama_is_looked_into_and_a_image_cropped(place: np.ndarray) -> None:
+def test_a_panorama_gives_a_view_and_an_image_a_crop(place: np.ndarray) -> None:
     rng = np.random.default_rng(0)
     assert detector_places.background(place, rng, 96).shape == (96, 96, 3)
     assert detector_places.background(place[:, :100], rng, 96).shape == (96, 96, 3)
@@ -180,25 +180,3 @@ def test_shelves_are_cut_from_the_places_and_cover_a_part(place: np.ndarray) -> 
     covered = [float((image.max(2) > 0).mean()) for image in full]
     assert max(covered) > 0.2
     assert min(covered) < 1
-
-
-def test_a_tin_is_a_printed_disc_on_black(place: np.ndarray) -> None:
-    rng = np.random.default_rng(3)
-    seen = detector_places.tin(place, rng, 24, 30)
-    assert seen.shape == (30, 24, 3)
-    assert seen.dtype == np.uint8
-    assert (seen[[0, 0, -1, -1], [0, -1, 0, -1]] == 20).all()
-    assert len(np.unique(seen[15, 4:20], axis=0)) > 1, "a lid without a print is no face to anybody"
-    assert seen[15].max() > 40
-
-
-def test_round_things_are_of_the_size_asked_for_and_drawn_with_the_rng_alone() -> None:
-    blank = np.full((192, 192, 3), 7, np.uint8)
-    drawn = [detector_places.round_things(blank, np.random.default_rng(seed), (20, 20)) for seed in (1, 1, 2)]
-    assert np.array_equal(drawn[0], drawn[1])
-    assert not np.array_equal(drawn[0], drawn[2])
-    assert (blank == 7).all(), "the place itself is left alone"
-    small = detector_places.round_things(blank, np.random.default_rng(5), (8, 8))
-    count, _, stats, _ = cv2.connectedComponentsWithStats((small != 7).any(2).astype(np.uint8))
-    assert count > 2
-    assert np.median(stats[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1)) == pytest.approx(8, abs=2)

@@ -1,5 +1,7 @@
 """Pairs are aligned as the runtime aligns them, people are kept apart, and bad images are named."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,16 +10,17 @@ from stream_enhance.imaging.crop import TEMPLATE
 from tests.train import portraits
 from train.degrade import Ranges
 from train.enhancer import data, shards
+from train.enhancer.cli import main
 
 MILD = Ranges(chance=dict.fromkeys(Ranges().chance, 0.0), face_px=(90, 96), tilt_degrees=0)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return portraits.write_folder(tmp_path_factory.mktemp("faces") / "all", people=8)
 
 
-def test_low_and_clean_show_the_same_thing_at_the_same_place(folder):
+def test_low_and_clean_show_the_same_thing_at_the_same_place(folder: Path) -> None:
     pairs = data.FolderPairs(data.read_faces(folder), 128, MILD, augment=False)
     pair = pairs.pair(0, np.random.default_rng(0))
     assert pair.low.shape == pair.clean.shape == (128, 128, 3)
@@ -25,7 +28,7 @@ def test_low_and_clean_show_the_same_thing_at_the_same_place(folder):
     assert np.allclose(pair.points, TEMPLATE * 128 - 0.5, atol=1.0)
 
 
-def test_a_mirrored_pair_is_mirrored_in_both_images_and_its_points(folder):
+def test_a_mirrored_pair_is_mirrored_in_both_images_and_its_points(folder: Path) -> None:
     pair = data.FolderPairs(data.read_faces(folder), 64, MILD, augment=False).pair(1, np.random.default_rng(0))
     other = data.mirrored(pair)
     assert np.array_equal(other.low, pair.low[:, ::-1])
@@ -34,14 +37,14 @@ def test_a_mirrored_pair_is_mirrored_in_both_images_and_its_points(folder):
     assert np.allclose(data.mirrored(other).points, pair.points)
 
 
-def test_light_changes_both_images_alike():
+def test_light_changes_both_images_alike() -> None:
     image = np.full((8, 8, 3), 100, np.uint8)
     pair = data.tinted(data.Pair(image, image.copy(), np.zeros((5, 2), np.float32)), np.random.default_rng(4))
     assert np.array_equal(pair.low, pair.clean)
     assert not np.array_equal(pair.low, image)
 
 
-def test_nobody_is_on_both_sides_of_the_split(tmp_path):
+def test_nobody_is_on_both_sides_of_the_split(tmp_path: Path) -> None:
     faces = data.read_faces(portraits.write_folder(tmp_path / "f", people=10, each=3, side=80))
     seen, unseen = data.split(faces, 0.2)
     assert len(seen) == 24
@@ -50,13 +53,13 @@ def test_nobody_is_on_both_sides_of_the_split(tmp_path):
     assert {p.path for p in data.split(faces[::-1], 0.2)[1]} == {p.path for p in unseen}
 
 
-def test_one_person_cannot_be_split(tmp_path):
+def test_one_person_cannot_be_split(tmp_path: Path) -> None:
     faces = data.read_faces(portraits.write_folder(tmp_path / "f", people=1, each=3, side=80))
     with pytest.raises(InputError, match="1 people cannot be split"):
         data.split(faces)
 
 
-def test_corrupt_and_small_images_are_left_out_and_named(tmp_path, caplog):
+def test_corrupt_and_small_images_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = portraits.write_folder(tmp_path / "f", people=4, side=100)
     (root / "drawn/1_0.png").write_bytes(b"no image")
     lines = (root / "index.csv").read_text().splitlines()
@@ -70,7 +73,7 @@ def test_corrupt_and_small_images_are_left_out_and_named(tmp_path, caplog):
     assert "2 of 4 images left out" in caplog.text
 
 
-def test_an_empty_folder_and_a_missing_one_are_errors(tmp_path):
+def test_an_empty_folder_and_a_missing_one_are_errors(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no images"):
@@ -79,9 +82,9 @@ def test_an_empty_folder_and_a_missing_one_are_errors(tmp_path):
         data.read_faces(tmp_path / "nowhere")
 
 
-def test_shards_give_back_what_was_degraded(folder, tmp_path):
+def test_shards_give_back_what_was_degraded(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "shards"
-    shards.main(["--faces", str(folder), "--out", str(out), "--count", "12", "--held-out", "0.25"])
+    main(["shards", "--faces", str(folder), "--out", str(out), "--count", "12", "--held-out", "0.25"])
     pairs = shards.ShardPairs(out, 64, augment=False)
     assert len(pairs) == 12
     for index in range(12):
@@ -95,8 +98,8 @@ def test_shards_give_back_what_was_degraded(folder, tmp_path):
     assert np.array_equal(a.clean, b.clean)
 
 
-def test_fresh_looks_are_nearly_good_faces_in_the_same_light(folder, tmp_path):
-    shards.main(["--faces", str(folder), "--out", str(tmp_path), "--count", "8", "--held-out", "0.25"])
+def test_fresh_samples_are_nearly_good_faces_in_the_same_light(folder: Path, tmp_path: Path) -> None:
+    main(["shards", "--faces", str(folder), "--out", str(tmp_path), "--count", "8", "--held-out", "0.25"])
     pairs = shards.ShardPairs([tmp_path, tmp_path], 128, augment=False, fresh=0.999)
     assert len(pairs) == 16
     for index in range(16):
@@ -107,15 +110,17 @@ def test_fresh_looks_are_nearly_good_faces_in_the_same_light(folder, tmp_path):
 
 
 @pytest.mark.parametrize(("text", "named"), [("noise: 3", "noise"), ("face_px: [", "not YAML"), (None, "No such file")])
-def test_ranges_that_cannot_be_used_are_named(folder, tmp_path, capsys, text, named):
+def test_ranges_that_cannot_be_used_are_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, named: str
+) -> None:
     path = tmp_path / "ranges.yaml"
     if text is not None:
         path.write_text(text)
-    assert shards.main(["--faces", str(folder), "--out", str(tmp_path / "s"), "--ranges", str(path)]) == 2
+    assert main(["shards", "--faces", str(folder), "--out", str(tmp_path / "s"), "--ranges", str(path)]) == 2
     assert named in capsys.readouterr().err
 
 
-def test_jostled_points_keep_their_shape():
+def test_jostled_points_keep_their_shape() -> None:
     points = (TEMPLATE * 200).astype(np.float32)
     moved = [data.jostled(points, np.random.default_rng(k), share=1) for k in range(50)]
     apart = [np.linalg.norm(m[0] - m[1]) / np.linalg.norm(m[0] - m[4]) for m in moved]
@@ -123,18 +128,18 @@ def test_jostled_points_keep_their_shape():
     assert np.ptp([m[0, 0] for m in moved]) > 4
 
 
-def test_no_shards_is_an_error_that_says_how_to_make_them(tmp_path):
-    with pytest.raises(InputError, match=r"python -m train\.enhancer\.shards"):
+def test_no_shards_is_an_error_that_says_how_to_make_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"python -m train\.enhancer shards"):
         shards.ShardPairs(tmp_path)
 
 
-def test_faces_that_are_alike_are_one_person():
+def test_faces_that_are_alike_are_one_person() -> None:
     near = np.array([[1, 0, 0], [0.9, 0.3, 0], [0, 0, 1], [0.05, 0, 1]], np.float32)
     labels = data.same_people(near, 0.8)
     assert labels[0] == labels[1] != labels[2] == labels[3]
 
 
-def test_heatmaps_peak_at_the_points():
+def test_heatmaps_peak_at_the_points() -> None:
     maps = data.heatmaps((TEMPLATE * 64).astype(np.float32), 64)
     assert maps.shape == (4, 64, 64)
     row, column = np.unravel_index(maps[2].argmax(), (64, 64))
@@ -142,7 +147,7 @@ def test_heatmaps_peak_at_the_points():
     assert maps.max() <= 1
 
 
-def write_scface(root, people=5):
+def write_scface(root: Path, people: int = 5) -> None:
     import csv
 
     import cv2
@@ -160,7 +165,7 @@ def write_scface(root, people=5):
         csv.writer(file).writerows([["file", *(f"{p}_{a}" for p in portraits.POINTS for a in "xy")], *rows])
 
 
-def test_scface_is_read_as_its_owners_lay_it_out(tmp_path):
+def test_scface_is_read_as_its_owners_lay_it_out(tmp_path: Path) -> None:
     from train.enhancer.scface import ScfacePairs, read_scface
 
     write_scface(tmp_path)
@@ -173,7 +178,7 @@ def test_scface_is_read_as_its_owners_lay_it_out(tmp_path):
     assert np.corrcoef(pair.low.ravel(), pair.clean.ravel())[0, 1] > 0.8  # aligned, though differently large
 
 
-def test_another_layout_than_scfaces_is_an_error(tmp_path):
+def test_another_layout_than_scfaces_is_an_error(tmp_path: Path) -> None:
     from train.enhancer.scface import read_scface
 
     with pytest.raises(InputError, match="mugshot_frontal_original_all"):

@@ -1,18 +1,24 @@
 """What is exported is what was trained, carries its card, and runs in the runtime."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
 
-from stream_enhance.backends import open_session  # noqa: E402
-from stream_enhance.backends.card import Card, read_card, weights_sha256  # noqa: E402
-from stream_enhance.errors import ModelError  # noqa: E402
-from train.common import checkpoints  # noqa: E402
-from train.enhancer import export, models  # noqa: E402
+import onnx
+import torch
+
+from stream_enhance.backends import open_session
+from stream_enhance.backends.card import Card, read_card, weights_sha256
+from stream_enhance.errors import ModelError
+from train.common import checkpoints
+from train.common.command import ExportDiffers
+from train.enhancer import export, models, weights
+from train.enhancer.cli import main
 
 MODEL = {"name": "unet_fast", "channels": [8, 16], "blocks": [1, 2], "size": 64}
 CARD = Card(
@@ -20,16 +26,17 @@ CARD = Card(
 )
 
 
-def network(seed=0, **changes):
+def network(seed: int = 0, **changes: object) -> models.UNetFast:
     torch.manual_seed(seed)
     net = models.build({**MODEL, **changes})
+    assert isinstance(net, models.UNetFast)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, 0, 0.05)
     return net.eval()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_the_file_gives_what_torch_gives_at_any_batch(tmp_path, precision):
+def test_the_file_gives_what_torch_gives_at_any_batch(tmp_path: Path, precision: str) -> None:
     net, path = network(), tmp_path / "net.onnx"
     assert export.export(net, path, CARD, precision) >= export.LEAST_DB[precision]
     x = np.random.default_rng(0).random((5, 3, 64, 64), np.float32)
@@ -43,7 +50,7 @@ def test_the_file_gives_what_torch_gives_at_any_batch(tmp_path, precision):
     assert ours.max() <= 1
 
 
-def test_half_is_half_as_large_and_the_card_has_the_hash(tmp_path):
+def test_half_is_half_as_large_and_the_card_has_the_hash(tmp_path: Path) -> None:
     for precision in ("fp32", "fp16"):
         export.export(network(), tmp_path / f"{precision}.onnx", CARD, precision)
     whole, half = ((tmp_path / f"{p}.onnx").stat().st_size for p in ("fp32", "fp16"))
@@ -52,27 +59,27 @@ def test_half_is_half_as_large_and_the_card_has_the_hash(tmp_path):
     assert card.weights_sha256 == weights_sha256(onnx.load(str(tmp_path / "fp16.onnx")))
 
 
-def test_an_export_that_differs_fails_and_leaves_no_file(tmp_path):
+def test_an_export_that_differs_fails_and_leaves_no_file(tmp_path: Path) -> None:
     class Restless(torch.nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * torch.rand(1).item()  # the trace keeps the first value
 
-    with pytest.raises(export.ExportDiffers, match="dB from torch"):
+    with pytest.raises(ExportDiffers, match="dB from torch"):
         export.export(Restless(), tmp_path / "net.onnx", CARD)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_that_gives_no_numbers_is_not_exported(tmp_path):
+def test_a_network_that_gives_no_numbers_is_not_exported(tmp_path: Path) -> None:
     net = network()
     net.stem.weight.data[0] = torch.nan
-    with pytest.raises(export.ExportDiffers, match="only nan dB from torch"):
+    with pytest.raises(ExportDiffers, match="only nan dB from torch"):
         export.export(net, tmp_path / "net.onnx", CARD)
     assert not list(tmp_path.iterdir())
 
 
-def saved(path, **recipe):
+def saved(path: Path, **changes: object) -> Path:
     """A checkpoint of `network(1)`."""
-    recipe = {"name": "r", "model": MODEL, "data": {"size": 64, "heatmaps": False}, **recipe}
+    recipe = {"name": "r", "model": MODEL, "data": {"size": 64, "heatmaps": False}, **changes}
     recipe = {key: value for key, value in recipe.items() if value is not None}
     checkpoints.save({"recipe": recipe, "generator": network(1).state_dict(), "ema": None}, path)
     return path
@@ -87,32 +94,60 @@ def saved(path, **recipe):
         (["--metrics", "{other}"], "other.pt: not JSON"),
     ],
 )
-def test_what_the_command_cannot_use_is_named(tmp_path, capsys, options, says):
+def test_what_the_command_cannot_use_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
     (tmp_path / "rows.json").write_text("[]")
     given = {"other": saved(tmp_path / "other.pt"), "rows": tmp_path / "rows.json"}
     words = [word.format(**given) for word in options]
-    assert export.main([str(saved(tmp_path / "last.pt")), str(tmp_path / "net.onnx"), *words]) == 2
+    assert main(["export", str(saved(tmp_path / "last.pt")), "--out", str(tmp_path / "net.onnx"), *words]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "net.onnx").exists()
 
 
-def test_no_checkpoint_is_written_over(tmp_path, capsys):
+def test_no_checkpoint_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     last, other = saved(tmp_path / "last.pt"), saved(tmp_path / "other.pt")
     (tmp_path / "link.pt").symlink_to(last)
     before = last.read_bytes()
-    for words in ([last, last], [last, tmp_path / "link.pt"], [other, last, "--blend", last, "0.5"]):
-        assert export.main([str(word) for word in words]) == 2
+    for words in (
+        [last, "--out", last],
+        [last, "--out", tmp_path / "link.pt"],
+        [other, "--out", last, "--blend", last, 0.5],
+    ):
+        assert main(["export", *map(str, words)]) == 2
         assert "is the checkpoint itself; name another file" in capsys.readouterr().err
     assert last.read_bytes() == before
 
 
 @pytest.mark.parametrize("key", ["name", "model", "data"])
-def test_a_checkpoint_with_half_a_recipe_is_named(tmp_path, capsys, key):
-    assert export.main([str(saved(tmp_path / "half.pt", **{key: None})), str(tmp_path / "net.onnx")]) == 2
+def test_a_checkpoint_with_half_a_recipe_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str) -> None:
+    assert main(["export", str(saved(tmp_path / "half.pt", **{key: None})), "--out", str(tmp_path / "net.onnx")]) == 2
     assert f"half.pt: its recipe lacks {key}; give a checkpoint" in capsys.readouterr().err
 
 
-def test_the_command_takes_a_checkpoint_and_refuses_what_is_none(tmp_path, capsys):
+def test_an_existing_file_needs_overwrite_and_the_card_is_the_recipes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"data": "drawn faces", "weaknesses": "real ones", "license": "MIT"}
+    last, out = saved(tmp_path / "last.pt", card=own), tmp_path / "net.onnx"
+    assert main(["export", str(last), "--out", str(out)]) == 0
+    card = read_card(out)
+    assert {"data": card.data, "weaknesses": card.weaknesses, "license": card.license} == own
+    before = out.read_bytes()
+    assert main(["export", str(saved(tmp_path / "other.pt")), "--out", str(out)]) == 2
+    assert "net.onnx: exists already; name another file or add --overwrite" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert main(["export", str(tmp_path / "other.pt"), "--out", str(out), "--overwrite"]) == 0
+    assert (read_card(out).data, read_card(out).weaknesses) == ("not stated", "not stated")
+    assert main(["export", str(last)]) == 2
+    assert "Missing option '--out'" in capsys.readouterr().err
+    assert main(["export", str(last), str(tmp_path / "old.onnx")]) == 0
+    assert "the file to write is now named with --out" in capsys.readouterr().err
+
+
+def test_the_command_takes_a_checkpoint_and_refuses_what_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     state = {
         "recipe": {"name": "r", "model": MODEL, "data": {"size": 64, "heatmaps": False}},
         "generator": network(1).state_dict(),
@@ -121,30 +156,32 @@ def test_the_command_takes_a_checkpoint_and_refuses_what_is_none(tmp_path, capsy
     checkpoints.save(state, tmp_path / "last.pt")
     (tmp_path / "scores.json").write_text(json.dumps({"24": {"psnr": 1}}))
     out = tmp_path / "net.onnx"
-    assert export.main([str(tmp_path / "last.pt"), str(out), "--metrics", str(tmp_path / "scores.json")]) == 0
+    assert (
+        main(["export", str(tmp_path / "last.pt"), "--out", str(out), "--metrics", str(tmp_path / "scores.json")]) == 0
+    )
     assert read_card(out).metrics == {"24": {"psnr": 1}}
     assert read_card(out).points == 5
-    back, recipe = checkpoints.network_of(out)  # the averaged weights, read back from the file
+    back, recipe = weights.network_of(out)  # the averaged weights, read back from the file
     assert recipe["model"]["blocks"] == [1, 2]
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(back(x), network(2)(x), atol=2e-3)
-    assert export.main([str(tmp_path / "scores.json"), str(out)]) == 2
+    assert main(["export", str(tmp_path / "scores.json"), "--overwrite", "--out", str(out)]) == 2
     assert "scores.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("levelled", [False, True])
-def test_a_file_says_whether_its_network_levels_light(tmp_path, levelled):
+def test_a_file_says_whether_its_network_levels_light(tmp_path: Path, levelled: bool) -> None:
     net = network(levelled=levelled)
     export.export(net, tmp_path / "net.onnx", CARD)
-    back, recipe = checkpoints.network_of(tmp_path / "net.onnx")
+    back, recipe = weights.network_of(tmp_path / "net.onnx")
     assert recipe["model"]["levelled"] == levelled
     x = 0.2 * torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(back(x), net(x), atol=1e-5)
 
 
-def test_a_grey_face_stays_grey_and_a_coloured_one_is_changed_as_before(tmp_path):
+def test_a_grey_face_stays_grey_and_a_coloured_one_is_changed_as_before(tmp_path: Path) -> None:
     checkpoint = {
         "recipe": {"name": "r", "model": MODEL, "data": {"size": 64, "heatmaps": False}},
         "generator": network(1).state_dict(),
@@ -152,8 +189,8 @@ def test_a_grey_face_stays_grey_and_a_coloured_one_is_changed_as_before(tmp_path
     }
     checkpoints.save(checkpoint, tmp_path / "last.pt")
     out = tmp_path / "net.onnx"
-    assert export.main([str(tmp_path / "last.pt"), str(out), "--precision", "fp32", "--keep-grey"]) == 0
-    back, recipe = checkpoints.network_of(out)
+    assert main(["export", str(tmp_path / "last.pt"), "--out", str(out), "--precision", "fp32", "--keep-grey"]) == 0
+    back, recipe = weights.network_of(out)
     assert recipe["model"]["keep_grey"]
     grey, coloured = torch.rand(2, 1, 64, 64).expand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
     plain = network(1)
@@ -163,7 +200,7 @@ def test_a_grey_face_stays_grey_and_a_coloured_one_is_changed_as_before(tmp_path
         assert torch.allclose(back(coloured), plain(coloured), atol=1e-5)
 
 
-def test_a_blend_lies_between_the_two():
+def test_a_blend_lies_between_the_two() -> None:
     ours, other = network(1), network(2)
     middle = (ours.stem.weight + other.stem.weight) / 2
     export.blend(ours, other, 0.5)
@@ -172,16 +209,16 @@ def test_a_blend_lies_between_the_two():
         export.blend(ours, torch.nn.Conv2d(3, 3, 1), 0.5)
 
 
-def test_an_onnx_file_of_another_network_is_refused(tmp_path):
+def test_an_onnx_file_of_another_network_is_refused(tmp_path: Path) -> None:
     export.export(torch.nn.Conv2d(3, 3, 1), tmp_path / "other.onnx", CARD)
     with pytest.raises(ModelError, match="not an exported unet_fast"):
-        checkpoints.network_of(tmp_path / "other.onnx")
+        weights.network_of(tmp_path / "other.onnx")
 
 
-def test_training_goes_on_from_an_exported_file(tmp_path):
+def test_training_goes_on_from_an_exported_file(tmp_path: Path) -> None:
     export.export(network(1), tmp_path / "net.onnx", CARD)
     ours = network(2)
-    checkpoints.start_from(ours, tmp_path / "net.onnx")
+    weights.start_from(ours, tmp_path / "net.onnx")
     assert torch.allclose(ours.stem.weight, network(1).stem.weight)
     with pytest.raises(ModelError, match="another architecture"):
-        checkpoints.start_from(torch.nn.Conv2d(3, 3, 1), tmp_path / "net.onnx")
+        weights.start_from(torch.nn.Conv2d(3, 3, 1), tmp_path / "net.onnx")

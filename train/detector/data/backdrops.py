@@ -8,22 +8,22 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from train.detector.boxes import Image
+from train.common.images import Image
 
 
 def background(source: Image, rng: np.random.Generator, side: int) -> Image:
     """A side x side view of `source`: of a panorama (twice as wide as high) as a camera on the wall sees it, of
     anything else a crop."""
     height, width = source.shape[:2]
-    view = look(source, rng, side) if width == 2 * height else crop(source, rng, side)
+    view = panorama_view(source, rng, side) if width == 2 * height else crop(source, rng, side)
     if rng.random() < 0.5:
         view = np.ascontiguousarray(view[:, ::-1])
     tint = rng.uniform(0.85, 1.15, 3) * rng.uniform(0.5, 1.15)
     return np.clip(view * tint, 0, 255).astype(np.uint8)
 
 
-def look(panorama: Image, rng: np.random.Generator, side: int) -> Image:
-    """A view into an equirectangular panorama, 55 to 100 degrees wide, looking level to 40 degrees down."""
+def panorama_view(panorama: Image, rng: np.random.Generator, side: int) -> Image:
+    """A view into an equirectangular panorama, 55 to 100 degrees wide, pitched from 5 degrees up to 40 degrees down."""
     half = np.tan(np.radians(rng.uniform(55, 100)) / 2)
     yaw, pitch = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(-5, 40))
     x, y = np.meshgrid(np.linspace(-half, half, side), np.linspace(-half, half, side))
@@ -34,7 +34,8 @@ def look(panorama: Image, rng: np.random.Generator, side: int) -> Image:
     height, width = panorama.shape[:2]
     u = (longitude / (2 * np.pi) * width) % width
     v = (latitude / np.pi + 0.5) * height
-    return cv2.remap(panorama, u.astype(np.float32), v.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
+    x32, y32 = u.astype(np.float32), v.astype(np.float32)
+    return cv2.remap(panorama, x32, y32, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP).astype(np.uint8, copy=False)
 
 
 def crop(source: Image, rng: np.random.Generator, side: int) -> Image:
@@ -43,7 +44,8 @@ def crop(source: Image, rng: np.random.Generator, side: int) -> Image:
     size = int(min(height, width) * rng.uniform(0.5, 1.0))
     x, y = rng.integers(0, width - size + 1), rng.integers(0, height - size + 1)
     how = cv2.INTER_AREA if size > side else cv2.INTER_LINEAR
-    return cv2.resize(source[y : y + size, x : x + size], (side, side), interpolation=how)
+    part = cv2.resize(source[y : y + size, x : x + size], (side, side), interpolation=how)
+    return part.astype(np.uint8, copy=False)
 
 
 def clutter(place: Image, rng: np.random.Generator) -> Image:
@@ -75,19 +77,18 @@ def clutter(place: Image, rng: np.random.Generator) -> Image:
                 cv2.putText(
                     canvas, text, (cx, cy), int(rng.integers(0, 5)), cell / 30, tone, 1 + cell // 16, cv2.LINE_AA
                 )
-    return cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.4, 1.2)))
+    return cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.4, 1.2))).astype(np.uint8, copy=False)
 
 
 def shelves(place: Image, sources: Sequence[Image], rng: np.random.Generator) -> Image:
-    """`place` with up to three aslant shelves of goods: rows of the same few packets or tins, cut from `sources`."""
+    """`place` with up to three aslant shelves of goods: rows of the same few packets, cut from `sources`."""
     canvas = place.copy()
     side = place.shape[0]
     for _ in range(rng.integers(1, 4)):
         wide = int(rng.integers(6, 30))
         high = int(wide * rng.uniform(0.7, 2.0))
         rows, columns = int(rng.integers(2, 9)), int(rng.integers(4, 16))
-        make = tin if rng.random() < 0.35 else packet
-        packets = [make(sources[rng.integers(len(sources))], rng, wide, high) for _ in range(rng.integers(2, 7))]
+        packets = [packet(sources[int(rng.integers(len(sources)))], rng, wide, high) for _ in range(rng.integers(2, 7))]
         lines = []
         for _ in range(rows):
             kinds = np.repeat(rng.integers(len(packets), size=columns), rng.integers(1, 6, columns))[:columns]
@@ -103,45 +104,6 @@ def shelves(place: Image, sources: Sequence[Image], rng: np.random.Generator) ->
     return canvas
 
 
-def round_things(place: Image, rng: np.random.Generator, size: tuple[float, float]) -> Image:
-    """`place` with 3 to 15 balls, balloons and lids of `size` pixels (log-uniform), of any colour, each lit from
-    somewhere, so that a ball is shaded like a head; a lid has a rim and a knob."""
-    canvas = place.copy()
-    side = place.shape[0]
-    for _ in range(rng.integers(3, 16)):
-        height = float(np.exp(rng.uniform(*np.log(size))))
-        reach = int(np.ceil(height))
-        x0, y0 = (int(v) for v in rng.integers(-reach, side - reach, 2))
-        grid = np.mgrid[y0 : y0 + 2 * reach, x0 : x0 + 2 * reach].astype(np.float64)
-        v, u = (grid - np.array([y0 + reach, x0 + reach])[:, None, None]) / (height / 2)
-        angle = rng.uniform(0, 2 * np.pi)
-        u, v = u * np.cos(angle) - v * np.sin(angle), u * np.sin(angle) + v * np.cos(angle)
-        u = u / rng.uniform(0.6, 1.0)
-        far = np.hypot(u, v)
-        tone = np.array([205, 150, 120]) * rng.uniform(0.3, 1.2) if rng.random() < 0.5 else rng.uniform(0, 255, 3)
-        light = rng.normal([0, -0.6, 1.2], 1)
-        light /= np.linalg.norm(light)
-        if rng.random() < 0.4:  # a lid: flat, with a rim and a knob or a label
-            rim, knob = rng.uniform(0.75, 0.95), rng.uniform(0.1, 0.6)
-            shade = (
-                1 + rng.uniform(-0.4, 0.4) * (far > rim) + rng.uniform(-0.5, 0.5) * (far < knob) + 0.2 * light[0] * u
-            )
-            glint = np.zeros_like(far)
-        else:
-            normal = np.stack([u, v, np.sqrt(np.maximum(1 - far**2, 0))])
-            facing = np.tensordot(light, normal, 1)
-            shade = 0.35 + 0.75 * np.maximum(facing, 0)
-            glint = rng.uniform(0, 160) * np.maximum(facing, 0) ** rng.uniform(8, 60)
-        thing = np.clip(tone * shade[..., None] + glint[..., None], 0, 255)
-        share = np.clip((1 - far) * height / 2, 0, 1)[..., None]
-        top, left = max(-y0, 0), max(-x0, 0)
-        region = canvas[y0 + top : y0 + 2 * reach, x0 + left : x0 + 2 * reach]
-        rows, columns = region.shape[:2]
-        where = np.s_[top : top + rows, left : left + columns]
-        region[:] = region + share[where] * (thing[where] - region)
-    return canvas
-
-
 def packet(source: Image, rng: np.random.Generator, wide: int, high: int) -> Image:
     """A high x wide piece of `source`, of any scale and tint, with a dark edge now and then."""
     height, width = source.shape[:2]
@@ -151,16 +113,4 @@ def packet(source: Image, rng: np.random.Generator, wide: int, high: int) -> Ima
     piece = np.clip(piece * rng.uniform(0.5, 1.5, 3), 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         piece[-1:], piece[:, -1:] = piece[-1:] // 3, piece[:, -1:] // 3
-    return piece
-
-
-def tin(source: Image, rng: np.random.Generator, wide: int, high: int) -> Image:
-    """A high x wide look at a tin from above: a disc of one colour, every second one like skin, with a piece of
-    `source` as its dark print, on black."""
-    stamp = packet(source, rng, wide, high).mean(2, keepdims=True) / 255
-    v, u = np.mgrid[-1 : 1 : high * 1j, -1 : 1 : wide * 1j]
-    far = np.hypot(u, v)[..., None]
-    tone = np.array([225, 165, 150]) * rng.uniform(0.5, 1.15) if rng.random() < 0.5 else rng.uniform(60, 255, 3)
-    ink = np.where(far < rng.uniform(0.55, 0.85), 1 - rng.uniform(0.3, 0.9) * (stamp < rng.uniform(0.3, 0.7)), 1)
-    lid = tone * ink * np.where(far > 0.9, rng.uniform(0.6, 1.2), 1)
-    return np.where(far < 1, np.clip(lid, 0, 255), 20).astype(np.uint8)
+    return piece.astype(np.uint8, copy=False)

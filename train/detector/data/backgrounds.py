@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError
-from train.detector.boxes import Image
+from train.common.images import Image
 
 
 def convert(folder: Path, target: Path) -> int:

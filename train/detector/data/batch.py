@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from stream_enhance.errors import InputError
 from train.detector.boxes import MIRRORED
 from train.detector.data.make import read_shard
+
+OUTPUTS = ("cell", "score", "box_score", "boxes", "kpts")  # of the teacher, one row a cell
 
 
 class Shards:
@@ -35,8 +38,8 @@ class Shards:
         side as one image of the batch."""
         images: tuple[list[NDArray[np.uint8]], ...] = ([], [])  # as seen, and clean
         rows = []
-        t_rows: dict[str, list[NDArray[np.generic]]] = {
-            k: [] for k in ("where", "cell", "score", "sure", "boxes", "kpts")
+        t_rows: dict[str, list[NDArray[Any]]] = {
+            k: [] for k in ("where", "cell", "score", "box_score", "boxes", "kpts")
         }
         for b, (number, flip) in enumerate(zip(chosen, flips, strict=True)):
             s, i = self.index[number]
@@ -51,29 +54,29 @@ class Shards:
             faces[:, 5:20].reshape(-1, 5, 3)[..., :2] += np.array([column, row]) * self.side
             rows.append(faces)
             low, high = self.t_starts[s][i], self.t_starts[s][i + 1]
-            told = {k: held[f"t_{k}"][low:high] for k in ("cell", "score", "sure", "boxes", "kpts")}
-            told = self.mirrored(told) if flip else told
-            told["cell"] = tile_cells(self.grids, sheet, row, column)[told["cell"]]
-            for key, value in told.items():
+            outputs = {k: held[f"t_{k}"][low:high] for k in OUTPUTS}
+            outputs = self.mirrored(outputs) if flip else outputs
+            outputs["cell"] = tile_cells(self.grids, sheet, row, column)[outputs["cell"]]
+            for key, value in outputs.items():
                 t_rows[key].append(value)
             t_rows["where"].append(np.full(high - low, whole))
         faces = np.concatenate(rows)  # (n, 21): image, xyxy, points, weight
-        sure, doubtful = faces[faces[:, 20] > 0], faces[faces[:, 20] < 1]
-        xyxy = torch.from_numpy(sure[:, 1:5]) / (sheet * self.side)
-        points = torch.from_numpy(sure[:, 5:20].reshape(-1, 5, 3).copy())
+        counted, partial = faces[faces[:, 20] > 0], faces[faces[:, 20] < 1]
+        xyxy = torch.from_numpy(counted[:, 1:5]) / (sheet * self.side)
+        points = torch.from_numpy(counted[:, 5:20].reshape(-1, 5, 3).copy())
         points[..., :2] /= sheet * self.side
         joined = {k: np.concatenate(v) for k, v in t_rows.items()}
         return {
             "img": self.stacked(images[0], sheet),
             "clean": self.stacked(images[1], sheet),
-            "batch_idx": torch.from_numpy(sure[:, 0]),
-            "cls": torch.zeros(len(sure)),
+            "batch_idx": torch.from_numpy(counted[:, 0]),
+            "cls": torch.zeros(len(counted)),
             "bboxes": torch.cat([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]], 1),
             "keypoints": points,
-            "doubtful": torch.from_numpy(doubtful[:, [0, 1, 2, 3, 4, 20]]),
+            "partial": torch.from_numpy(partial[:, [0, 1, 2, 3, 4, 20]]),
             "t_index": torch.from_numpy(np.stack([joined["where"], joined["cell"]]).astype(np.int64)),
             "t_score": torch.from_numpy(joined["score"].astype(np.float32)),
-            "t_sure": torch.from_numpy(joined["sure"].astype(np.float32)),
+            "t_box_score": torch.from_numpy(joined["box_score"].astype(np.float32)),
             "t_boxes": torch.from_numpy(joined["boxes"].astype(np.float32)),
             "t_kpts": torch.from_numpy(joined["kpts"].astype(np.float32)),
         }
@@ -85,7 +88,7 @@ class Shards:
         planes = torch.from_numpy(large.transpose(0, 3, 1, 2))
         return planes.contiguous(memory_format=torch.channels_last).float().div_(255)
 
-    def faces(self, held: dict[str, NDArray], low: int, high: int, b: int, flip: bool) -> NDArray[np.float32]:
+    def faces(self, held: dict[str, NDArray[Any]], low: int, high: int, b: int, flip: bool) -> NDArray[np.float32]:
         """(n, 21) float32: place in the batch, xyxy, five points, weight; in pixels."""
         xyxy, points = held["xyxy"][low:high], held["points"][low:high]
         if flip:
@@ -95,15 +98,15 @@ class Shards:
         columns = [np.full((high - low, 1), b), xyxy, points.reshape(-1, 15), weight[:, None]]
         return np.concatenate(columns, 1).astype(np.float32)
 
-    def mirrored(self, told: dict[str, NDArray]) -> dict[str, NDArray]:
-        """What the teacher would have said to the mirror image: left and right distances and points change places."""
-        boxes = told["boxes"].reshape(-1, 4, 16)[:, [2, 1, 0, 3]].reshape(-1, 64)
-        points = told["kpts"].reshape(-1, 5, 3)[:, MIRRORED].copy()
+    def mirrored(self, outputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The teacher's outputs for the mirror image: left and right distances and points change places."""
+        boxes = outputs["boxes"].reshape(-1, 4, 16)[:, [2, 1, 0, 3]].reshape(-1, 64)
+        points = outputs["kpts"].reshape(-1, 5, 3)[:, MIRRORED].copy()
         points[..., 0] = 0.5 - points[..., 0]  # raw: (x / stride - the cell's column) / 2
         return {
-            "cell": self.mirror[told["cell"]],
-            "score": told["score"],
-            "sure": told["sure"],
+            "cell": self.mirror[outputs["cell"]],
+            "score": outputs["score"],
+            "box_score": outputs["box_score"],
             "boxes": boxes,
             "kpts": points.reshape(-1, 15),
         }

@@ -1,7 +1,8 @@
 """Heads turned in depth, from portraits: as a camera under the ceiling or to the side sees them.
 
 A head is taken for an ellipsoid that wears the portrait on its front and hair on its back; it is turned and seen from
-far away. What that gives is no likeness, but has eyes, nose and mouth where a profile or a bowed head has them.
+far away. The result does not resemble the person, but has eyes, nose and mouth where a profile or a bowed
+head has them.
 """
 
 import cv2
@@ -18,7 +19,7 @@ NOSE = 1.18  # how far the nose tip stands out, in distances of the ellipsoid's 
 def turned_head(someone: Cutout, yaw: float, pitch: float, rng: np.random.Generator) -> Cutout:
     """`someone`, the head turned to the side by `yaw` and bowed by `pitch` radians; box and points follow.
 
-    `yaw` above 0 looks to the image's right. Points on the side turned away are unknown (0). Heads seen from behind,
+    `yaw` above 0 faces the image's right. Points on the side turned away are unknown (0). Heads seen from behind,
     without a face, come back as they are.
     """
     if not len(someone.face):
@@ -31,8 +32,8 @@ def turned_head(someone: Cutout, yaw: float, pitch: float, rng: np.random.Genera
     v, u = np.mgrid[:rows, :columns].astype(np.float64)
     where, on_head = surface(np.stack([u - middle[0], v - middle[1]], -1), axes, turn)
     source = (where[..., :2] + middle).astype(np.float32)
-    worn = cv2.remap(someone.rgb, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    covered = cv2.remap(someone.alpha, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    worn = cv2.remap(someone.rgb, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    covered = cv2.remap(someone.alpha, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     front = np.clip(where[..., 2] / axes[2] / 0.3 + 0.2, 0, 1) * (covered / 255.0)  # hair from the ears back
     head = worn * front[..., None] + hair(someone, rng) * (1 - front[..., None])
     shade = 0.75 + 0.25 * np.clip((where @ turn.T)[..., 2] / axes[2], 0, 1)  # what turns away is darker
@@ -53,7 +54,7 @@ def rotation(yaw: float, pitch: float) -> NDArray[np.float64]:
 def surface(
     pixels: NDArray[np.float64], axes: NDArray[np.float64], turn: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Where on the unturned ellipsoid (..., 3) the `pixels` (..., 2) around its middle look; whether they meet it."""
+    """Where on the unturned ellipsoid (..., 3) the `pixels` (..., 2) around its middle lie; whether they hit it."""
     origin, ray = pixels @ turn[:2], turn[2]  # in the head's own frame
     a = (ray**2 / axes**2).sum()
     b = (origin * ray / axes**2).sum(-1)

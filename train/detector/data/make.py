@@ -1,18 +1,19 @@
 """Training images for the detector, made once and kept in shards, so that the training core only trains.
 
 In: portraits, real images with boxes, places without faces, the teacher. Out: per shard `NNN.npy`, (n, S, S, 3)
-uint8 RGB as the camera delivers them, `NNN-clean.npy`, the same before the camera spoiled them, and `NNN.npz`, the
+uint8 RGB as the camera delivers them, `NNN-clean.npy`, the same before the camera degraded them, and `NNN.npz`, the
 faces and what the teacher saw in the clean image. A shard is a pure function of (recipe, its number).
 """
 
 import csv
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,15 +21,16 @@ import torch
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError
-from train.detector.boxes import Image, Labels, iou, labels, moved, overlap, read_image, read_list, read_yolo
-from train.detector.data.backdrops import look
+from train.common.images import Image, read_image
+from train.detector.boxes import Labels, iou, labels, moved, overlap, read_list, read_yolo
+from train.detector.data.backdrops import panorama_view
 from train.detector.data.people import Cutout, cut_out
-from train.detector.data.scenes import Manner, Real, Scene, make, mosaic, spoil
-from train.detector.recipe import Part, Recipe
+from train.detector.data.scenes import Manner, Real, Scene, degrade, make, mosaic
+from train.detector.recipe import Recipe, Shards
 from train.detector.teacher import complete, load_teacher, teach, yunet
 
-VIEWS = 300  # into the panoramas, where the miner looks for what it takes for a face
-STATION_SIDE = 1920  # pixels at which the references look at the station's small faces
+VIEWS = 300  # into the panoramas, searched for hard negatives
+STATION_SIDE = 1920  # side at which the references see the station's small faces, pixels
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,10 @@ class Sources:
 
 
 def prepare(recipe: Recipe) -> None:
-    """Cut out the people, complete the real images' labels and mine for hard places, once; all land in the recipe's
-    cache."""
+    """Cut out the people, complete the real images' labels and find hard negatives, once, in the
+    recipe's cache."""
     recipe.cache.mkdir(parents=True, exist_ok=True)
-    tasks = {"people": read_people, "real": read_real, "hard": mine}
+    tasks: dict[str, Callable[[Recipe], object]] = {"people": read_people, "real": read_real, "hard": read_hard}
     for name, maker in tasks.items():
         target = recipe.cache / f"{name}.pickle"
         if not target.exists():
@@ -112,12 +114,14 @@ def station_list(recipe: Recipe, learnt: bool) -> list[Path]:
     paths = read_list(recipe.detect / "cctv_pseudo.txt")
     unknown = set(recipe.station) - {path.stem for path in paths}
     if unknown:
-        raise InputError(f"{recipe.detect / 'cctv_pseudo.txt'}: no {', '.join(sorted(unknown))}; mend `station`")
+        raise InputError(
+            f"{recipe.detect / 'cctv_pseudo.txt'}: no {', '.join(sorted(unknown))}; correct `station` in the recipe"
+        )
     return [path for path in paths if (path.stem in recipe.station) == learnt]
 
 
-def mine(recipe: Recipe) -> list[Real]:
-    """Real images and views into the panoramas, each with the places that the recipe's miner takes for faces."""
+def read_hard(recipe: Recipe) -> list[Real]:
+    """Real images and views into the panoramas, each with what `hard_negative_model` wrongly takes for faces."""
     from train.detector.eval.peers import yolo
 
     real = pickle.loads((recipe.cache / "real.pickle").read_bytes())
@@ -126,7 +130,7 @@ def mine(recipe: Recipe) -> list[Real]:
     find = yolo(recipe.hard_negative_model)
     rng = np.random.default_rng(recipe.seed)
     panoramas = [place for place in read_places(recipe) if place.shape[1] == 2 * place.shape[0]]
-    views = [look(panoramas[i % len(panoramas)], rng, 640) for i in range(VIEWS if panoramas else 0)]
+    views = [panorama_view(panoramas[i % len(panoramas)], rng, 640) for i in range(VIEWS if panoramas else 0)]
     found = []
     for image, faces in real + [(view, labels()) for view in views]:
         rows = np.concatenate([find(image, side) for side in (320, 640)])
@@ -137,7 +141,7 @@ def mine(recipe: Recipe) -> list[Real]:
 
 
 def empty_crops(real: list[Real], rng: np.random.Generator, count: int) -> list[Image]:
-    """Squares of real images that no face, sure or unsure, touches: clothes, hands, walls, lettering."""
+    """Squares of real images that no face, counted or ignored, touches: clothes, hands, walls, lettering."""
     crops: list[Image] = []
     for _ in range(40 * count):
         one = real[rng.integers(len(real))]
@@ -172,9 +176,9 @@ def read_sources(recipe: Recipe) -> Sources:
     return Sources(people, places * max(1, len(crops) // (2 * len(places))) + crops, real, share / share.sum())
 
 
-def one_image(sources: Sources, part: Part, rng: np.random.Generator) -> tuple[Scene, bool]:
+def one_image(sources: Sources, part: Shards, rng: np.random.Generator) -> tuple[Scene, bool]:
     """One training image; whether it is made, that is, whether its faces are known to be all."""
-    manner = Manner(part.turned, part.covered, part.clear, part.goods, part.round, part.heads, part.hard)
+    manner = Manner(part.turned, part.covered, part.clear, part.goods, part.heads, part.hard)
     if rng.random() < part.made:
         crowd, face_px = (0, 12), part.face_px
         if rng.random() < part.crowded:
@@ -184,14 +188,14 @@ def one_image(sources: Sources, part: Part, rng: np.random.Generator) -> tuple[S
     chosen = [sources.real[i] for i in rng.choice(len(sources.real), count, p=sources.share)]
     face_px = (2 * part.face_px[0], 2 * part.face_px[1])
     large, faces = mosaic(chosen, rng, 2 * part.side, face_px, 3.2, manner)
-    image = cv2.resize(large, (part.side, part.side), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(large, (part.side, part.side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     faces = moved(faces, np.array([[0.5, 0, 0], [0, 0.5, 0]], np.float32))
     faces = replace(faces, ignore=faces.ignore | (faces.xyxy[:, 3] - faces.xyxy[:, 1] < 4.5))
     shots = [np.roll(image, int(rng.integers(-1, 2)), axis=1), image]
-    return replace(spoil(shots, faces, rng, clear=part.clear), large=large), False
+    return replace(degrade(shots, faces, rng, clear=part.clear), large=large), False
 
 
-def make_shard(recipe: Recipe, part: Part, number: int, sources: Sources, teacher: torch.nn.Module) -> None:
+def make_shard(recipe: Recipe, part: Shards, number: int, sources: Sources, teacher: torch.nn.Module) -> None:
     """Write shard `number` of `part`, whole or not at all."""
     folder = recipe.cache / part.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -204,11 +208,11 @@ def make_shard(recipe: Recipe, part: Part, number: int, sources: Sources, teache
         batch = [one_image(sources, part, rng) for _ in range(min(8, part.per_shard - start))]
         scenes += [scene for scene, _ in batch]
         made += [is_made for _, is_made in batch]
-        told = teach(teacher, [scene for scene, _ in batch], [is_made for _, is_made in batch])
-        told["t_image"] = told["t_image"] + np.int32(start)
-        taught.append(told)
+        outputs = teach(teacher, [scene for scene, _ in batch], [is_made for _, is_made in batch])
+        outputs["t_image"] = outputs["t_image"] + np.int32(start)
+        taught.append(outputs)
     counts = np.array([len(scene.faces) for scene in scenes])
-    truth = {
+    truth: dict[str, Any] = {
         "image": np.repeat(np.arange(len(scenes)), counts),
         "xyxy": np.concatenate([scene.faces.xyxy for scene in scenes]),
         "points": np.concatenate([scene.faces.points for scene in scenes]),
@@ -217,7 +221,8 @@ def make_shard(recipe: Recipe, part: Part, number: int, sources: Sources, teache
     np.save(folder / f"{number:03d}.npy", np.stack([scene.seen for scene in scenes]))
     np.save(folder / f"{number:03d}-clean.npy", np.stack([scene.clean for scene in scenes]))
     with (folder / f"{number:03d}.part").open("wb") as file:
-        np.savez(file, **truth, **{key: np.concatenate([t[key] for t in taught]) for key in taught[0]})
+        joined: dict[str, Any] = {key: np.concatenate([t[key] for t in taught]) for key in taught[0]}
+        np.savez(file, **truth, **joined)
     os.replace(folder / f"{number:03d}.part", target)
 
 
@@ -231,7 +236,7 @@ def start_worker(recipe: Recipe) -> None:
     _worker.update(recipe=recipe, sources=read_sources(recipe), teacher=load_teacher(recipe.teacher))
 
 
-def work(task: tuple[Part, int]) -> str:
+def work(task: tuple[Shards, int]) -> str:
     """One shard in a worker process."""
     make_shard(_worker["recipe"], task[0], task[1], _worker["sources"], _worker["teacher"])  # type: ignore[arg-type]
     return f"{task[0].folder}/{task[1]:03d}"
@@ -246,11 +251,12 @@ def make_all(recipe: Recipe, workers: int) -> Iterator[str]:
         yield from pool.map(work, tasks)
 
 
-def read_shard(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, NDArray[np.generic]]]:
-    """A shard's images as seen and clean, mapped from the disk, and everything else."""
+def read_shard(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, NDArray[Any]]]:
+    """A shard's images as seen and clean, mapped from the disk, and everything else by its column."""
     with np.load(path) as held:
         seen, clean = (np.load(path.with_name(f"{path.stem}{end}.npy"), mmap_mode="r") for end in ("", "-clean"))
-        return seen, clean, dict(held)
+        old = {"t_sure": "t_box_score"}
+        return seen, clean, {old.get(key, key): value for key, value in held.items()}
 
 
 __all__ = ["Sources", "make_all", "make_shard", "prepare", "read_people", "read_places", "read_shard"]

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.detector.boxes import MIRRORED, Image, Labels, labels
+from train.common.images import Image
+from train.detector.boxes import MIRRORED, Labels, labels
 
 FACE = 128  # height of the face box in a cut-out, pixels
 
@@ -30,7 +31,8 @@ def cut_out(image: Image, xywh: NDArray[np.floating], points: NDArray[np.floatin
     """
     scale = FACE / float(xywh[3])
     height, width = image.shape[:2]
-    small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    side = (round(width * scale), round(height * scale))
+    small = cv2.resize(image, side, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     x, y, w, h = np.asarray(xywh, np.float64) * scale
     cx, cy, chin = x + w / 2, y + h / 2, y + h
     rows, columns = small.shape[:2]
@@ -45,9 +47,10 @@ def cut_out(image: Image, xywh: NDArray[np.floating], points: NDArray[np.floatin
     trunk = np.array([[cx - 0.5 * w, rows], [cx - 0.25 * w, chin], [cx + 0.25 * w, chin], [cx + 0.5 * w, rows]])
     cv2.fillPoly(mask, [trunk.astype(np.int32)], cv2.GC_FGD)
     cv2.setRNGSeed(0)
-    cv2.grabCut(small, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)
+    models = np.zeros((2, 1, 65))
+    cv2.grabCut(small, mask, (0, 0, 0, 0), models[0], models[1], 2, cv2.GC_INIT_WITH_MASK)
     alpha = np.where((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
-    alpha = cv2.GaussianBlur(cv2.erode(alpha, np.ones((3, 3), np.uint8)), (0, 0), 1.2)
+    alpha = cv2.GaussianBlur(cv2.erode(alpha, np.ones((3, 3), np.uint8)), (0, 0), 1.2).astype(np.uint8)
     known = np.concatenate([np.asarray(points, np.float32) * scale, np.ones((5, 1), np.float32)], 1)
     return Cutout(small, alpha, labels([[x, y, x + w, y + h]], known[None]))
 
@@ -95,11 +98,11 @@ def from_behind(someone: Cutout, rng: np.random.Generator, covered: float = 0.0)
         tone = np.asarray(tone, np.float32)
     strands = cv2.GaussianBlur(rng.normal(0, rough, (rows, columns)).astype(np.float32), (0, 0), 1.0, None, 9.0)
     sheen = np.linspace(1.4, 0.7, rows)[:, None, None]
-    cover = np.zeros((rows, columns), np.float32)
+    mask = np.zeros((rows, columns), np.float32)
     w, h = x1 - x0, y1 - y0
     middle = (int((x0 + x1) / 2), int((y0 + y1) / 2 - 0.06 * h))
-    cv2.ellipse(cover, middle, (int(0.68 * w), int(rng.uniform(0.62, 0.75) * h)), 0, 0, 360, 1.0, -1)
-    cover = cv2.GaussianBlur(cover, (0, 0), 3)[..., None]
+    cv2.ellipse(mask, middle, (int(0.68 * w), int(rng.uniform(0.62, 0.75) * h)), 0, 0, 360, 1.0, -1)
+    cover = cv2.GaussianBlur(mask, (0, 0), 3)[..., None].astype(np.float32)
     rgb = rgb * (1 - cover) + np.clip(tone * sheen + strands[..., None], 0, 255) * cover
     alpha = np.maximum(someone.alpha, (cover[..., 0] * 255).astype(np.uint8))
     return Cutout(rgb.astype(np.uint8), alpha, labels())
@@ -118,7 +121,7 @@ def dressed(someone: Cutout, rng: np.random.Generator) -> Cutout:
         low = np.array([(mouth_left[0] + mouth_right[0]) / 2, y1 + 0.02 * (y1 - y0)])
         shape = [[x0, bridge[1]], bridge, [x1, bridge[1]], [x1 - 3, mouth_right[1]], low, [x0 + 3, mouth_left[1]]]
         cv2.fillPoly(rgb, [np.array(shape, np.int32)], pale[rng.integers(4)], cv2.LINE_AA)
-        rgb = cv2.GaussianBlur(rgb, (0, 0), 0.7)
+        rgb = cv2.GaussianBlur(rgb, (0, 0), 0.7).astype(np.uint8)
     elif kind == "glasses":
         for eye in (left, right):
             size = (int(0.2 * (x1 - x0)), int(0.1 * (y1 - y0)))

@@ -1,7 +1,7 @@
 """Made surveillance scenes with exact ground truth: people pasted on places without faces, seen by a bad camera.
 
 `make` is a pure function of (backgrounds, people, rng). A scene is composed twice or three times with the people a
-little further each time, so that the real video encoder in `train.degrade` has motion to spoil. Images are
+little further each time, so that the real video encoder in `train.degrade` has motion to compress. Images are
 (H, W, 3) uint8 RGB.
 """
 
@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from train.common.images import Image
 from train.degrade import Ranges, draw_kinds, draw_lens, infrared, night, through_codec
-from train.detector.boxes import Image, Labels, flipped, inside, join, labels, moved
-from train.detector.data.backdrops import background, clutter, round_things, shelves
+from train.detector.boxes import Labels, flipped, inside, join, labels, moved
+from train.detector.data.backdrops import background, clutter, shelves
 from train.detector.data.heads import turned_head
 from train.detector.data.people import FACE, Cutout, dressed, from_behind, mirrored, with_body
 
@@ -42,7 +43,6 @@ class Manner:
     covered: float = 0.0  # share of backs of heads that are hooded, capped or bald
     clear: float = 0.12  # share of images from a good camera
     goods: float = 0.0  # share of made scenes with shelves of goods
-    round: float = 0.0  # share of made scenes with lids, balls and balloons
     heads: float = 0.0  # share of people whose heads are turned in depth, to a side or down
     hard: float = 0.0  # share of real images cut around what an earlier network took for a face
 
@@ -80,18 +80,16 @@ def make(
 ) -> Scene:
     """A made scene of side x side pixels with faces of `face_px` pixels (log-uniform) and `crowd` people, of whom the
     share `behind` turns its back."""
-    place = background(backgrounds[rng.integers(len(backgrounds))], rng, side)
+    place = background(backgrounds[int(rng.integers(len(backgrounds)))], rng, side)
     if rng.random() < 0.45:
         place = clutter(place, rng)
     if manner.goods and rng.random() < manner.goods:
         place = shelves(place, backgrounds, rng)
-    if manner.round and rng.random() < manner.round:
-        place = round_things(place, rng, face_px)
     nearest = np.exp(rng.uniform(np.log(face_px[0] * 2), np.log(face_px[1])))
     farthest = max(face_px[0], nearest / rng.uniform(1.0, 5.0))
     placed = [
         put(
-            people[rng.integers(len(people))],
+            people[int(rng.integers(len(people)))],
             rng,
             side,
             float(np.exp(rng.uniform(*np.log([farthest, nearest])))),
@@ -105,7 +103,7 @@ def make(
     count = int(rng.integers(2, 4))
     shots = [compose(place, placed, count - 1 - t) for t in range(count)]
     faces = shots[-1][1]
-    return spoil([shot for shot, _ in shots], faces, rng, ranges, manner.clear)
+    return degrade([shot for shot, _ in shots], faces, rng, ranges, manner.clear)
 
 
 def put(
@@ -168,19 +166,24 @@ def compose(place: Image, placed: Sequence[Placed], back: int) -> tuple[Image, L
         scale = float(np.hypot(affine[0, 0], affine[1, 0]))
         there = affine.copy()
         if scale < 0.6:  # shrink by area first: a linear warp alone would alias
-            rgb, alpha = (cv2.resize(a, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for a in (rgb, alpha))
+            rgb, alpha = (shrunk(a, scale) for a in (rgb, alpha))
             there[:, :2] = there[:, :2] / np.array([rgb.shape[1] / columns, rgb.shape[0] / rows])
         there[:, 2] -= [x0, y0]
         size = (int(x1 - x0), int(y1 - y0))
-        rgb = cv2.warpAffine(rgb, there, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        alpha = cv2.warpAffine(alpha, there, size, flags=cv2.INTER_LINEAR)
-        share = alpha.astype(np.float32)[..., None] / 255
+        colour = cv2.warpAffine(rgb, there, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        opaque = cv2.warpAffine(alpha, there, size, flags=cv2.INTER_LINEAR)
+        share = opaque.astype(np.float32)[..., None] / 255
         region = canvas[y0:y1, x0:x1]
-        canvas[y0:y1, x0:x1] = region + share * (np.clip(rgb * one.gain, 0, 255) - region)
-        owner[y0:y1, x0:x1][alpha > 128] = number
+        canvas[y0:y1, x0:x1] = region + share * (np.clip(colour * one.gain, 0, 255) - region)
+        owner[y0:y1, x0:x1][opaque > 128] = number
         if len(one.who.face):
             found.append((number, inside(moved(one.who.face, affine, one.turned), side, side)))
     return canvas, join([visible(face, owner, number) for number, face in found])
+
+
+def shrunk(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """`image` at `scale` of its sides, averaged over areas."""
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def visible(face: Labels, owner: NDArray[np.int16], number: int) -> Labels:
@@ -201,7 +204,7 @@ def visible(face: Labels, owner: NDArray[np.int16], number: int) -> Labels:
     return replace(face, points=points, ignore=np.array([seen < 0.6 or h < 4.5]))
 
 
-def spoil(
+def degrade(
     shots: Sequence[Image],
     faces: Labels,
     rng: np.random.Generator,
@@ -259,7 +262,7 @@ def mosaic(
     enlarge: float = 1.6,
     manner: Manner = Manner(),
 ) -> tuple[Image, Labels]:
-    """One or more real images on a side x side canvas, each scaled until one of its faces, or of its hard places,
+    """One or more real images on a side x side canvas, each scaled until one of its faces, or of its hard negatives,
     has `face_px` pixels, but enlarged no more than `enlarge` times."""
     fill = int(rng.choice([0, 114]))
     canvas = np.full((side, side, 3), fill, np.uint8)
@@ -284,18 +287,18 @@ def mosaic(
         canvas[y : y + cell, x : x + cell] = warped(image, affine, cell, fill)
         shown = moved(faces, affine, oval=True)
         if np.linalg.det(turn) < 0:
-            shown = replace(shown, points=flipped(shown, 0).points * [-1, 1, 1])
+            shown = replace(shown, points=flipped(shown, 0).points * np.array([-1, 1, 1], np.float32))
         kept = inside(shown, cell, cell, 0.35)
         found.append(moved(kept, np.array([[1, 0, x], [0, 1, y]], np.float32)))
     return canvas, join(found) if found else labels()
 
 
 def choose(real: Real, rng: np.random.Generator, hard: float) -> NDArray[np.float32] | None:
-    """What a real image is cut around, xyxy: a hard place, one of its sure faces, or nothing."""
+    """What a real image is cut around, xyxy: a hard negative, one of its counted faces, or nothing."""
     if len(real.hard) and rng.random() < hard:
         return real.hard[rng.integers(len(real.hard))]
-    sure = real.faces.xyxy[~real.faces.ignore]
-    return sure[rng.integers(len(sure))] if len(sure) else None
+    counted = real.faces.xyxy[~real.faces.ignore]
+    return counted[rng.integers(len(counted))] if len(counted) else None
 
 
 def framed(
@@ -321,7 +324,8 @@ def warped(image: Image, affine: NDArray[np.float32], cell: int, fill: int) -> I
     if scale < 0.8:
         height, width = image.shape[:2]
         columns, rows = max(round(width * scale), 2), max(round(height * scale), 2)
-        image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         there[:, :2] = there[:, :2] @ np.diag([width / columns, height / rows])
     how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_LINEAR
-    return cv2.warpAffine(image, there, (cell, cell), flags=how, borderValue=(fill, fill, fill))
+    view = cv2.warpAffine(image, there, (cell, cell), flags=how, borderValue=(fill, fill, fill))
+    return view.astype(np.uint8, copy=False)

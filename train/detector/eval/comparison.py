@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from train.detector.eval.metrics import BUCKETS, Pool, figures, resample, spread
+from train.common.bootstrap import resample, spread
+from train.detector.eval.metrics import BUCKETS, Pool, figures
 
 ROUNDS = 200
 

@@ -6,16 +6,19 @@ a detector that needs another OpenCV (Haar) can be measured apart and reported t
 
 import json
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError
-from train.detector.boxes import Image, Labels, read_image, read_list, read_yolo
+from train.common.images import Image, read_image
+from train.detector.boxes import Labels, read_list, read_yolo
 from train.detector.data.make import station_list
-from train.detector.eval import metrics as metrics
+from train.detector.eval import metrics
 from train.detector.eval.peers import Finder
 from train.detector.recipe import Recipe
 
@@ -72,7 +75,8 @@ def detect(
     if not kept.exists():
         find = finder()
         rows = [find(image, side) for image, _ in samples()]
-        np.savez_compressed(kept, **{f"{i:05d}": row for i, row in enumerate(rows)})
+        columns: dict[str, Any] = {f"{i:05d}": row for i, row in enumerate(rows)}
+        np.savez_compressed(kept, **columns)
     with np.load(kept) as held:
         return [held[key] for key in sorted(held.files)]
 
@@ -95,12 +99,12 @@ def evaluate(
         samples: list[Sample] = load_set(recipe, name)
         for detector, finder in finders.items():
             for side in sides:
-                rows = detect(folder, detector, name, side, lambda kept=samples: kept, finder)
+                rows = detect(folder, detector, name, side, partial(list, samples), finder)
                 pools[f"{detector}/{name}/{side}"] = measure(rows, samples)
     return pools
 
 
-def summary(pools: dict[str, metrics.Pool], rounds: int = 300) -> dict[str, dict[str, object]]:
+def summary(pools: dict[str, metrics.Pool], rounds: int = 300) -> dict[str, dict[str, Any]]:
     """Figures and 95 % intervals of every pool, ready for JSON."""
     return {
         key: {"figures": metrics.figures(held), "interval": metrics.intervals(held, rounds)}
@@ -108,7 +112,7 @@ def summary(pools: dict[str, metrics.Pool], rounds: int = 300) -> dict[str, dict
     }
 
 
-def save_summary(path: Path, result: dict[str, object]) -> None:
+def save_summary(path: Path, result: Mapping[str, object]) -> None:
     """Write `result` as JSON with three decimals."""
     text = json.dumps(result, default=float)
     path.write_text(json.dumps(json.loads(text, parse_float=lambda v: round(float(v), 4)), indent=1) + "\n")

@@ -1,16 +1,17 @@
 """How good a detector is: AP, recall at a false-alarm rate, point error, by face size, with bootstrap intervals.
 
-One image's outcome is a `Outcome`: every detection's score and what it hit, every face's height and who found it.
+One image's outcome is an `Outcome`: every detection's score and what it hit, every face's height and who found it.
 A size bucket counts faces by box height in the image's own pixels; detections that hit faces of other buckets, and
 false alarms of other sizes, do not count against it (as COCO does).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from train.common.bootstrap import resample, spread
 from train.detector.boxes import Labels, iou, overlap
 
 LEVELS = np.arange(0.5, 1.0, 0.05)  # overlaps of AP50-95
@@ -59,11 +60,11 @@ def judge(rows: NDArray[np.float32], truth: Labels) -> Outcome:
                     mate[i] = best
     height = rows[:, 3] - rows[:, 1]
     height[mate >= 0] = heights[mate[mate >= 0]]
-    unsure = truth.take(truth.ignore)
-    inner = overlap(rows[:, :4], unsure.xyxy) / np.maximum((rows[:, 2:4] - rows[:, :2]).prod(1, keepdims=True), 1e-6)
+    ignored = truth.take(truth.ignore)
+    inner = overlap(rows[:, :4], ignored.xyxy) / np.maximum((rows[:, 2:4] - rows[:, :2]).prod(1, keepdims=True), 1e-6)
     void = (inner.max(1, initial=0) > 0.5) & (mate < 0)
     face_score, error = np.full(len(faces), -np.inf, np.float32), np.full(len(faces), np.nan, np.float32)
-    for i in np.flatnonzero(mate >= 0):
+    for i in np.flatnonzero(mate >= 0).tolist():
         face_score[mate[i]] = rows[i, 4]
         known = faces.points[mate[i]]
         if rows.shape[1] >= 15 and known[:, 2].all():
@@ -75,7 +76,7 @@ def judge(rows: NDArray[np.float32], truth: Labels) -> Outcome:
 
 @dataclass(frozen=True)
 class Pool:
-    """All images' outcomes as flat arrays; `owner` tells whose they are."""
+    """All images' outcomes as flat arrays; `owner` is the number of each one's image."""
 
     images: int
     owner: NDArray[np.int64]
@@ -162,26 +163,3 @@ def intervals(held: Pool, rounds: int = 300, seed: int = 0) -> dict[str, dict[st
         for bucket in BUCKETS
         if all(bucket in draw for draw in draws[:5])
     }
-
-
-def ratio_interval(
-    ours: Pool, theirs: Pool, value: Callable[[dict[str, dict[str, float]]], float], rounds: int = 300
-) -> tuple[float, float]:
-    """95 % bootstrap interval of value(ours) / value(theirs), both on the same resampled images."""
-    rng = np.random.default_rng(0)
-    weights = [resample(ours.images, rng) for _ in range(rounds)]
-    pairs = [(value(figures(ours, w, 1)), value(figures(theirs, w, 1))) for w in weights]
-    return spread([a / b for a, b in pairs if b > 0])
-
-
-def resample(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """How often each of `count` images is drawn when `count` are drawn with replacement."""
-    return np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
-
-
-def spread(values: list[float]) -> tuple[float, float]:
-    """The middle 95 %."""
-    finite = [v for v in values if np.isfinite(v)]
-    if not finite:
-        return float("nan"), float("nan")
-    return float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))

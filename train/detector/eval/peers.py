@@ -1,4 +1,4 @@
-"""Ours and the others, each as one function: an image in, boxes, scores and points out, at a given input side.
+"""The detectors, each as one function: an image in, boxes, scores and points out, at a given input side.
 
 A `Finder` takes (H, W, 3) uint8 RGB and the side to which the image's longer side is resized, and gives rows
 x1, y1, x2, y2, score and, where the network has them, five points as x, y: (n, 5) or (n, 15) float32, in pixels of the
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError, ModelError
 from stream_enhance.stages.detect import STRIDE, LetterboxView, decode, suppress
-from train.detector.boxes import Image
+from train.common.images import Image
 
 Finder = Callable[[Image, int], NDArray[np.float32]]
 FLOOR = 0.02  # rows that score less are not kept
@@ -79,7 +79,8 @@ def haar() -> Finder:
     """OpenCV's frontal-face Haar cascade (Viola and Jones, CVPR 2001). OpenCV 5 no longer has it: raises InputError."""
     if not hasattr(cv2, "CascadeClassifier"):
         raise InputError(f"OpenCV {cv2.__version__} has no Haar cascades; measure `haar` with opencv-python-headless<5")
-    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    folder: str = cv2.data.haarcascades  # type: ignore[attr-defined]  # the wheels add it
+    cascade = cv2.CascadeClassifier(folder + "haarcascade_frontalface_default.xml")
 
     def find(image: Image, side: int) -> NDArray[np.float32]:
         view = letterbox(image, side)

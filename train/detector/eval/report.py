@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.detector.boxes import Image
+from train.common.images import Image
 from train.detector.eval.clips import Tally, at
 from train.detector.eval.metrics import BUCKETS
 
@@ -53,7 +53,8 @@ def cell(held: dict[str, Any], bucket: str, what: str) -> str:
 def clips_table(rows: Sequence[dict[str, Any]]) -> str:
     """The real clips: one row per clip, input side and detector."""
     lines = [
-        "| clip | input | detector | threshold | sure faces | recall | false alarms a frame | lost frame to frame |",
+        "| clip | input | detector | threshold | reference faces | recall | false alarms a frame "
+        "| lost frame to frame |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -69,8 +70,8 @@ def clips_table(rows: Sequence[dict[str, Any]]) -> str:
 def tracks_table(
     chains: dict[tuple[int, str], list[dict[str, float]]], bars: dict[str, float], most: float = 100
 ) -> str:
-    """How well the tracker follows sure faces on each detector's detections: a row per input side and detector, over
-    the clips that have at most `most` chains."""
+    """How well the tracker follows reference faces on each detector's detections: a row per input side and detector,
+    over the clips that have at most `most` chains."""
     lines = [
         "| input | detector | threshold | faces followed | frames covered | tracks a face | breaks a face |",
         "|---|---|---|---|---|---|---|",
@@ -89,8 +90,8 @@ def tracks_table(
 
 
 def plot_clips(tallies: dict[tuple[int, str], dict[str, list[Tally]]], path: Path, most: int = 1000) -> None:
-    """Recall of sure faces over false alarms a frame, as the threshold falls, over the clips with at most `most` sure
-    faces: one panel an input side, one line a detector."""
+    """Recall of reference faces over false alarms a frame, as the threshold falls, over the clips with at most `most`
+    of them: one panel an input side, one line a detector."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -110,7 +111,7 @@ def plot_clips(tallies: dict[tuple[int, str], dict[str, list[Tally]]], path: Pat
         axis.set_xlabel("false alarms a frame")
         axis.set_title(f"input {side}")
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("recall of sure faces")
+    axes[0][0].set_ylabel("recall of reference faces")
     axes[0][-1].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

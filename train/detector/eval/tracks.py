@@ -1,7 +1,7 @@
-"""How often stream-enhance's tracker loses a face for a detector's sake, on the runs of neighbouring frames of a clip.
+"""How often the runtime's tracker loses a face because of a detector, on runs of neighbouring frames.
 
-A sure face (train/detector_clips.py) that overlaps itself from frame to frame is a chain. The detections go through the
-runtime's tracker, and each frame of a chain has the number of the track that lies on it, or none.
+A reference face (`train.detector.eval.clips`) that overlaps itself from frame to frame is a chain. The detections go
+through the runtime's tracker, and each frame of a chain has the number of the track that lies on it, or none.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from train.detector.boxes import iou
 from train.detector.eval.clips import LENGTH, SAME, Reference, tally
 
 SHORTEST = 4  # frames of a chain that counts
-RATE = 25.0  # frames a second that the tracker is told
+RATE = 25.0  # frames a second
 
 
 def chains(references: Sequence[Reference]) -> list[list[tuple[int, int]]]:
-    """Each chain as (frame, number of the sure face) pairs, frame after frame within one run."""
+    """Each chain as (frame, number of the reference face) pairs, frame after frame within one run."""
     held: list[list[tuple[int, int]]] = []
     open_: dict[int, list[tuple[int, int]]] = {}
     nothing = [np.zeros((0, 5), np.float32)] * len(references)
@@ -38,7 +38,7 @@ def chains(references: Sequence[Reference]) -> list[list[tuple[int, int]]]:
 
 
 def tracked(rows: Sequence[NDArray[np.float32]], score: float) -> list[Faces]:
-    """What the tracker shows on every frame, begun anew with each run; `rows` as a `Finder` gives them."""
+    """What the tracker shows on every frame, restarted with each run; `rows` as a `Finder` gives them."""
     shown = []
     tracker = Tracker(score)
     for number, row in enumerate(rows):
@@ -51,7 +51,7 @@ def tracked(rows: Sequence[NDArray[np.float32]], score: float) -> list[Faces]:
 
 
 def followed(rows: Sequence[NDArray[np.float32]], references: Sequence[Reference], score: float) -> dict[str, float]:
-    """How the tracker follows the sure faces on detections above `score`.
+    """How the tracker follows the reference faces on detections above `score`.
 
     `chains`: how many; `frames`: of them all; `found`: chains with a track at least once; `covered`: share of frames
     with a track on them; `breaks`: how often a chain's track ends or changes before the chain does, a chain; `tracks`:
@@ -65,7 +65,7 @@ def followed(rows: Sequence[NDArray[np.float32]], references: Sequence[Reference
         ids = []
         for frame, face in chain:
             faces = shown[frame]
-            overlaps = iou(references[frame].sure[face : face + 1], faces.xyxy)[0]
+            overlaps = iou(references[frame].faces[face : face + 1], faces.xyxy)[0]
             ids.append(int(faces.track[overlaps.argmax()]) if overlaps.max(initial=0) > SAME else 0)
         frames += len(ids)
         covered += sum(number > 0 for number in ids)

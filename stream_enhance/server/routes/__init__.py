@@ -1,0 +1,1 @@
+"""What the server answers: cameras, live views, best shots, and what operators ask for."""

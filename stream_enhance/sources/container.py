@@ -1,0 +1,135 @@
+"""Opening a recording's container, with what may read it bounded, and saying what is wrong with one that cannot be."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
+
+import av
+import av.container
+
+from ..errors import SourceError
+from .base import SourceOptions
+from .file import VideoSource
+from .formats import FILE_DEMUXERS, URL_DEMUXERS
+
+T = TypeVar("T")
+
+_NO_PARTS = "its index may be at its end, and the server gives no parts of files (byte ranges): download it first"
+SILENT = 30.0  # seconds without a byte from a web server until it is given up
+
+
+def open_file(path: Path, name: str, options: SourceOptions) -> VideoSource:
+    """The recording at ``path``.
+
+    Raises:
+        SourceError: it cannot be opened or holds no video.
+    """
+    try:
+        container = _open(f"file:{path}", FILE_DEMUXERS, options, {"protocol_whitelist": "file"})
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, av.error.InvalidDataError) and _lacks_index(path):
+            raise SourceError(
+                f"{name}: the index is missing: the recording was cut off; repair it with a tool such as untrunc"
+            ) from None
+        raise _refused(name, error) from None
+    return VideoSource(container, name, options)
+
+
+def open_pipe(options: SourceOptions) -> VideoSource:
+    """The recording on standard input.
+
+    Raises:
+        SourceError: it cannot be opened or holds no video.
+    """
+    name = "standard input"
+    try:
+        container = _open("pipe:0", FILE_DEMUXERS, options, {"protocol_whitelist": "pipe"})
+    except (av.FFmpegError, ValueError) as error:
+        raise _refused(name, error) from None
+    return VideoSource(container, name, options)
+
+
+def open_url(url: str, name: str, options: SourceOptions, seekable: bool = True) -> VideoSource:
+    """The recording that a server holds.
+
+    Args:
+        url: with the secrets in it.
+        name: fit to be shown.
+        options: how to read it.
+        seekable: whether the server gives parts of it.
+
+    Raises:
+        SourceError: it cannot be opened or holds no video.
+    """
+    return _in_thread(lambda: _open_url(url, name, options, seekable))
+
+
+def _open_url(url: str, name: str, options: SourceOptions, seekable: bool) -> VideoSource:
+    given = {"rw_timeout": f"{SILENT * 1e6:.0f}"}
+    if url.lower().startswith("http") and not options.other_hosts:
+        given["max_redirects"] = "0"  # ``web.ask`` has followed those that are allowed
+    try:
+        container = _open(url, URL_DEMUXERS, options, given)
+    except av.error.TimeoutError:
+        raise SourceError(f"{name}: no answer within {SILENT:g} s; can the server be reached from here?") from None
+    except (av.FFmpegError, ValueError) as error:  # str(error) would show the URL, password and all
+        if isinstance(error, av.error.InvalidDataError) and not seekable:
+            raise SourceError(f"{name}: cannot be opened; {_NO_PARTS}") from None
+        raise _refused(name, error) from None
+    return VideoSource(container, name, options, "is the file complete?" if seekable else _NO_PARTS)
+
+
+def _open(url: str, demuxers: str, options: SourceOptions, given: dict[str, str]) -> av.container.InputContainer:
+    limits = {"format_whitelist": demuxers, "max_pixels": str(options.max_pixels), "pattern_type": "none"}
+    return av.open(url, "r", options={**limits, **given}, metadata_errors="replace")
+
+
+def _refused(name: str, error: Exception) -> SourceError:
+    match error:
+        case av.error.InvalidDataError():
+            cure = "is it a video?"
+        case av.error.ArgumentError():  # what FFmpeg says of a demuxer that is not on the list
+            return SourceError(f"{name}: cannot be opened: not a video of a kind that is read here")
+        case _:
+            cure = "is it there and readable?"
+    reason = error.strerror if isinstance(error, av.FFmpegError) else type(error).__name__
+    return SourceError(f"{name}: cannot be opened ({reason}); {cure}")
+
+
+def _lacks_index(path: Path) -> bool:
+    """Whether the file at ``path`` is an MP4 or MOV without its ``moov`` box."""
+    boxes: list[bytes] = []
+    try:
+        with path.open("rb") as file:
+            at, size = 0, path.stat().st_size
+            while at + 8 <= size and len(boxes) < 1000:
+                file.seek(at)
+                head = file.read(16)
+                length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+                boxes.append(kind)
+                if length == 1:
+                    length = int.from_bytes(head[8:16], "big")
+                if length < 8:  # to the end of the file, or not a box
+                    break
+                at += length
+    except OSError:
+        return False
+    return bool(boxes) and boxes[0] in (b"ftyp", b"mdat", b"wide", b"free") and b"moov" not in boxes
+
+
+def _in_thread(work: Callable[[], T]) -> T:
+    """``work`` done in another thread: FFmpeg in the main thread would keep signals from being heard."""
+    done: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=do, name="opening", daemon=True).start()
+    return done.result()

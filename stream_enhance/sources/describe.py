@@ -1,0 +1,145 @@
+"""What is known of a container before and after its first frame: which stream, how fast, how long, what is left out."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.container
+from av.format import Flags
+from av.stream import Disposition
+
+from ..errors import SourceError
+from ..imaging import planes
+from ..imaging.colour import unusable_matrix
+from ..imaging.planes import LAYOUTS
+from ..types import StreamInfo
+from .base import SourceOptions
+
+_ALPHA = {"rgba": 3, "bgra": 3, "argb": 0, "abgr": 0}  # where it lies
+_HDR = {
+    "MASTERING_DISPLAY_METADATA": "mastering display",
+    "CONTENT_LIGHT_LEVEL": "light level",
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DOVI_METADATA": "Dolby Vision",
+}
+
+
+def describe(container: av.container.InputContainer, name: str, options: SourceOptions) -> StreamInfo:
+    """What ``container`` says of itself.  The largest video stream with a decoder is taken.
+
+    Raises:
+        SourceError: there is none.
+    """
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    decodable = [s for s in videos if s.codec_context is not None]
+    if not videos:
+        raise SourceError(f"{name}: holds no video stream")
+    if not decodable:
+        raise SourceError(f"{name}: no decoder for its video codec in this FFmpeg")
+    stream = max(decodable, key=lambda s: (s.codec_context.width or 0) * (s.codec_context.height or 0))
+    side_streams = tuple(s for s in container.streams if _is_side_stream(s))
+    rate = _rate(container, stream, options)
+    duration = container.duration / av.time_base if container.duration else 0.0
+    length = max(0.0, min(duration, options.end or duration) - options.start)
+    frame_count = stream.frames or 0
+    if length and rate and (not frame_count or length != duration):
+        frame_count = round(length * rate)
+    metadata = dict(container.metadata)
+    if timecode := stream.metadata.get("timecode"):
+        metadata.setdefault("timecode", timecode)  # of which FFmpeg's muxers make a timecode track of their own
+    return StreamInfo(
+        name=name,
+        rate=rate,
+        pixel_aspect=stream.sample_aspect_ratio,
+        metadata=metadata,
+        chapters=tuple(container.chapters()),
+        side_streams=side_streams,
+        frame_count=frame_count,
+        format=container.format.name,
+        duration=duration,
+        bit_rate=container.bit_rate or 0,
+        streams=tuple(container.streams),
+        video_index=stream.index,
+        notes=tuple(_left_out(container, stream, side_streams)),
+        stills=frame_count == 1,
+    )
+
+
+def _is_side_stream(stream: Any) -> bool:
+    """Whether it can be copied: a track of data without a codec's name has no sample entry that a muxer could write."""
+    if stream.type in ("audio", "subtitle"):
+        return stream.codec_context is not None
+    return stream.type == "attachment" or (stream.type == "data" and bool(stream.name))
+
+
+def _rate(container: av.container.InputContainer, stream: Any, options: SourceOptions) -> Fraction | None:
+    """Nominal frames a second; a raw stream's is what its headers say, not FFmpeg's 25."""
+    if Flags(container.format.flags) & Flags.no_timestamps:
+        if options.input_rate:
+            return Fraction(options.input_rate).limit_denominator(1001)
+        if stream.codec_context.framerate:
+            return Fraction(stream.codec_context.framerate)
+    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+    return Fraction(rate) if rate else None
+
+
+def _left_out(container: av.container.InputContainer, video: Any, side_streams: tuple[Any, ...]) -> list[str]:
+    """Streams that no output gets."""
+    notes = []
+    for stream in container.streams:
+        if stream is video or stream in side_streams:
+            continue
+        if stream.type == "video":
+            if stream.disposition & Disposition.attached_pic:
+                continue
+            notes.append(f"its video stream {stream.index}: only the largest one is enhanced")
+        elif stream.type == "data" and stream.metadata.get("timecode"):
+            notes.append(f"its timecode track (stream {stream.index}): only its first value is kept, as metadata")
+        else:
+            notes.append(f"its {stream.type} stream {stream.index}: of a kind that cannot be copied")
+    return notes
+
+
+def notes_on(image: av.VideoFrame) -> list[str]:
+    """What of the first frame, as decoded, is in no output."""
+    notes = []
+    if found := [words for name, words in _HDR.items() if _has(image, name)]:
+        notes.append(f"its HDR metadata ({', '.join(found)}): the pixels keep their transfer and primaries")
+    if image.interlaced_frame:
+        notes.append("interlacing: it is encoded as progressive frames")
+    if _is_transparent(image):
+        notes.append("its transparency")
+    if unusable := unusable_matrix(image):
+        notes.append(f"its colour matrix {unusable}: it is treated as untagged")
+    return notes
+
+
+def _has(image: av.VideoFrame, side_data: str) -> bool:
+    try:
+        return image.side_data.get(side_data) is not None
+    except (ValueError, KeyError):  # a kind that this PyAV has no name for
+        return False
+
+
+def _is_transparent(image: av.VideoFrame) -> bool:
+    name = image.format.name
+    if name.startswith("yuva") and name in LAYOUTS:
+        return bool(planes.samples(image, 3).min() < 255)
+    return name in _ALPHA and bool(planes.samples(image, 0)[:, _ALPHA[name] :: 4].min() < 255)
+
+
+def limit_decoder(name: str, context: Any, options: SourceOptions) -> None:
+    """Have ``context`` refuse frames above the limit before it allocates them.
+
+    Raises:
+        SourceError: the container says already that they are.
+    """
+    if context.width * context.height > options.max_pixels:
+        megapixels = context.width * context.height / 1e6
+        raise SourceError(
+            f"{name}: its frames of {context.width}x{context.height} are {megapixels:.0f} megapixels, above the limit "
+            f"of {options.max_megapixels:g}; raise it with source.max_megapixels"
+        )
+    context.options = {**context.options, "max_pixels": str(options.max_pixels)}

@@ -1,0 +1,86 @@
+"""What the documentation names is there: files, options, settings; and the site builds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from pydantic import BaseModel
+
+from stream_enhance.cli.main import cli
+from stream_enhance.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "engines").glob("*.md")])
+GENERATED = {
+    "reference/cli.md", "reference/configuration.md", "reference/cameras.md", "reference/report.md", "security.md",
+    "contributing.md", "changelog.md", "models/unet.md", "models/yolov8n-face.md",
+}  # fmt: skip
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from keys(inner, f"{prefix}{name}.")
+        yield prefix + name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_point_to_what_there_is(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", page.read_text()):
+        if "://" in target:
+            continue
+        there = (page.parent / target).resolve()
+        generated = (ROOT / "docs") in there.parents and there.relative_to(ROOT / "docs").as_posix() in GENERATED
+        assert there.exists() or generated, f"{page.name}: {target}"
+
+
+CURRENT = [
+    page for page in PAGES if page.name != "detector.md" and page.parent.name != "reports"
+]  # not of older versions
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_settings_and_options_exist(page: Path) -> None:
+    text = page.read_text()
+    if page.name == "CHANGELOG.md":  # has old names, too
+        text = text[: text.index("### Deprecated")]
+    known, sections = set(keys(Config)), "source|live|detector|tracker|enhancer|overlay|sink|segments"
+    for key in re.findall(rf"`(?:--set )?((?:{sections})\.[a-z_.]+)", text):
+        assert key in known, f"{page.name}: {key}"
+    for line in re.findall(r"^(?:\S*/)?stream-enhance ([a-z].*?)(?:#.*)?$", text, re.M):
+        command, *words = line.split()
+        assert isinstance(cli, click.Group)
+        found = cli.get_command(click.Context(cli), command)
+        assert found is not None, f"{page.name}: {command}"
+        options = {option for parameter in found.params for option in parameter.opts} | {"-h", "--help"}
+        assert {word for word in words if re.match(r"--?[a-z]", word)} <= options, f"{page.name}: {line}"
+
+
+def test_python_in_the_documentation_type_checks(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    pages = [ROOT / "README.md", ROOT / "docs" / "how-to" / "develop.md"]
+    blocks = [block for page in pages for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)]
+    assert blocks
+    for number, block in enumerate(blocks):
+        (tmp_path / f"block_{number}.py").write_text(block)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path / "cache")]
+    checked = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_site_builds(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="needs mkdocs-material: pip install '.[docs]'")
+    pytest.importorskip("fastapi")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    text = (tmp_path / "reference" / "configuration.html").read_text()
+    assert all(key in text for key in keys(Config))
+    assert "--gallery" in (tmp_path / "reference" / "cli.html").read_text()

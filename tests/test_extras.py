@@ -1,0 +1,47 @@
+"""The command that adds an optional part installs it from where this installation came from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stream_enhance.extras import install_hint
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_in_a_checkout_it_is_installed_from_the_checkout() -> None:
+    assert install_hint("web") == f"{sys.executable} -m pip install -e '{ROOT}[web]'"
+
+
+@pytest.mark.parametrize(
+    ("url", "command"),
+    [
+        (
+            "file:///srv/a%20b/stream_enhance-1.0-py3-none-any.whl",
+            "'/srv/a b/stream_enhance-1.0-py3-none-any.whl[mqtt]'",
+        ),
+        ("https://example.org/stream_enhance.whl", "'stream-enhance[mqtt] @ https://example.org/stream_enhance.whl'"),
+        ("", "'stream-enhance[mqtt]'"),
+    ],
+)
+def test_outside_a_checkout_from_where_pip_had_it(tmp_path: Path, url: str, command: str) -> None:
+    """Two modules copied to where an installation has them, with the record that pip leaves (PEP 610)."""
+    package, record = tmp_path / "stream_enhance", tmp_path / "stream_enhance-1.0.dist-info"
+    package.mkdir()
+    record.mkdir()
+    (package / "__init__.py").touch()
+    (package / "extras.py").write_text((ROOT / "stream_enhance" / "extras.py").read_text())
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: stream-enhance\nVersion: 1.0\n")
+    if url:
+        (record / "direct_url.json").write_text(json.dumps({"url": url}))
+    script = "from stream_enhance.extras import install_hint; print(install_hint('mqtt'))"
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{sys.executable} -m pip install {command}\n"

@@ -1,0 +1,24 @@
+"""The enhancer's commands: `python -m train.enhancer COMMAND`."""
+
+from collections.abc import Sequence
+
+from train.common.command import Commands, run
+
+PLACES = {
+    "gather": ("train.enhancer.gather", "Collect good faces from images and videos."),
+    "people": ("train.enhancer.people", "Find which images show one person."),
+    "shards": ("train.enhancer.shards", "Degrade good faces once, for training to read."),
+    "train": ("train.enhancer.train", "Train a network by a recipe."),
+    "adapt": ("train.enhancer.adapt", "Adapt a network to one site's face crops."),
+    "export": ("train.enhancer.export", "Write a network as ONNX with its card."),
+    "evaluate": ("train.enhancer.evaluate", "Measure enhancers on faces that they never saw."),
+    "report": ("train.enhancer.report", "Make tables and a page of measurements."),
+    "real": ("train.enhancer.real", "Measure an enhancer on real poor faces, without a truth."),
+    "explain": ("train.enhancer.explain", "Show what in the input each part of a result comes from."),
+}
+cli = Commands(PLACES, name="enhancer", help="Train, export and measure the face enhancer.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 done, 1 the run failed, 2 what was given cannot be used, 130 interrupted."""
+    return run(cli, arguments, "python -m train.enhancer")
