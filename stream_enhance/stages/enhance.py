@@ -1,8 +1,9 @@
 """Face patches cut, enhanced in batches, and remembered by track.
 
 ``Enhancer`` turns scenes into ``Enhanced``.  All faces of all waiting frames go through the network in one batch.  What
-``gates`` does not let pass is left as it is, and counted; what passes is averaged along its track (``fuse``).  A face
-that has hardly changed since its track was last enhanced, but for a small shift, is given that result again.
+``gates`` does not let pass is left as it is, and counted; what passes is mixed with its track's earlier results
+(``steady``).  A face that has hardly changed since its track was last enhanced is given that result again, carried to
+where it is now.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from ..runtime import batches
 from ..types import Enhanced, Scene
 from . import gates
 from .classical import ClassicalOptions
-from .fuse import Motion, TrackMemory
 from .networks import Enhancement
+from .steady import Motion, TrackMemory
 
 _CONSISTENT = 0.07  # of consistency, from where a result is not used to where it is used whole
 _REMEMBERED = 64  # tracks
@@ -67,7 +68,7 @@ class _Patch:
     strength: float  # 0..1
     memory: TrackMemory
     motion: Motion | None  # since the track's last input; None: it begins anew
-    source: NDArray[np.uint8] | None  # (S, S, 3) RGB, what the network is given; None: the last result is used again
+    cached: bool  # the track's last result is used again
     outside: NDArray[np.bool_] | None  # (S, S) beyond the frame's edge
     computed: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, by the network
 
@@ -173,7 +174,7 @@ class Enhancer:
                 yield self._finished(scene, patches)
 
     def _cut(self, scene: Scene) -> list[_Patch]:
-        """The scene's patches, each with what the network is to see of it."""
+        """The scene's patches, each with its track's memory."""
         faces = scene.faces
         trust, rows = self._chosen(scene)
         points = faces.points[rows] if self._align and faces.points is not None else None
@@ -234,7 +235,9 @@ class Enhancer:
             memory = self._tracks[track] = TrackMemory.of(patch, seconds)
         else:
             motion = memory.add(patch, seconds)
-        reused = self.cache_tolerance > 0 and memory.still_holds(self.cache_tolerance, self.cache_ttl)
+        cached = self.cache_tolerance > 0 and memory.still_holds(self.cache_tolerance, self.cache_ttl)
+        if not cached:
+            memory.given()
         return _Patch(
             row,
             patch,
@@ -242,16 +245,16 @@ class Enhancer:
             memory.eased(trust * strength),
             memory,
             motion,
-            None if reused else memory.given(),
+            cached,
             gates.outside(to_frame, self.size, image.width, image.height),
         )
 
     def _fill(self, patches: list[_Patch]) -> None:
         """Compute what is not taken from the cache, in batches over frames."""
-        missing = [patch for patch in patches if patch.source is not None]
+        missing = [patch for patch in patches if not patch.cached]
         for start in range(0, len(missing), self._options.batch):
             part = missing[start : start + self._options.batch]
-            sources = np.stack([patch.source for patch in part if patch.source is not None])
+            sources = np.stack([patch.original for patch in part])
             scales = np.array([crop.scale_of(patch.to_frame) for patch in part], np.float32)
             assert self._network is not None
             for patch, computed in zip(part, self._network(sources, scales), strict=True):
@@ -262,7 +265,7 @@ class Enhancer:
         if len(self._tracks) > _REMEMBERED:
             self._tracks = {track: memory for track, memory in self._tracks.items() if memory.goes_on(now)}
         used = [(patch, mixed) for patch in patches if (mixed := self._mixed(patch)) is not None]
-        cached = np.array([patch.computed is None for patch, _ in used], np.bool_)
+        cached = np.array([patch.cached for patch, _ in used], np.bool_)
         self.counts.from_cache += int(cached.sum())
         self.counts.enhanced += int((~cached).sum())
         empty = np.zeros((0, self.size, self.size, 3), np.uint8)
@@ -280,8 +283,7 @@ class Enhancer:
         memory = patch.memory
         memory.mix(patch.computed, patch.motion)
         if patch.computed is not None:
-            assert patch.source is not None
-            memory.consistency = _consistency(patch.source, patch.computed)
+            memory.consistency = _consistency(patch.original, patch.computed)
         assert memory.result is not None
         trust = float(np.clip((memory.consistency - self._options.min_consistency) / _CONSISTENT, 0, 1))
         if trust == 0:

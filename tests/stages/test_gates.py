@@ -1,9 +1,16 @@
+import csv
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from stream_enhance.imaging import crop
 from stream_enhance.stages import gates
+from stream_enhance.stages.enhance import EnhancerOptions
+from stream_enhance.types import Faces
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def turned(degrees: float, roll: float = 0.0, side: float = 60.0) -> np.ndarray:
@@ -68,3 +75,20 @@ def test_sharpness_is_that_of_the_cameras_pixels_not_of_their_enlargement(native
     ]
     assert values[0] > 40, "enlarged, it would be next to nothing"
     assert values[1] < 0.5 * values[0]
+
+
+def test_faces_labelled_by_hand_are_told_from_hidden_ones_and_from_what_is_none() -> None:
+    """The numbers of docs/reports/enhancer.md, from detections of ten clips (docs/reports/gates.csv)."""
+    with (ROOT / "docs" / "reports" / "gates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    defaults = EnhancerOptions()
+    kept = {kind: [] for kind in ("face", "hidden", "none", "mask")}  # type: dict[str, list[float]]
+    for row in rows:
+        score, evidence = (np.array([row[key]], np.float32) for key in ("score", "evidence"))
+        coasting = np.array([row["coasting"] == "1"])
+        faces = Faces(np.zeros((1, 4), np.float32), score, np.ones(1, np.int64), None, evidence, coasting)
+        trust = float(gates.trust_of(faces, defaults.min_score, defaults.min_evidence)[0])
+        kept[row["kind"]].append(trust if float(row["yaw"]) < defaults.max_yaw else 0.0)
+    assert np.mean([trust > 0 for trust in kept["face"]]) > 0.95
+    assert np.mean(kept["hidden"]) < 0.12
+    assert max(kept["none"]) < 0.05

@@ -1,8 +1,8 @@
-"""A face over time: what is remembered of a track is carried along by optical flow and mixed with what is new.
+"""A face over time: what was made of a track is carried along by optical flow and mixed with what is new.
 
-The mean of a track's inputs has less noise than any of them, and results mixed along the track do not tremble.  Where a
-face has changed, a mouth that opens, the new takes the place of the old at once: a running mean with robust weights
-(Huber, 1964).  The flow is DIS (Kroeger et al., ECCV 2016) between small grey copies of the patches.
+Results mixed along the track do not tremble.  Where a face has changed, a mouth that opens, the new takes the place of
+the old at once: a running mean with robust weights (Huber, 1964).  The flow is DIS (Kroeger et al., ECCV 2016) between
+small grey copies of the patches.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ _REACH = 6.0  # thumb pixels that a feature may have moved
 _GAP = 0.5  # seconds unseen after which a face is a new one
 _SOFT = 4.0  # grey levels beyond the frame's noise at which a change counts half
 _MISFIT = 25.0  # grey levels of median change: another face, or another light
-INPUTS = 0.2  # least weight of a new input in the mean
 _EASE = 0.2  # of a new strength
-RESULTS = 0.5  # least weight of a new result
+_NEW = 0.5  # least weight of a new result
 
 
 @dataclass(slots=True)
@@ -40,18 +39,17 @@ class Motion:
         return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     def weight(self, least: float, size: int) -> NDArray[np.float32]:
-        """(size, size, 1) float32: the weight of what is new, from ``least`` where nothing has changed to 1."""
+        """(size, size) float32: the weight of what is new, from ``least`` where nothing has changed to 1."""
         small = np.maximum(self.change, np.float32(least))
-        return np.asarray(cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)[:, :, None]
+        return np.asarray(cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 @dataclass(slots=True)
 class TrackMemory:
     """What is remembered of one track's face, on the canvas of its last patch."""
 
-    mean: NDArray[np.float32]  # (S, S, 3) RGB, of the inputs
+    thumb: NDArray[np.uint8]  # (THUMB, THUMB) grey, of the last input
     seconds: float  # stream time of the last input
-    count: int = 1  # inputs in the mean
     result: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, of the results; None until the first
     consistency: float = 0.0  # of the last result with its input
     strength: float | None = None  # 0..1, eased
@@ -61,7 +59,7 @@ class TrackMemory:
     @classmethod
     def of(cls, patch: NDArray[np.uint8], seconds: float) -> TrackMemory:
         """A memory that begins with ``patch``."""
-        return cls(patch.astype(np.float32), seconds)
+        return cls(thumb_of(patch), seconds)
 
     def goes_on(self, seconds: float) -> bool:
         """Whether what is seen at ``seconds`` is soon enough after the last input."""
@@ -69,16 +67,10 @@ class TrackMemory:
 
     def add(self, patch: NDArray[np.uint8], seconds: float) -> Motion | None:
         """Take in an input; how the face got there from the last one, None: it begins anew."""
-        motion = motion_of(thumb_of(self.fused()), thumb_of(patch))
-        self.seconds = seconds
-        if motion is None:
-            self.mean, self.count, self.seen = patch.astype(np.float32), 1, None
-            return None
-        self.count += 1
-        before = motion.carry(self.mean)
-        self.mean = before + motion.weight(max(1 / self.count, INPUTS), len(patch)) * (patch - before)
+        before, self.thumb, self.seconds = self.thumb, thumb_of(patch), seconds
+        motion = motion_of(before, self.thumb)
         if self.seen is not None:
-            self.seen = motion.carry(self.seen)
+            self.seen = None if motion is None else motion.carry(self.seen)
         return motion
 
     def eased(self, strength: float) -> float:
@@ -86,10 +78,6 @@ class TrackMemory:
         before = strength if self.strength is None else self.strength
         self.strength = before + _EASE * (strength - before)
         return self.strength
-
-    def fused(self) -> NDArray[np.uint8]:
-        """(S, S, 3) uint8 RGB: the mean of the inputs."""
-        return cv2.convertScaleAbs(self.mean).astype(np.uint8, copy=False)
 
     def still_holds(self, tolerance: float, ttl: float) -> bool:
         """Whether the last input is so much like the one last given to the network that its result can be used again.
@@ -100,14 +88,12 @@ class TrackMemory:
         """
         if self.seen is None or self.seconds - self.seen_at > ttl:
             return False
-        face = cv2.absdiff(self.seen, thumb_of(self.fused()))[12:60, 8:56]  # a blink is a change too
+        face = cv2.absdiff(self.seen, self.thumb)[12:60, 8:56]  # a blink is a change too
         return float(face.reshape(4, 12, 4, 12).mean((1, 3)).max()) < tolerance
 
-    def given(self) -> NDArray[np.uint8]:
-        """``fused``, about to be given to the network."""
-        given = self.fused()
-        self.seen, self.seen_at = thumb_of(given), self.seconds
-        return given
+    def given(self) -> None:
+        """The last input goes to the network."""
+        self.seen, self.seen_at = self.thumb, self.seconds
 
     def mix(self, result: NDArray[np.uint8] | None, motion: Motion | None) -> None:
         """Carry the results along by ``motion`` and mix the network's ``result`` in, if there is one."""
@@ -118,9 +104,9 @@ class TrackMemory:
         if result is None:
             self.result = before
             return
-        mixed = before.astype(np.float32)
-        mixed += motion.weight(RESULTS, len(result)) * (result - mixed)
-        self.result = cv2.convertScaleAbs(mixed).astype(np.uint8, copy=False)
+        weight = motion.weight(_NEW, len(result))
+        mixed = cv2.blendLinear(result, before, weight, 1 - weight)
+        self.result = mixed.astype(np.uint8, copy=False)
 
 
 def thumb_of(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -132,7 +118,7 @@ def thumb_of(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def motion_of(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Motion | None:
     """How a face got from one thumb to another; None where it is another face, or in another light."""
     calm = (cv2.GaussianBlur(after, (0, 0), 1.0), cv2.GaussianBlur(before, (0, 0), 1.0))
-    flow = np.asarray(cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(*calm, np.zeros(0)), np.float32)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST).calc(*calm, np.zeros(0))
     flow = np.asarray(cv2.GaussianBlur(np.clip(flow, -_REACH, _REACH), (0, 0), 2.0), np.float32)
     motion = Motion(flow, np.zeros((THUMB, THUMB), np.float32))
     difference = cv2.blur(cv2.absdiff(motion.carry(before), after).astype(np.float32), (5, 5))
