@@ -38,6 +38,10 @@ class Motion:
         x, y = place[:, :, 0] + axis, place[:, :, 1] + axis[:, None]
         return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
+    def rigid(self) -> Motion:
+        """The shift of the whole face alone: a mouth that opens is then a change."""
+        return Motion(np.full_like(self.flow, np.median(self.flow, (0, 1))), self.change)
+
     def weight(self, least: float, size: int) -> NDArray[np.float32]:
         """(size, size) float32: the weight of what is new, from ``least`` where nothing has changed to 1."""
         small = np.maximum(self.change, np.float32(least))
@@ -53,7 +57,7 @@ class TrackMemory:
     result: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, of the results; None until the first
     consistency: float = 0.0  # of the last result with its input
     strength: float | None = None  # 0..1, eased
-    seen: NDArray[np.uint8] | None = None  # thumb of the input that was last given to the network, carried along
+    seen: NDArray[np.uint8] | None = None  # thumb of the input that was last given to the network, shifted along
     seen_at: float = 0.0  # seconds of stream time
 
     @classmethod
@@ -70,7 +74,7 @@ class TrackMemory:
         before, self.thumb, self.seconds = self.thumb, thumb_of(patch), seconds
         motion = motion_of(before, self.thumb)
         if self.seen is not None:
-            self.seen = None if motion is None else motion.carry(self.seen)
+            self.seen = None if motion is None else motion.rigid().carry(self.seen)
         return motion
 
     def eased(self, strength: float) -> float:
@@ -118,8 +122,8 @@ def thumb_of(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def motion_of(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Motion | None:
     """How a face got from one thumb to another; None where it is another face, or in another light."""
     calm = (cv2.GaussianBlur(after, (0, 0), 1.0), cv2.GaussianBlur(before, (0, 0), 1.0))
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST).calc(*calm, np.zeros(0))
-    flow = np.asarray(cv2.GaussianBlur(np.clip(flow, -_REACH, _REACH), (0, 0), 2.0), np.float32)
+    raw = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST).calc(*calm, np.zeros(0))
+    flow = np.asarray(cv2.GaussianBlur(np.clip(raw, -_REACH, _REACH), (0, 0), 2.0), np.float32)
     motion = Motion(flow, np.zeros((THUMB, THUMB), np.float32))
     difference = cv2.blur(cv2.absdiff(motion.carry(before), after).astype(np.float32), (5, 5))
     typical = float(np.median(difference))
