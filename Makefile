@@ -35,13 +35,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu]'
 	@touch $@
 
 $(VENV)/.tests: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[rtx,$(EXTRAS)]'
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.docs: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs,web]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu,docs,web]'
 	@touch $@ $(VENV)/.runtime

@@ -133,7 +133,7 @@ def muxed(url: str, given: Any, folder: Path) -> dict[str, Any]:
     ages: list[float] = []
 
     def measured(items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
-        for item in sink(items):
+        for item in written(items):
             if not item.enhanced.scene.frame.no_signal:
                 times.append(time.monotonic())
                 ages.append(age(item.image))
@@ -144,7 +144,7 @@ def muxed(url: str, given: Any, folder: Path) -> dict[str, Any]:
         encoding = Encoding(**config.sink.model_dump(), live=True)
         sink = open_sink(str(folder / "out.ts"), encoding, "", live=True)
         run = Run(pipeline, source, sink, None)
-        run.line.workers[-1].stage = measured
+        written, run.line.workers[-1].stage = run.line.workers[-1].stage, measured
         run.go(given.seconds)
         told = run.report().as_dict()
         source.close()

@@ -41,6 +41,7 @@ HEIGHTS = (24, 32, 48)  # of the face in the camera's frame, pixels
 DEFECTS = ("defocus", "noise", "h264")
 TILE, GAP, LABELS = 216, 6, 130  # pixels: side of a face, between faces, width of the row labels
 AROUND = 1.6  # side of what is shown / height of the face
+RATE = 8  # frames a second of a made camera
 CLIP = Path(__file__).resolve().parent.parent / "tests" / "clips" / "demo.mp4"
 
 
@@ -81,7 +82,7 @@ def portraits(folder: Path | None) -> Iterator[Image]:
     from matplotlib import get_data_path
     from skimage import data
 
-    yield data.astronaut()  # type: ignore[no-untyped-call]
+    yield data.astronaut()
     yield read(Path(get_data_path()) / "sample_data" / "grace_hopper.jpg")
 
 
@@ -219,16 +220,18 @@ def send(port: int, begin: float, stopped: threading.Event) -> None:
         frames = [frame.to_ndarray(format="yuv420p") for frame in clip.decode(video=0)]
     with av.open(f"udp://127.0.0.1:{port}?pkt_size=1316", "w", format="mpegts") as out:
         stream = out.add_stream(
-            "libx264", rate=12, options={"preset": "ultrafast", "tune": "zerolatency", "g": "12", "crf": "18"}
+            "libx264", rate=RATE, options={"preset": "ultrafast", "tune": "zerolatency", "g": str(RATE), "crf": "18"}
         )
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         started, count = time.monotonic(), 0
         while not stopped.is_set():
-            frame = av.VideoFrame.from_ndarray(frames[(round(25 * begin) + 2 * count) % len(frames)], format="yuv420p")
-            frame.pts, frame.time_base = count, Fraction(1, 12)
+            frame = av.VideoFrame.from_ndarray(
+                frames[(round(25 * begin) + 25 * count // RATE) % len(frames)], format="yuv420p"
+            )
+            frame.pts, frame.time_base = count, Fraction(1, RATE)
             out.mux(stream.encode(frame))
             count += 1
-            stopped.wait(max(0.0, started + count / 12 - time.monotonic()))
+            stopped.wait(max(0.0, started + count / RATE - time.monotonic()))
 
 
 def answers(url: str) -> bool:

@@ -32,6 +32,7 @@ __all__ = [
     "LineError",
     "LiveOptions",
     "ModelError",
+    "OutputError",
     "OverlayOptions",
     "Pipeline",
     "Rendered",
@@ -60,7 +61,16 @@ if TYPE_CHECKING:
         SourceOptions,
         TrackerOptions,
     )
-    from .errors import ConfigError, InputError, LineError, ModelError, SinkError, SourceError, StreamEnhanceError
+    from .errors import (
+        ConfigError,
+        InputError,
+        LineError,
+        ModelError,
+        OutputError,
+        SinkError,
+        SourceError,
+        StreamEnhanceError,
+    )
     from .pipeline import EnhancedImage, Pipeline
     from .report import Report
     from .run import Run

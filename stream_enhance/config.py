@@ -74,6 +74,11 @@ class Config(Options):
     provider: ProviderName = Field(
         default="auto", description="What the networks run on; auto takes the best there is."
     )
+    device: int = Field(default=0, ge=0, le=63, description="Which GPU the networks run on, from 0.")
+    engine_cache: Path | None = Field(
+        default=None,
+        description="Folder for compiled engines; null: stream-enhance/engines in the user's cache folder.",
+    )
     threads: int = Field(default=0, ge=0, le=256, description="CPU threads of each network; 0: one a core.")
 
     @model_validator(mode="before")

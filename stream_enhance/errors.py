@@ -69,11 +69,14 @@ def redact(text: str) -> str:
     return _BARE_SECRET.sub(r"\1***", _URL.sub(_redacted, _USERINFO.sub("***@", text)))
 
 
-def redact_push(url: str) -> str:
-    """A URL that is pushed to, as ``redact`` shows it and without the last part of its path, which may be a key."""
-    shown = redact(url)
-    head, _, last = shown.partition("://")[2].partition("?")[0].rstrip("/").rpartition("/")
-    return f"{shown.partition('://')[0]}://{head}/***" if head and last else shown
+def redact_output(spec: str) -> str:
+    """An output's name as ``redact`` shows it; of WHIP, which is pushed by HTTP, without the last part of its path."""
+    shown = redact(spec)
+    if not shown.lower().startswith(("http://", "https://")):
+        return shown
+    address, _, _ = shown.partition("?")
+    head, _, last = address.rstrip("/").rpartition("/")
+    return shown if head.endswith("/") else f"{head}/***" if last else shown
 
 
 def _redacted(url: re.Match[str]) -> str:
@@ -110,5 +113,5 @@ def _harmless_part(part: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` redacted, its line breaks, escape and other control characters written out: no name forges a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in redact(text))
+    """``text`` redacted, its control characters escaped: a file's name with a newline in it forges no log line."""
+    return redact("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))

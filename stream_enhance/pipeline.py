@@ -105,7 +105,8 @@ class Pipeline:
         )
 
     def _session(self, path: str | Path, task: str) -> Session:
-        session = open_session(path, task, self.config.provider, self.config.threads)
+        config = self.config
+        session = open_session(path, task, config.provider, config.threads, config.engine_cache, config.device)
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
         self.models[Path(path).name] = {"sha256": session.sha256, "provider": session.provider}
         return session
@@ -190,7 +191,7 @@ class Pipeline:
             if gallery:
                 from .sinks.gallery import Gallery
 
-                shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by)
+                shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by, overwrite=overwrite)
             run = self.new_run(opened, output, shots)
             run.go(duration, watch)
             return run.report()

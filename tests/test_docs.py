@@ -63,18 +63,6 @@ def test_settings_and_options_exist(page: Path) -> None:
         assert {word for word in words if re.match(r"--?[a-z]", word)} <= options, f"{page.name}: {line}"
 
 
-def test_python_in_the_documentation_type_checks(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    pages = [ROOT / "README.md", ROOT / "docs" / "how-to" / "develop.md"]
-    blocks = [block for page in pages for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)]
-    assert blocks
-    for number, block in enumerate(blocks):
-        (tmp_path / f"block_{number}.py").write_text(block)
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path / "cache")]
-    checked = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stdout
-
-
 def test_the_site_builds(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="needs mkdocs-material: pip install '.[docs]'")
     pytest.importorskip("fastapi")

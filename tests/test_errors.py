@@ -12,7 +12,7 @@ from stream_enhance.errors import (
     StreamEnhanceError,
     printable,
     redact,
-    redact_push,
+    redact_output,
 )
 from tests.conftest import Command
 
@@ -63,9 +63,11 @@ def test_what_the_user_can_mend_is_an_input_error() -> None:
 
 
 def test_what_is_pushed_to_is_shown_without_its_key() -> None:
-    assert redact_push("http://bob:hush@h:8080/live/abcd?token=x") == "http://***@h:8080/live/***"
-    assert redact_push("rtsp://h/abcd") == "rtsp://h/***"
-    assert redact_push("udp://239.0.0.1:5000") == "udp://239.0.0.1:5000"
+    assert redact_output("http://bob:hush@h:8080/live/abcd?token=x") == "http://***@h:8080/live/***"
+    assert redact_output("https://h/abcd") == "https://h/***"
+    assert redact_output("https://h") == "https://h"
+    assert redact_output("rtmp://h/live/abcd") == "rtmp://h/live/***"
+    assert redact_output("udp://239.0.0.1:5000") == "udp://239.0.0.1:5000"
 
 
 @pytest.mark.parametrize("text", ["a\nerror: b", "a\r\x1b[2Kb", "a\x9b1Ab", "a\u2028b", "a\u202eb"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,16 @@ def test_outside_a_checkout_from_where_pip_had_it(tmp_path: Path, url: str, comm
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{sys.executable} -m pip install {command}\n"
+
+
+@pytest.mark.parametrize(
+    ("extra", "flavour"), [("cpu", "onnxruntime"), ("gpu", "onnxruntime-gpu"), ("rtx", "onnxruntime")]
+)
+def test_an_extra_brings_one_onnxruntime(extra: str, flavour: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    names = [re.split(r"[\[><=;\s]", line)[0] for line in wanted]
+    flavours = {"onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"}
+    assert [name for name in names if name in flavours] == [flavour]
+    if extra == "gpu":
+        assert "tensorrt-cu13>=10,<11" in wanted, "onnxruntime-gpu links TensorRT 10"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .card import Card
 
-ProviderName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"]
+ProviderName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "torch"]
 
 
 class Session(Protocol):
@@ -39,7 +39,12 @@ class Session(Protocol):
 
 
 def open_session(
-    path: str | Path, task: str, provider: ProviderName = "auto", threads: int = 0, cache: Path | None = None
+    path: str | Path,
+    task: str,
+    provider: ProviderName = "auto",
+    threads: int = 0,
+    cache: Path | None = None,
+    device: int = 0,
 ) -> Session:
     """Load the ONNX file at ``path``.
 
@@ -48,11 +53,16 @@ def open_session(
         task: what its card must say it is for: ``face-detection`` or ``face-enhancement``.
         provider: where to run it; ``auto`` takes the best there is and says which.
         threads: CPU threads; 0 for one a core.
-        cache: folder for compiled TensorRT engines; None for the user's cache folder.
+        cache: folder for compiled engines; None for the user's cache folder.
+        device: which GPU, from 0.
 
     Raises:
         ModelError: no such file, damaged, for another task, or the named provider is not available.
     """
+    if provider == "torch":
+        from .torch_session import open_torch
+
+        return open_torch(Path(path), task, device)
     from .onnx import OnnxSession
 
-    return OnnxSession(Path(path), task, provider, threads, cache)
+    return OnnxSession(Path(path), task, provider, threads, cache, device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,92 +14,122 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..extras import install_hint
+from . import engines, providers
 from .card import KEY, Card, file_sha256, parse_card
+from .half import half_file
 
 log = logging.getLogger(__name__)
 
-PROVIDERS = {  # our name: onnxruntime's, best first
-    "tensorrt": "TensorrtExecutionProvider",
-    "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
-_EXTRAS = {"cuda": "gpu", "tensorrt": "gpu", "tensorrt-rtx": "rtx"}  # optional dependencies that bring a provider
+_ATOL = 0.05  # of a result's range: how far a GPU's first batch may be from the CPU's
 
 
 def available() -> list[str]:
-    """Our names of the providers that this onnxruntime offers, best first."""
-    import onnxruntime
-
-    offered = set(onnxruntime.get_available_providers())
-    return [name for name, provider in PROVIDERS.items() if provider in offered]
+    """Our names of the providers that this onnxruntime offers here, best first."""
+    return providers.available(_onnxruntime())
 
 
-def _cure(provider: str) -> str:
-    return f"it needs an NVIDIA driver, and {install_hint(_EXTRAS[provider])}"
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise ModelError(f"onnxruntime is not installed; {install_hint('cpu')}") from None
+    if not hasattr(onnxruntime, "InferenceSession"):  # one flavour was removed from under another
+        raise ModelError(
+            f"onnxruntime is damaged; pip uninstall onnxruntime onnxruntime-gpu, then {install_hint('cpu')}"
+        )
+    return onnxruntime
 
 
 class OnnxSession:
-    """See ``open_session``."""
+    """See ``open_session``.
 
-    def __init__(self, path: Path, task: str, provider: str, threads: int, cache: Path | None) -> None:
-        import onnxruntime
+    Args:
+        ort: the ``onnxruntime`` module; None for the installed one.
+    """
 
-        onnxruntime.disable_telemetry_events()  # Windows knows no variable for it
-        self.path = path
+    def __init__(
+        self, path: Path, task: str, provider: str, threads: int, cache: Path | None, device: int = 0, ort: Any = None
+    ) -> None:
+        self._ort = ort = ort or _onnxruntime()
+        ort.disable_telemetry_events()  # Windows knows no variable for it
+        self.path, self._device = path, device
         if not path.is_file():
             raise ModelError(f"{path}: no such model file")
         self.sha256 = file_sha256(path)
-        offered = available()
-        if provider == "auto":
-            tried = [name for name in offered if name != "tensorrt-rtx"]
-        elif provider in offered:
-            tried = [provider]
-        else:
-            cure = _cure(provider) if provider in _EXTRAS else f"use one of {', '.join(offered)}"
-            raise ModelError(f"provider {provider!r} is not available on this machine; {cure}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        self._threads, self._cache = providers.threads_of(threads), cache
+        offered = providers.available(ort)
+        if provider != "auto" and provider not in offered:
+            raise ModelError(
+                f"provider {provider!r} is not available on this machine; {providers.cure_of(provider, offered)}"
+            )
+        self._largest = providers.BATCHES[-1]  # rows at once; halved where a GPU's memory does not hold them
+        self._session: Any = self._on_cpu()  # to be read, and to be compared with
+        self.provider = "cpu"
+        self.card = self._card(task)
+        self._check(task)
+        if provider != "cpu":
+            self._on_gpu([name for name in offered if name != "cpu"] if provider == "auto" else [provider], provider)
+
+    def _options(self) -> Any:
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = False  # it keeps what the largest batch ever took; without it nothing is slower
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other stages need the cores
-        self._session = self._load(onnxruntime, options, tried, provider, cache)
-        self.card = self._card(task)
-        self._check(task)
+        return options
 
-    def _load(self, ort: Any, options: Any, tried: list[str], asked: str, cache: Path | None) -> Any:
-        reasons = []
+    def _on_cpu(self) -> Any:
+        try:
+            return self._ort.InferenceSession(
+                str(self.path), self._options(), providers=[providers.PROVIDERS["cpu"]], enable_fallback=0
+            )
+        except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+            why = str(error).splitlines()[0][:160]
+            raise ModelError(f"{self.path}: not a model that onnxruntime can load ({why}); fetch it again") from None
+
+    def _on_gpu(self, tried: list[str], asked: str) -> None:
+        """Take the first of ``tried`` that runs one batch as the CPU does; "auto" keeps the CPU where none does.
+
+        Raises:
+            ModelError: the one that was named does not.
+        """
+        reference = self._session
         for name in tried:
             try:
-                session = ort.InferenceSession(
-                    str(self.path), options, providers=[(PROVIDERS[name], self._provider_options(name, cache))]
-                )
+                self._session, self.provider = self._loaded(name), name
+                self._try_out(reference)
             except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-                reasons.append(f"{name}: {str(error).splitlines()[0][:160]}")
-                continue
-            if PROVIDERS[name] in session.get_providers():
-                self.provider = name
-                if reasons:
-                    log.warning("%s runs on %s (%s)", self.path.name, name, "; ".join(reasons))
-                return session
-            reasons.append(f"{name}: its libraries did not load")
-        if tried[-1] == "cpu":
-            raise ModelError(f"{self.path}: not a model that onnxruntime can load ({reasons[-1]}); fetch it again")
-        raise ModelError(f"provider {asked!r} is not available: {reasons[-1]}; {_cure(tried[-1])}")
+                why = str(error).splitlines()[0][:160]
+                self._session, self.provider = reference, "cpu"
+                if asked != "auto":
+                    cure = providers.cure_of(name, ["cpu"])
+                    raise ModelError(f"provider {asked!r} is not available: {why}; {cure}") from None
+                log.warning("%s does not run on %s (%s)", self.path.name, name, why)
+            else:
+                return
 
-    def _provider_options(self, name: str, cache: Path | None) -> dict[str, str]:
-        if name != "tensorrt":
-            return {}
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        folder = (cache or base / "stream-enhance" / "engines") / self.sha256[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        return {
-            "trt_fp16_enable": "1",
-            "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(folder),
-        }
+    def _loaded(self, name: str) -> Any:
+        options = self._options()
+        cache = engines.cache_folder(self._cache) / self.sha256[:16]
+        cache.mkdir(exist_ok=True)
+        path = self.path
+        if name == "tensorrt-rtx":  # strongly typed: it computes as the graph says
+            path = half_file(self.path, cache)
+        chosen = providers.set_up(self._ort, options, name, self.card, self._input, cache, self._device)
+        session = self._ort.InferenceSession(str(path), options, providers=chosen or None, enable_fallback=0)
+        if providers.PROVIDERS[name] not in session.get_providers():
+            raise ModelError("its libraries did not load")
+        return session
+
+    def _try_out(self, reference: Any) -> None:
+        """One batch on the new provider against the CPU.  Raises ModelError where they differ."""
+        side = self.card.size
+        ramp = np.linspace(0, 1, 3 * side * side, dtype=np.float32).reshape(1, 3, side, side)
+        wanted = reference.run([self._output], {self._input: ramp})[0]
+        found = self(ramp)
+        reach = float(np.ptp(wanted)) or 1.0
+        if found.shape != wanted.shape or not np.allclose(found, wanted, atol=_ATOL * reach, rtol=0):
+            raise ModelError("its first batch is not what the CPU gives")
 
     def _card(self, task: str) -> Card:
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -136,18 +165,36 @@ class OnnxSession:
             )
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.fixed_batch is None or len(batch) == self.fixed_batch:
+        if self.fixed_batch is None and self.provider == "cpu":
             return self._run(batch)
-        step = self.fixed_batch
-        parts = []
-        for start in range(0, len(batch), step):
+        parts, start = [], 0
+        while start < len(batch):
+            step = self.fixed_batch or min(providers.bucket(len(batch) - start), self._largest)
             rows = batch[start : start + step]
-            padded = np.concatenate([rows, np.repeat(rows[-1:], step - len(rows), 0)])
-            parts.append(self._run(padded)[: len(rows)])
-        return np.concatenate(parts)
+            padded = np.concatenate([rows, np.repeat(rows[-1:], step - len(rows), 0)]) if len(rows) < step else rows
+            try:
+                parts.append(self._run(padded)[: len(rows)])
+            except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+                if self.provider == "cpu" or step == 1 or self.fixed_batch or not providers.out_of_memory(error):
+                    raise
+                self._largest = step // 2
+                log.warning("%s: the GPU's memory does not hold %d faces; %d at once", self.path.name, step, step // 2)
+                continue
+            start += len(rows)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self._session.run([self._output], {self._input: batch})[0]
+        result: NDArray[np.float32]
+        if self.provider == "cpu":
+            result = self._session.run([self._output], {self._input: batch})[0]
+            return result
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(self._input, np.ascontiguousarray(batch))
+        binding.bind_output(self._output)
+        binding.synchronize_inputs()  # onnxruntime#32673: TensorRT must not start before its input has arrived
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        result = binding.copy_outputs_to_cpu()[0]
         return result
 
     def __enter__(self) -> Self:

@@ -44,6 +44,7 @@ def examine() -> dict[str, Any]:
         "missing": [],
         "hints": [],
     }
+    _flavours(found)
     if _libraries(found):
         _codecs(found)
         _models(found)
@@ -52,13 +53,24 @@ def examine() -> dict[str, Any]:
     return found
 
 
+def _flavours(found: dict[str, Any]) -> None:
+    """More than one onnxruntime: they share a folder, and what was installed last has overwritten the rest."""
+    from ..backends.providers import flavours
+
+    if len(there := flavours()) > 1:
+        again = install_hint("gpu" if "onnxruntime-gpu" in there else "cpu")
+        cure = f"{sys.executable} -m pip uninstall -y {' '.join(there)} && {again}"
+        found["hints"].append({"what": f"{' and '.join(there)} are installed over each other", "cure": cure})
+
+
 def _libraries(found: dict[str, Any]) -> bool:
     """Import each library; whether all are there."""
     for name, package in _LIBRARIES.items():
         try:
             found["libraries"][package] = importlib.import_module(name).__version__
         except (ImportError, OSError) as error:  # OSError: a shared library of its own is missing
-            _lacks(found, f"{package} does not import ({error})", f"{sys.executable} -m pip install -U {package}")
+            cure = install_hint("cpu") if name == "onnxruntime" else f"{sys.executable} -m pip install -U {package}"
+            _lacks(found, f"{package} does not import ({error})", cure)
     if "av" in found["libraries"]:
         import av
 
@@ -131,8 +143,8 @@ def _gpu() -> dict[str, Any] | None:
 
 def _gpu_unused(found: dict[str, Any]) -> None:
     if found["gpu"] and not {"cuda", "tensorrt", "tensorrt-rtx"} & set(found["providers"]):
-        what = "there is an NVIDIA GPU, but onnxruntime cannot use it"
-        found["hints"].append({"what": what, "cure": install_hint("gpu")})
+        cure = f"{sys.executable} -m pip uninstall -y onnxruntime && {install_hint('gpu')}"
+        found["hints"].append({"what": "there is an NVIDIA GPU, but onnxruntime cannot use it", "cure": cure})
 
 
 def _lacks(found: dict[str, Any], what: str, cure: str) -> None:

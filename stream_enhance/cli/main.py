@@ -25,6 +25,7 @@ COMMANDS = {  # module of this package, which holds the command as ``command``: 
     "probe": "Show what is in a source, and what an enhanced copy would lose.",
     "doctor": "Show what this installation can use, and how to fix what it cannot.",
     "config": "Show the settings, or their JSON schema.",
+    "engine": "Build and check compiled engines for an RTX card.",
 }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import memory
-from ..errors import SinkError, redact
+from ..errors import SinkError, redact, redact_output
 from .logs import one_line
 from .options import settings, shared, to_seconds
 from .signals import stop_signals
@@ -124,7 +124,7 @@ def command(
             progress.close()
     if report:
         _write(report, done, given["overwrite"])
-    progress.summarise(done, redact(", ".join(outputs)))
+    progress.summarise(done, ", ".join(map(redact_output, outputs)))
     if stopped.code:
         sys.exit(stopped.code)
 

@@ -34,7 +34,7 @@ def upright(frames: Iterable[Frame]) -> Generator[Frame, None, None]:
         assert graph is not None
         graph.vpush(image)
         turned = graph.vpull()
-        turned.pts, turned.time_base = frame.pts, frame.time_base
+        turned.pts, turned.time_base, turned.duration = frame.pts, frame.time_base, frame.duration
         yield replace(frame, image=turned, rotation=0, turned=frame.rotation % 180 == 90)
 
 

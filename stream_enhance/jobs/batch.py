@@ -11,10 +11,14 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+import av
+import av.stream
 
 from .. import __version__
 from ..backends.card import file_sha256
@@ -23,12 +27,17 @@ from ..pipeline import Pipeline
 from ..report import Report
 from ..run import Run
 from ..sinks.muxer import part_of
+from ..sinks.safe_files import try_lock
 from ..sinks.target import FORMATS
-from ..sources.formats import VIDEOS
+from ..sources.formats import IMAGES, VIDEOS
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "stream-enhance.json"
+_CONTAINERS = (  # FFmpeg's names of those in which a file of an unknown suffix is believed to be a video
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,asf,flv,live_flv,ivf,obu,h264,hevc,m4v,mpegvideo,"
+    "mxf,mxf_opatom,nut,ogg,rm,dv,gxf,dhav,wtv,vc1,yuv4mpegpipe,ffm,pva,nsv,nuv"
+)
 _NO_MATTER = {"detector": {"model"}, "enhancer": {"model"}, "sink": {"threads"}, "threads": True}  # of the settings
 
 
@@ -43,8 +52,11 @@ class Item:
     error: Exception | None = None
 
 
-def videos_in(folder: Path, outputs: Path | None = None) -> list[Path]:
-    """Every video below ``folder``, by its suffix, in order; hidden files and what lies in ``outputs`` left out.
+def videos_in(folder: Path, outputs: Path | None = None) -> tuple[list[Path], list[Path]]:
+    """Every video below ``folder``, and every file that is none, in order.
+
+    A suffix that videos have is believed, a file with any other is looked into.  Hidden files and what lies in
+    ``outputs`` are left out.
 
     Raises:
         SourceError: no such folder, or no video in it.
@@ -54,17 +66,34 @@ def videos_in(folder: Path, outputs: Path | None = None) -> list[Path]:
     inside = outputs.resolve() if outputs is not None else None
     if inside is not None and not inside.is_relative_to(folder.resolve()):
         inside = None
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in VIDEOS
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not (inside and path.resolve().is_relative_to(inside))
-    )
+    found: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or not path.is_file() or (inside and path.resolve().is_relative_to(inside)):
+            continue
+        (found if path.suffix.lower() in VIDEOS or _holds_video(path) else others).append(path)
     if not found:
-        raise SourceError(f"{folder}: holds no videos (looked for {', '.join(sorted(VIDEOS))})")
-    return found
+        raise SourceError(f"{folder}: holds no videos{f'; passed over: {_by_suffix(others)}' if others else ''}")
+    return found, others
+
+
+def _holds_video(path: Path) -> bool:
+    """Whether a file of an unknown suffix is a container of video; playlists and images are none."""
+    if path.suffix.lower() in IMAGES:
+        return False
+    try:
+        with av.open(f"file:{path}", "r", options={"format_whitelist": _CONTAINERS}) as container:
+            covers = av.stream.Disposition.attached_pic
+            return any(stream.codec_context and not stream.disposition & covers for stream in container.streams.video)
+    except (av.FFmpegError, ValueError, OSError):
+        return False
+
+
+def _by_suffix(paths: list[Path]) -> str:
+    """How many files there are of each suffix."""
+    counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
 
 
 def output_name(source: Path) -> Path:
@@ -97,8 +126,23 @@ def enhance_folder(
     """
     if outputs.resolve() == folder.resolve():
         raise SinkError(f"{outputs}: holds the originals; name another folder")
-    sources = videos_in(folder, outputs)
-    manifest = Manifest(outputs)
+    sources, others = videos_in(folder, outputs)
+    if others:
+        log.info("%s: files that hold no video are passed over: %s", folder, _by_suffix(others))
+    with Manifest(outputs) as manifest:
+        yield from _enhance_all(pipeline, folder, outputs, sources, manifest, overwrite, watch, stopping)
+
+
+def _enhance_all(
+    pipeline: Pipeline,
+    folder: Path,
+    outputs: Path,
+    sources: list[Path],
+    manifest: Manifest,
+    overwrite: bool,
+    watch: Callable[[Run], None],
+    stopping: Callable[[], bool],
+) -> Iterator[Item]:
     settings = settings_sha256(pipeline)
     originals = {source.resolve() for source in sources}
     taken: set[Path] = set()
@@ -166,23 +210,44 @@ def settings_sha256(pipeline: Pipeline) -> str:
 
 
 class Manifest:
-    """What earlier runs wrote into a folder; on disk after every change.
+    """What earlier runs wrote into a folder; on disk after every change.  Locked until its ``with`` block ends.
 
     Raises:
-        SinkError: the folder cannot be made or written, or its manifest is not one.
+        SinkError: the folder cannot be created or written, another batch has it, or its manifest is not one.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._path = folder, folder / MANIFEST
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._entries: dict[str, dict[str, Any]] = json.loads(self._path.read_text())["files"]
-            if not all(isinstance(entry, dict) for entry in self._entries.values()):
-                raise TypeError
-        except FileNotFoundError:
-            self._entries = {}
+            self._lock = os.open(folder / f".{MANIFEST}.lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise SinkError(f"{folder}: cannot be used ({error.strerror}); name another folder") from None
+        if not try_lock(self._lock):
+            os.close(self._lock)
+            raise SinkError(f"{folder}: another batch is writing there; wait until it has ended")
+        try:
+            self._entries = self._read()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._lock)  # which unlocks it
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            entries: dict[str, dict[str, Any]] = json.loads(self._path.read_text())["files"]
+            if not all(isinstance(entry, dict) for entry in entries.values()):
+                raise TypeError
+            return entries
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise SinkError(f"{self._path}: cannot be read ({error.strerror}); name another folder") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SinkError(f"{self._path}: is not a manifest of this program; move it away") from None
 

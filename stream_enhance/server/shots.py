@@ -224,18 +224,19 @@ class CameraShots:
                 )
                 self._failed("")
             self._gallery.observe(item)
-        except (SinkError, OSError, UnicodeError) as error:
+            problem = self._gallery.problem
+        except (SinkError, OSError) as error:
+            problem = str(error.strerror if isinstance(error, OSError) else error)
+        if problem:  # a new gallery is begun after a while
             self._gallery, self._retry_at = None, time.monotonic() + _RETRY
-            self._failed(_problem(error))
+            self._failed(_problem(problem))
 
     def close(self) -> None:
         if self._gallery:
-            try:
-                self._gallery.close(sheet=False)  # many cameras may have to end within seconds
-            except (SinkError, OSError, UnicodeError) as error:
-                self._failed(_problem(error))
+            self._gallery.close(sheet=False)  # many cameras may have to end within seconds
+            if self._gallery.problem:
+                self._failed(_problem(self._gallery.problem))
 
 
-def _problem(error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
+def _problem(reason: str) -> str:
     return f"best shots cannot be written: {reason}"

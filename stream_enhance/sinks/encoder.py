@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -100,6 +100,8 @@ class Encoder:
         self._info = StreamInfo()  # the first frame's
         self.frames = 0  # sent to the encoder
         self._serial = 0
+        self._begin: tuple[int, int] | None = None  # pts and dts of the first packet
+        self._end = 0  # ticks, of the last frame shown
         self._inside: dict[int, tuple[float, int]] = {}  # wall time and duration of frames in the encoder, by pts
         self._origin = Fraction(0)  # seconds, the first frame's time
         self._key = 0, 0  # the latest forced key frame's place in the grid of times, and its frame's number
@@ -143,7 +145,13 @@ class Encoder:
         if image is None and self.frames < 3 and self._name == "libx265":
             for packet in packets:  # of so few it gives as dts whatever lay in memory, which crashes the MP4 muxer
                 packet.dts = packet.pts
-        return [self._apart(packet) for packet in packets]
+        made = [self._apart(packet) for packet in packets]
+        if (
+            image is None and made and self._begin
+        ):  # MP4 adds up decoding times: the end is where the last packet in their order ends
+            rest = (self._end - self._begin[0]) - (made[-1].dts - self._begin[1])
+            made[-1] = replace(made[-1], duration=max(made[-1].duration, rest))
+        return made
 
     def _apart(self, packet: av.Packet[Any]) -> EncodedPacket:
         assert packet.pts is not None
@@ -151,7 +159,9 @@ class Encoder:
         wall, duration = self._inside.pop(packet.pts, (0.0, 0))
         self._serial += 1
         key = bool(packet.is_keyframe)
-        duration = packet.duration or duration
+        duration = duration or packet.duration or 0  # the source says best how long it is shown
+        self._begin = self._begin or (packet.pts, packet.dts)
+        self._end = max(self._end, packet.pts + duration)
         return EncodedPacket(packet, packet.pts, packet.dts, duration, packet.time_base, key, self._serial - 1, wall)
 
     def _force_key_frame(self, image: av.VideoFrame, frame: Frame) -> None:

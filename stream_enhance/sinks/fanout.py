@@ -282,12 +282,11 @@ class Fanout:
             output.start(stream)
 
     def _give(self, image: av.VideoFrame | None, packets: Sequence[EncodedPacket], side: _Side) -> None:
-        first = True
+        takers = [output for output in self._outputs if output.takes_side_packets] if side else []
+        copies = [tuple(map(copied, side)) for _ in takers[1:]]  # before the first one changes them
+        own = dict(zip(map(id, takers), [side, *copies], strict=False))
         for output in self._outputs:
-            takes = bool(side) and output.takes_side_packets
-            own = side if takes and first else tuple(map(copied, side)) if takes else ()
-            first = first and not takes
-            output.take(image, packets, own)
+            output.take(image, packets, own.get(id(output), ()))
         if all(output.failed for output in self._outputs):
             self._end()
             self.finish()

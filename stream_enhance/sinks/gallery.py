@@ -8,7 +8,10 @@ minutes, and one that is killed leaves its frames; the sheet and the page come w
 from __future__ import annotations
 
 import html
+import logging
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +21,11 @@ from numpy.typing import NDArray
 
 from ..errors import SinkError, redact
 from ..types import Enhanced
+from .safe_files import Originals, write_whole
 
+log = logging.getLogger(__name__)
+
+_OWN = re.compile(r"track_\d{5,}_(before|after)\.png|contact_sheet\.png|index\.html")  # a gallery's files
 _HELD = 32  # tracks whose frames are in memory at once
 _GONE = 2.0  # seconds unseen after which a track's best shot is written and its frames let go
 _SETTLED = 1.0  # seconds from a track's beginning to its first writing: the first frames improve fast
@@ -58,14 +65,17 @@ class Shot:
 class Gallery:
     """Collects the best shot of each track into a folder.
 
+    It is a side product: what cannot be written is counted and warned of once, and the run goes on.
+
     Args:
-        folder: made if it is not there.  Files of the same names are replaced, others left alone.
-        source_name: what was watched, for the page's title.
+        folder: created if it is not there.
+        source_name: what was watched, for the page's title; nothing that it reads is written over.
         changed_by: what changed the faces, for the page's notice.
         on_saved: called with the path of each file that was written.
+        overwrite: replace the gallery that is there, all of it.
 
     Raises:
-        SinkError: the folder cannot be made or written to.
+        SinkError: there is a gallery already, or the folder holds the originals.
     """
 
     def __init__(
@@ -74,26 +84,35 @@ class Gallery:
         source_name: str,
         changed_by: str = "a neural network",
         on_saved: Callable[[Path], object] = lambda path: None,
+        overwrite: bool = False,
     ) -> None:
         self._on_saved = on_saved
         self.folder, self._source, self._changed_by = Path(folder), redact(source_name), changed_by
+        self._originals = Originals.of(source_name)
+        self.failed = 0  # files that could not be written
+        self.problem = ""  # why the first of them could not
         self._shots: dict[int, Shot] = {}  # every track's
         self._held: dict[int, Shot] = {}  # those with frames in memory, longest unseen first
         self._start: float | None = None
         self._deleted = False
+        self._originals.refuse(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._replace_gallery(overwrite)
         except OSError as error:
-            raise self._failed(error) from None
-        self._save(".writable", b"")  # better told now than when the run is over
-        (self.folder / ".writable").unlink(missing_ok=True)
+            self._fail(error)
+
+    def _replace_gallery(self, overwrite: bool) -> None:
+        """Delete the files of a gallery that is there, so that none of its tracks is taken for one of this run."""
+        there = [path for path in self.folder.iterdir() if _OWN.fullmatch(path.name)]
+        if there and not overwrite:
+            raise SinkError(f"{self.folder}: holds a gallery already; name another folder, or use --overwrite")
+        self._originals.refuse(*there)
+        for path in there:
+            path.unlink()
 
     def observe(self, enhanced: Enhanced) -> None:
-        """Look at a frame's faces; keep and write what is better than before.
-
-        Raises:
-            SinkError: a frame cannot be written.
-        """
+        """Look at a frame's faces; keep and write what is better than before."""
         faces, frame = enhanced.scene.faces, enhanced.scene.frame
         if self._start is None:
             self._start = frame.seconds
@@ -116,18 +135,17 @@ class Gallery:
         self._write_due(now)
 
     def close(self, sheet: bool = True) -> None:
-        """Write what is left and the page, and with ``sheet`` the contact sheet, which takes seconds of many tracks.
-
-        Raises:
-            SinkError: something cannot be written.
-        """
+        """Write what is left and the page, and with ``sheet`` the contact sheet, which takes seconds of many tracks."""
         for shot in list(self._held.values()):
             self._let_go(shot)
         shots = sorted(self._shots.values(), key=lambda s: (s.seconds, s.track))
         if sheet and shots:
             best = sorted(shots, key=lambda s: -s.quality)[:_SHEET]
             self._save("contact_sheet.png", _png(self._contact_sheet(sorted(best, key=lambda s: (s.seconds, s.track)))))
-        self._save("index.html", self._page(shots, sheet).encode())
+        page = self._page(shots, sheet).encode(errors="replace")  # a file's name may be no UTF-8
+        self._save("index.html", page)
+        if self.failed:
+            log.warning("%s: the gallery lacks %d files that could not be written", self.folder, self.failed)
 
     def _take(self, track: int, now: float, height: int, quality: float, pair: list[NDArray[np.uint8]]) -> None:
         known = self._shots.get(track)
@@ -160,28 +178,27 @@ class Gallery:
         shot.written = shot.quality
 
     def _delete(self, shot: Shot) -> None:
-        for name in shot.names:
-            (self.folder / name).unlink(missing_ok=True)
+        for name in shot.names if shot.written else ():
+            with suppress(OSError):
+                (self.folder / name).unlink(missing_ok=True)
         del self._shots[shot.track]
         self._held.pop(shot.track, None)
         self._deleted = True
 
     def _save(self, name: str, content: bytes) -> None:
-        """Write under a temporary name, then rename: a full disk leaves no half frame."""
-        path = self.folder / name
-        part = path.with_name(f"{name}.part")
+        """Write a file in one piece: a full disk leaves no half image."""
         try:
-            part.write_bytes(content)
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise self._failed(error) from None
-        self._on_saved(path)
+            write_whole(self.folder / name, content, self._originals, replace=True)
+        except (OSError, SinkError) as error:
+            self._fail(error)
+        else:
+            self._on_saved(self.folder / name)
 
-    def _failed(self, error: OSError) -> SinkError:
-        return SinkError(
-            f"{self.folder}: the gallery cannot be written there ({error.strerror}); name another folder with --gallery"
-        )
+    def _fail(self, error: Exception) -> None:
+        if not self.failed:
+            self.problem = str(getattr(error, "strerror", None) or error)
+            log.warning("%s: the gallery cannot be written there (%s); the run goes on", self.folder, self.problem)
+        self.failed += 1
 
     def _contact_sheet(self, shots: list[Shot]) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB: each track's frame before above the one after, labelled."""
@@ -201,11 +218,11 @@ class Gallery:
         return sheet
 
     def _thumbnail(self, name: str) -> NDArray[np.uint8]:
-        try:
+        frame = None
+        with suppress(OSError, cv2.error):
             frame = cv2.imdecode(np.fromfile(self.folder / name, np.uint8), cv2.IMREAD_COLOR)
-        except OSError as error:  # someone took it away meanwhile
-            raise self._failed(error) from None
-        assert frame is not None, f"{name} was changed by someone else"
+        if frame is None:  # it could not be written, or was taken away meanwhile
+            return np.full((_CELL, _CELL, 3), 60, np.uint8)
         small = cv2.resize(frame, (_CELL, _CELL), interpolation=cv2.INTER_AREA)
         return small[:, :, ::-1].astype(np.uint8, copy=False)
 

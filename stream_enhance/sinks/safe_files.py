@@ -101,7 +101,7 @@ class OutputFile:
         self._error: OSError | None = None  # the first
         self._file = io.FileIO(os.open(path, _CREATE, 0o666), "r+b")
         self.inode = os.fstat(self._file.fileno()).st_ino
-        _locked(self._file.fileno())  # until it is closed: see ``create``
+        try_lock(self._file.fileno())  # until it is closed: see ``create``
 
     def write(self, data: bytes) -> int:
         if self._error is not None:  # a muxer's last words would spoil what can be played up to here
@@ -140,8 +140,8 @@ def create(path: Path, originals: Originals, replace: bool = False) -> OutputFil
     return OutputFile(path)
 
 
-def _locked(number: int) -> bool:
-    """Lock an open file against other processes that ask; whether that went well, or there are no locks here."""
+def try_lock(number: int) -> bool:
+    """Lock an open file against other processes that ask; false where one of them has it."""
     try:
         import fcntl
     except ModuleNotFoundError:  # Windows
@@ -169,7 +169,7 @@ def _is_locked(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _locked(number)
+        return not try_lock(number)
     finally:
         os.close(number)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..errors import SinkError, redact
+from ..errors import SinkError, redact, redact_output
 from ..urls import is_loopback, with_environment
 from .image_folder import IMAGES
 from .segments import SegmentOptions
@@ -183,4 +183,4 @@ def _mjpeg(spec: str) -> MjpegTarget:
 def _push(spec: str, scheme: str) -> PushTarget:
     if scheme not in _PUSHES:
         raise SinkError(f"{redact(spec)}: cannot be pushed to; use one of {', '.join(sorted(_PUSHES))}")
-    return PushTarget(redact(spec), _PUSHES[scheme], with_environment(spec))
+    return PushTarget(redact_output(spec), _PUSHES[scheme], with_environment(spec))

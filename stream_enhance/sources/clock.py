@@ -53,7 +53,8 @@ class RecordingClock:
         decode_order: bool = False,
     ) -> None:
         self._time_base, self._step = time_base, step
-        self._leaps, self._undated = leaps, undated
+        self._leaps, self.undated = leaps, undated
+        self.step_ticks = max(1, round(step / time_base))
         self._offset = self._before = -start  # seconds added to what the file says, now and before the last leap
         self._tracks: dict[int, _Track] = {}
         self._latest: Fraction | None = None  # seconds, mended, the last packet of any stream
@@ -66,7 +67,7 @@ class RecordingClock:
     def mend(self, packet: av.Packet[Any]) -> None:
         """Change ``packet``'s timestamps to the recording's own time.  Call it for each, in the file's order."""
         base = packet.time_base
-        if self._undated or base is None or (packet.dts is None and packet.pts is None):
+        if self.undated or base is None or (packet.dts is None and packet.pts is None):
             return
         self._reconcile(packet, base)
         raw = packet.dts if packet.dts is not None else packet.pts
@@ -133,13 +134,13 @@ class RecordingClock:
 
         It may change what it said of the frame before; ``previous`` holds that one's final ticks.
         """
-        if self._undated:
+        if self.undated:
             pts = round(self._count * self._step / self._time_base)
             self._count += 1
         if self._queue:
             pts = heapq.heappop(self._queue)
         if pts is None:
-            pts = 0 if self.last is None else self.last + max(1, round(self._step / self._time_base))
+            pts = 0 if self.last is None else self.last + self.step_ticks
         self.previous, last = self.last, self.last
         if last is not None and pts <= last:
             if self._emitted is not None and self._emitted < pts < last - _BACK / self._time_base:

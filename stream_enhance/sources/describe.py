@@ -17,6 +17,7 @@ from ..imaging.planes import LAYOUTS
 from ..types import StreamInfo
 from .base import SourceOptions
 
+_LEAST_BIT_RATE = 4000  # bits a second: no video has less
 _ALPHA = {"rgba": 3, "bgra": 3, "argb": 0, "abgr": 0}  # where it lies
 _HDR = {
     "MASTERING_DISPLAY_METADATA": "mastering display",
@@ -41,7 +42,7 @@ def describe(container: av.container.InputContainer, name: str, options: SourceO
     stream = max(decodable, key=lambda s: (s.codec_context.width or 0) * (s.codec_context.height or 0))
     side_streams = tuple(s for s in container.streams if _is_side_stream(s))
     rate = _rate(container, stream, options)
-    duration = container.duration / av.time_base if container.duration else 0.0
+    duration = length_of(container)
     length = max(0.0, min(duration, options.end or duration) - options.start)
     frame_count = stream.frames or 0
     if length and rate and (not frame_count or length != duration):
@@ -65,6 +66,16 @@ def describe(container: av.container.InputContainer, name: str, options: SourceO
         notes=tuple(_left_out(container, stream, side_streams)),
         stills=frame_count == 1,
     )
+
+
+def length_of(container: av.container.InputContainer) -> float:
+    """Seconds from its start to its end; 0 where it does not say.  Matroska counts from 0, wherever its start is."""
+    duration, start = container.duration or 0, container.start_time or 0
+    if Flags(container.format.flags) & Flags.ts_discont and 0 < container.bit_rate < _LEAST_BIT_RATE:
+        return 0.0  # the difference of two timestamps between which the clock has leapt
+    if container.format.name.startswith("matroska") and 0 < start < duration:
+        duration -= start
+    return duration / av.time_base
 
 
 def _is_side_stream(stream: Any) -> bool:

@@ -27,7 +27,7 @@ from ..imaging.orientation import flipped, orientation
 from ..types import Frame, StreamInfo
 from .base import SourceOptions, SourceStatus
 from .clock import RecordingClock
-from .describe import describe, limit_decoder, notes_on
+from .describe import describe, length_of, limit_decoder, notes_on
 from .formats import NO_PRESENTATION_TIMES
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class VideoSource:
                 if at_end:
                     break
                 if pts * self._time_base >= self._options.start:
-                    held, before, packets = self._frame(image, index, pts), packets, []
+                    held, before, packets = self._frame(image, index, clock), packets, []
                     index += 1
             if at_end or self._stopping.is_set():
                 break
@@ -162,20 +162,22 @@ class VideoSource:
         held.image.pts = pts
         return replace(held, pts=pts, side_packets=tuple(packets))
 
-    def _frame(self, image: av.VideoFrame, index: int, pts: int) -> Frame:
+    def _frame(self, image: av.VideoFrame, index: int, clock: RecordingClock) -> Frame:
         """``image`` in a format and matrix that the line can work in, and as its display matrix mirrors it."""
         if index == 0:
             aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
             self._info = replace(self._info, pixel_aspect=aspect, notes=(*self._info.notes, *notes_on(image)))
         rotation, mirrored = orientation(image, self._first_packet)
-        duration = image.duration or 0
+        duration = clock.step_ticks if clock.undated else image.duration or 0
         untag_unusable_matrix(image)
         image = native(image)
         if mirrored:
             image = flipped(image)
-        image.time_base = self._time_base
+        image.time_base, image.duration = self._time_base, duration
         now = time.monotonic(), time.time()
-        return Frame(image, index, pts, self._time_base, *now, rotation, stream=self._info, duration=duration)
+        return Frame(
+            image, index, clock.last or 0, self._time_base, *now, rotation, stream=self._info, duration=duration
+        )
 
     def _demuxed(self, clock: RecordingClock, side_streams: tuple[Any, ...]) -> Iterator[av.Packet[Any]]:
         """Packets to the end of the file, in its own time; a read error is counted and reading goes on if it can."""
@@ -238,8 +240,9 @@ class VideoSource:
         """Say what was damaged or missing."""
         if self._corrupt:
             log.warning("%s: %d damaged packets were passed over", self.name, self._corrupt)
-        if not self._container.duration or self._stopping.is_set():
+        length = length_of(self._container)
+        if not length or self._stopping.is_set():
             return
-        missing = ((self._container.start_time or 0) + self._container.duration) / av.time_base - self._reached
+        missing = (self._container.start_time or 0) / av.time_base + length - self._reached
         if missing > _SHORT:
             log.warning("%s: ends %.1f s before the length that its header gives; was it cut off?", self.name, missing)

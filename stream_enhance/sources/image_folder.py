@@ -20,8 +20,6 @@ from .formats import IMAGES
 
 log = logging.getLogger(__name__)
 
-_JPEG = {".jpg", ".jpeg"}
-
 
 class ImageFolder:
     """The images of a folder in name order, as a video of ``options.rate`` frames a second.
@@ -96,5 +94,3 @@ class ImageFolder:
             index += 1
         if index == 0:
             raise SourceError(f"{self.name}: not one image in it could be read")
-
-

@@ -207,9 +207,54 @@ def test_hidden_files_are_left_out(footage: Path) -> None:
     (footage / ".trash").mkdir()
     shutil.copy(footage / "yard.mp4", footage / ".trash" / "old.mp4")
     shutil.copy(footage / "yard.mp4", footage / ".yard.mp4")
-    assert [str(p.relative_to(footage)) for p in videos_in(footage)] == ["gate/night.avi", "yard.mp4"]
+    assert [str(p.relative_to(footage)) for p in videos_in(footage)[0]] == ["gate/night.avi", "yard.mp4"]
     with pytest.raises(SourceError, match="no such folder"):
         videos_in(footage / "nowhere")
+
+
+def test_unknown_suffixes_are_looked_into_and_what_is_passed_over_is_listed(
+    command: Command, footage: Path, tmp_path: Path
+) -> None:
+    names = {"a.dav": "mpegts", "b.m2t": "mpegts", "c.tp": "mpegts", "d.ivf": "ivf", "e.3g2": "3g2", "f": "matroska"}
+    for name, form in names.items():
+        make_video(footage / name, 3, codec="libsvtav1" if form == "ivf" else "libx264", form=form)
+    make_video(footage / "g.mp4", 2).rename(footage / "photo.jpg")  # an image by its suffix
+    (footage / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nyard.mp4\n")
+    (footage / "concat").write_text("ffconcat version 1.0\nfile yard.mp4\n")
+    (footage / "README.txt").write_text("\x1b[31mnot a video\n" * 100)
+    told = command("batch", footage, "-o", tmp_path / "out")
+    assert told.code == 0, told.err
+    assert set(states(told.out)) == {*names, "yard.mp4", "gate/night.avi"}
+    (line,) = [line for line in told.err.splitlines() if "files that hold no video are passed over" in line]
+    assert all(word in line for word in ("2 .txt", "1 .m3u8", "1 .jpg", "1 without a suffix"))
+
+
+def test_a_second_batch_on_one_folder_is_refused(
+    started: Callable[..., Popen[str]], command: Command, long_footage: Path, tmp_path: Path
+) -> None:
+    process = started("batch", long_footage, "-o", tmp_path / "out")
+    begun(tmp_path / "out" / "a.part.mp4", process)
+    told = command("batch", long_footage, "-o", tmp_path / "out", "--overwrite")
+    assert told.code == 2
+    assert "another batch is writing there; wait until it has ended" in told.error
+    told = command("run", long_footage / "b.mp4", "-o", tmp_path / "out" / "a.mp4", "--overwrite")
+    assert told.code in (1, 2)
+    assert "another run is writing it" in told.err
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert not (tmp_path / "out" / "a.mp4").exists()
+
+
+def test_a_full_disk_leaves_no_file_that_looks_finished(
+    command: Command, tmp_path: Path, small_disk: Callable[[str], Path]
+) -> None:
+    (tmp_path / "in").mkdir()
+    make_video(tmp_path / "in" / "a.mp4", 100)
+    disk = small_disk("size=64k")
+    told = command("batch", tmp_path / "in", "-o", disk, "--set", "sink.crf=12")
+    assert told.code == 1
+    assert states(told.out) == {"a.mp4": "failed"}
+    assert not (disk / "a.mp4").exists()
 
 
 def test_a_kind_of_file_that_cannot_be_written_becomes_mp4() -> None:

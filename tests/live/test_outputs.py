@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import av
 import pytest
 
-from stream_enhance.errors import SinkError
-from stream_enhance.sinks.codecs import Encoding
-from stream_enhance.sinks.fanout import Fanout
-from stream_enhance.sinks.open import open_sink
 from tests.conftest import Command, Models, Told
 from tests.live.cameras import Camera, free_port, needs_camera, patient, wait_until
 from tests.live.test_live import Going, rising, times_and_sizes
@@ -93,16 +88,6 @@ def test_an_output_that_cannot_take_the_codec_is_told_before_the_work(
     told = command("run", clip, "-o", tmp_path / "x.mp4", "-o", "udp://127.0.0.1:9", "--set", "sink.codec=av1")
     assert told.code == 2
     assert "cannot hold av1" in told.err
-
-
-def test_outputs_that_cannot_all_be_opened_let_go_of_what_they_have(tmp_path: Path) -> None:
-    port = free_port()
-    for folder in (tmp_path / "missing", tmp_path):
-        words = [f"mjpeg://127.0.0.1:{port}/", str(folder / "x.mp4")]
-        with pytest.raises(SinkError, match="no such folder") if folder != tmp_path else nullcontext():
-            sink = open_sink(words, Encoding(), "")
-    assert isinstance(sink, Fanout)
-    sink.release()
 
 
 def test_files_beside_each_other_say_what_was_changed_and_keep_the_sources_tags(

@@ -1,4 +1,6 @@
+import os
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,10 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stream_enhance.errors import SinkError
 from stream_enhance.sinks import gallery
 from stream_enhance.sinks.gallery import Gallery
 from stream_enhance.types import Enhanced, Faces, Frame, Scene
+from tests.conftest import Command
+from tests.media import luma_of
 
 SIDE = 64
 RED, BLUE = (220, 30, 40), (20, 40, 210)
@@ -189,21 +192,45 @@ def test_a_rotated_video_s_faces_stand_upright(tmp_path: Path, angle: float, tur
     np.testing.assert_array_equal(read(tmp_path / "track_00001_before.png"), np.rot90(half) if turned else half)
 
 
-def test_a_folder_that_is_a_file_is_told_at_once(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("")
-    with pytest.raises(SinkError, match=r"taken: the gallery cannot be written there \(.+\); name another folder"):
-        Gallery(tmp_path / "taken", "shop.mp4")
+@pytest.mark.parametrize("folder", ["taken", "/proc/faces"])
+def test_a_folder_that_cannot_be_written_is_warned_of_once_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, folder: str
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    shots = Gallery(tmp_path / folder, "shop.mp4")
+    for seconds in range(5):
+        shots.observe(seen(seconds, [seconds]))
+    shots.close()
+    assert caplog.text.count("the gallery cannot be written there") == 1
+    assert "the run goes on" in caplog.text
+    assert f"the gallery lacks {shots.failed} files that could not be written" in caplog.text
+    assert shots.failed > 5
 
 
-def test_a_folder_that_cannot_be_written_is_told_at_once() -> None:
-    with pytest.raises(SinkError, match="/proc: the gallery cannot be written there"):
-        Gallery(Path("/proc"), "shop.mp4")
-
-
-def test_a_image_that_cannot_be_written_is_an_error_and_leaves_no_half(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_written_leaves_no_half_and_the_rest_is_there(tmp_path: Path) -> None:
     shots = Gallery(tmp_path, "shop.mp4")
     (tmp_path / "track_00001_after.png").mkdir()
     shots.observe(seen(0, [1]))
-    with pytest.raises(SinkError, match="the gallery cannot be written there"):
-        shots.close()
+    shots.observe(seen(1, [2]))
+    shots.close()
+    assert shots.failed == 1
     assert not list(tmp_path.glob("*.part"))
+    assert (tmp_path / "track_00002_after.png").is_file()
+    assert (tmp_path / "contact_sheet.png").is_file()
+
+
+def test_a_name_that_is_no_utf_8_is_shown_as_far_as_it_can_be(tmp_path: Path) -> None:
+    shots = Gallery(tmp_path / os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe9.mp4"))
+    shots.observe(seen(0, [1]))
+    shots.close()
+    assert shots.failed == 0
+    assert "Faces in caf?.mp4" in (shots.folder / "index.html").read_text()
+
+
+def test_a_full_disk_costs_the_gallery_alone(
+    command: Command, clip: Path, tmp_path: Path, small_disk: Callable[[str], Path]
+) -> None:
+    told = command("run", clip, "-o", tmp_path / "out.mp4", "--gallery", small_disk("size=4k") / "faces")
+    assert told.code == 0, told.err
+    assert told.err.count("the gallery cannot be written there (No space left on device)") == 1
+    assert len(luma_of(tmp_path / "out.mp4")) == 12

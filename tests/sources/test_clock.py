@@ -101,7 +101,8 @@ def test_a_recording_that_begins_in_1970_begins_at_0(command: Command, tmp_path:
     begin = 1_600_000_000 * 25
     path = make_video(tmp_path / "in.mkv", 10, pts=[begin + i for i in range(10)])
     assert frames_of(path)[0].pts == 0
-    assert command("run", path, "-o", tmp_path / "out.mp4").code == 0
+    told = command("run", path, "-o", tmp_path / "out.mp4")
+    assert (told.code, "cut off" in told.err) == (0, False)
     assert pts_of(tmp_path / "out.mp4")[-1] == Fraction(9, 25)
 
 
@@ -120,7 +121,7 @@ def test_a_raw_streams_own_rate_is_its_clock(tmp_path: Path, suffix: str) -> Non
     assert [f.seconds for f in frames_of(path, input_rate=6)] == pytest.approx([i / 6 for i in range(48)])
 
 
-def test_the_last_frame_says_how_long_it_is_shown(tmp_path: Path) -> None:
+def test_the_last_frame_is_shown_as_long_as_the_source_says(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "last.mkv"
     part = make_video(tmp_path / "part.mp4", 4, rate=1)
     with av.open(str(part)) as source, av.open(str(path), "w") as container:
@@ -132,6 +133,10 @@ def test_the_last_frame_says_how_long_it_is_shown(tmp_path: Path) -> None:
             container.mux(packet)
     last = frames_of(path)[-1]
     assert last.seconds + float(last.duration * last.time_base) == pytest.approx(13.0)
+    for suffix in ("mp4", "mkv"):
+        assert command("run", path, "-o", tmp_path / f"out.{suffix}").code == 0
+        with av.open(str(tmp_path / f"out.{suffix}")) as container:
+            assert container.duration == 13_000_000
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "ts", "mkv", "avi"])

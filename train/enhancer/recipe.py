@@ -25,6 +25,7 @@ class Data(Part):
     people: Path | None = None  # JSON {file: person}
     keep_small: float = Field(default=1, gt=0, le=1)  # of `shards`: the share of faces under 48 px to train on
     fresh: float = Field(default=0, ge=0, lt=1)  # of `shards`: the share of samples of nearly good faces instead
+    shrunk: float = Field(default=0, ge=0, lt=1)  # of `shards`: the share of samples of clean small faces instead
     val_shards: Path | None = None  # for `shards`: what validation measures
     held_out: float = Field(default=0.1, gt=0, lt=1)
     size: int = 256

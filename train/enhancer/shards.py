@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError
-from stream_enhance.imaging.crop import BOX_CENTRE_Y, BOX_HEIGHT, scale_of
+from stream_enhance.imaging.crop import BOX_CENTRE_Y, BOX_HEIGHT, cut, scale_of
 from train.common.command import FILE, Command, Several, renamed
 from train.common.images import Image, read_image
 from train.common.recipe import load
-from train.degrade import DEFAULT, KINDS, Ranges, Seen, degrade_clip, in_light
+from train.degrade import DEFAULT, KINDS, Ranges, Seen, degrade_clip, frame_to_image, in_light, jpeg
+from train.degrade_sensor import film
 from train.enhancer.data import (
     Pair,
     Portrait,
@@ -64,11 +65,12 @@ class ShardPairs:
         augment: bool = True,
         keep_small: float = 1,
         fresh: float = 0,
+        shrunk: float = 0,
     ):
         """`keep_small`: the share kept of faces under LARGE pixels, so that large ones weigh more; `fresh`: the share
-        of samples of a nearly good face instead, made on the fly (`mildly`)."""
+        of samples of a nearly good face instead, made on the fly (`mildly`); `shrunk`: that of a clean small one."""
         folders = [folders] if isinstance(folders, Path) else folders
-        self.size, self.augment, self.fresh = size, augment, fresh
+        self.size, self.augment, self.fresh, self.shrunk = size, augment, fresh, shrunk
         self.images, self.clean, self.frames, self.home, tables = [], [], [], [], []
         for number, folder in enumerate(folders):
             shards = sorted(folder.glob("shard_*.npz"))
@@ -108,7 +110,10 @@ class ShardPairs:
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
         """Pair `index`; all that is drawn is drawn from `rng`."""
         seen, true = self.seen(index)
-        if self.fresh and rng.random() < self.fresh:
+        drawn = rng.random() if self.fresh or self.shrunk else 1.0
+        if drawn < self.shrunk:
+            seen = shrunk(seen.clean, true, rng)
+        elif drawn < self.shrunk + self.fresh:
             seen = mildly(seen.clean, true, rng)
         points = points_in(seen.to_clean, true)
         if self.augment:
@@ -123,13 +128,33 @@ def mildly(image: Image, points: NDArray[np.float32], rng: np.random.Generator) 
 
     `clean` stays `image`: `in_light` is applied later, as for a shard's frame.
     """
-    place = patch_place(points, 256)  # patch -> image
-    height = 256 * BOX_HEIGHT * scale_of(place)
-    x, y = place[:, :2] @ np.array([127.5, 256 * BOX_CENTRE_Y - 0.5]) + place[:, 2]
+    center, height = box_of(points)
     kind = ("", *SWIFT)[int(rng.integers(0, 1 + len(SWIFT)))]
     ranges = MILD if rng.random() < 0.5 else ALONE
-    seen = degrade_clip(image, (float(x), float(y)), height, rng, ranges, only=(kind,) if kind else ())
+    seen = degrade_clip(image, center, height, rng, ranges, only=(kind,) if kind else ())
     return replace(seen, clean=image)
+
+
+def shrunk(image: Image, points: NDArray[np.float32], rng: np.random.Generator) -> Seen:
+    """The face at `points` (5, 2) of `image`, 32 to 200 pixels high and otherwise as it is: there is nothing to repair.
+
+    In three draws of ten it is a good JPEG besides.
+    """
+    center, height = box_of(points)
+    face_px = float(np.exp(rng.uniform(np.log(32), np.log(200))))
+    side = 2 * round((1.9 * face_px + 16) / 2)
+    to_clean = frame_to_image(center, height / face_px, 0.0, side)
+    frame = cut(image, to_clean, side)
+    if rng.random() < 0.3:
+        frame = jpeg(frame, int(rng.integers(85, 98)))
+    return Seen(frame, image, to_clean, face_px, (), 1.0)
+
+
+def box_of(points: NDArray[np.float32]) -> tuple[tuple[float, float], float]:
+    """Middle (x, y) and height in pixels of the face box that `points` (5, 2) imply."""
+    place = patch_place(points, 256)  # patch -> image
+    x, y = place[:, :2] @ np.array([127.5, 256 * BOX_CENTRE_Y - 0.5]) + place[:, 2]
+    return (float(x), float(y)), 256 * BOX_HEIGHT * scale_of(place)
 
 
 def write_images(portraits: Sequence[Portrait], out: Path) -> None:
@@ -147,15 +172,21 @@ def write_images(portraits: Sequence[Portrait], out: Path) -> None:
     (out / "images.json").write_text(json.dumps(entries))
 
 
-def write_shard(portraits: Sequence[Portrait], out: Path, number: int, count: int, seed: int, ranges: Ranges) -> None:
-    """`count` degraded frames of `portraits` drawn evenly, as `shard_NNN.npy` (flat uint8) and `.npz` (the table)."""
+def write_shard(
+    portraits: Sequence[Portrait], out: Path, number: int, count: int, seed: int, ranges: Ranges, sensor: float = 0
+) -> None:
+    """`count` degraded frames of `portraits` drawn evenly, as `shard_NNN.npy` (flat uint8) and `.npz` (the table).
+
+    `sensor`: the share of them by `train.degrade_sensor` instead of `train.degrade`.
+    """
     rng = np.random.default_rng([seed, number])
     order = np.concatenate([rng.permutation(len(portraits)) for _ in range(count // len(portraits) + 1)])[:count]
     rows: dict[str, list[object]] = {k: [] for k in ("image", "start", "side", "to_clean", "face_px", "kinds", "gamma")}
     frames, start = [], 0
     for index in order:
         portrait = portraits[index]
-        seen = degrade_clip(read_image(portrait.path), portrait.center, portrait.height, rng, ranges)
+        camera = film if sensor and rng.random() < sensor else degrade_clip
+        seen = camera(read_image(portrait.path), portrait.center, portrait.height, rng, ranges)
         bits = sum(1 << KINDS.index(kind) for kind in seen.kinds)
         values = (
             index,
@@ -185,6 +216,7 @@ def write_shard(portraits: Sequence[Portrait], out: Path, number: int, count: in
 @click.option("--half", type=click.Choice(["train", "val"]), default="train", show_default=True)
 @click.option("--people", type=FILE, help="JSON {file: person}, where one person has several files.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--sensor", type=float, default=0, help="Share of the frames by train.degrade_sensor (0).")
 @click.option("--ranges", type=FILE, help="YAML: what differs from the default defects (train.degrade.Ranges).")
 def command(
     faces: Path,
@@ -196,6 +228,7 @@ def command(
     half: str,
     people: Path | None,
     seed: int,
+    sensor: float,
     ranges: Path | None,
 ) -> None:
     """Degrade good faces once and write them as shards, for training to read."""
@@ -208,7 +241,7 @@ def command(
     if not (out / "images.json").exists():
         write_images(chosen, out)
     for number in numbers:
-        write_shard(chosen, out, number, count, seed, defects)
+        write_shard(chosen, out, number, count, seed, defects, sensor)
         print(f"{out}: shard {number} of {count} frames of {len(chosen)} faces")
 
 

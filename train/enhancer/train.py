@@ -79,7 +79,7 @@ def open_data(data: Data) -> tuple[Any, Any]:
     if data.shards is not None:
         if data.val_shards is None:
             raise ConfigError("data.val_shards: shards need a second folder to validate on (`shards --half val`)")
-        pairs = ShardPairs(data.shards, data.size, data.augment, data.keep_small, data.fresh)
+        pairs = ShardPairs(data.shards, data.size, data.augment, data.keep_small, data.fresh, data.shrunk)
         return pairs, ShardPairs(data.val_shards, data.size, False)
     if data.scface is not None:
         from train.enhancer.scface import ScfacePairs, read_scface
