@@ -305,4 +305,4 @@ class Pipeline:
         options = self.config.overlay
         if self._enhancement.network is None:
             options = options.model_copy(update={"watermark": False})
-        return Overlay(options, self.config.enhancer.strength)
+        return Overlay(options)

@@ -237,12 +237,7 @@ class Run:
             faces_detected=self.detect.detected,
             faces_enhanced=self.faces,
             faces_from_cache=counts.from_cache,
-            faces_left_alone={
-                "too_small": counts.too_small,
-                "sharp_enough": counts.sharp_enough,
-                "over_budget": counts.over_budget,
-                "inconsistent": counts.inconsistent,
-            },
+            faces_left_alone=counts.left_alone,
             tracks=self.detect.tracks,
             seconds=round(self.seconds, 3),
             fps=round(written / self.seconds, 3) if self.seconds else 0.0,

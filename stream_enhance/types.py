@@ -69,6 +69,8 @@ class Faces:
     score: NDArray[np.float32]  # (n,) 0..1
     track: NDArray[np.int64]  # (n,) id, stable through the run; -1 where there is none yet
     points: NDArray[np.float32] | None  # (n, 5, 2) frame pixels, in crop.TEMPLATE's order, or None
+    evidence: NDArray[np.float32] | None = None  # (n,) 0..1, mean of the track's three best scores; None without tracks
+    coasting: NDArray[np.bool_] | None = None  # (n,) the last detection missed it, so that its place is a guess
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -80,8 +82,9 @@ class Faces:
 
     def take(self, rows: NDArray[Any]) -> Faces:
         """The faces that ``rows`` (indices or a mask) picks."""
-        points = None if self.points is None else self.points[rows]
-        return Faces(self.xyxy[rows], self.score[rows], self.track[rows], points)
+        optional = (self.points, self.evidence, self.coasting)
+        points, evidence, coasting = (None if values is None else values[rows] for values in optional)
+        return Faces(self.xyxy[rows], self.score[rows], self.track[rows], points, evidence, coasting)
 
     def to_supervision(self) -> Any:
         """These faces as ``supervision.Detections`` (class 0, ``tracker_id`` set); supervision must be installed."""

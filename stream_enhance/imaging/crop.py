@@ -105,31 +105,25 @@ def cut(image: NDArray[np.uint8], to_frame: NDArray[np.float32], size: int) -> N
     return patch.astype(np.uint8, copy=False)
 
 
-def place(
-    patch: NDArray[np.uint8], mask: NDArray[np.float32], to_image: NDArray[np.float32], shape: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """``cut``'s inverse: the patch as it lies in an image, and its mask there.
+def place(patch: NDArray[np.float32], to_image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """``cut``'s inverse: a patch as it lies in an image.
 
     Args:
-        patch: (S, S, 3) uint8.
-        mask: (S, S) float32, 0..1.
+        patch: (S, S, C) float32.
         to_image: (2, 3) affine, patch pixels to image pixels.
         shape: width and height of the image.
 
     Returns:
-        (height, width, 3) uint8 and (height, width) float32, the mask 0 where the patch does not reach;
-        area-averaged when it shrinks, bilinear when it enlarges.
+        (height, width, C) float32, 0 where the patch does not reach; area-averaged when it shrinks, bilinear when it
+        enlarges.
     """
     scale = scale_of(to_image)
     size = len(patch)
     if scale < 0.75:
         small = max(1, round(size * scale))
-        patch = cv2.resize(patch, (small, small), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-        mask = cv2.resize(mask, (small, small), interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
+        patch = np.asarray(cv2.resize(patch, (small, small), interpolation=cv2.INTER_AREA), np.float32)
         factor = size / small
         to_image = to_image.copy()
         to_image[:, 2] += to_image[:, :2] @ np.full(2, factor * 0.5 - 0.5, np.float32)
         to_image[:, :2] *= factor
-    inside = cv2.warpAffine(mask, to_image, shape, flags=cv2.INTER_LINEAR, borderValue=0)
-    placed = cv2.warpAffine(patch, to_image, shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return placed.astype(np.uint8, copy=False), inside.astype(np.float32, copy=False)
+    return np.asarray(cv2.warpAffine(patch, to_image, shape, flags=cv2.INTER_LINEAR, borderValue=0), np.float32)

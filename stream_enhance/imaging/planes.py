@@ -126,12 +126,22 @@ def blend(
         after: (h, w, 3) uint8 RGB.
         mask: (h, w) float32, 0..1; where it is 0 the frame keeps its value to the bit.
     """
+    add(frame, x0, y0, (after.astype(np.float32) - before) * mask[:, :, None])
+
+
+def add(frame: av.VideoFrame, x0: int, y0: int, change: NDArray[np.float32]) -> None:
+    """Add ``change`` to a rectangle of the frame, in the frame's own planes.
+
+    Args:
+        frame: writable; changed in place.
+        x0, y0: the rectangle's corner, as ``align`` gave it.
+        change: (h, w, 3) float32 RGB differences, 8-bit units; where it is 0 the frame keeps its value to the bit.
+    """
     layout = LAYOUTS[frame.format.name]
-    height, width = mask.shape
+    height, width = change.shape[:2]
     parts = _parts(frame, layout, x0, y0, x0 + width, y0 + height)
-    change = (after.astype(np.float32) - before) * mask[:, :, None]  # (h, w, 3) RGB, 8-bit units
     if layout.kind in ("rgb", "gbr"):
-        change *= np.float32(((1 << layout.bits) - 1) / 255)
+        change = change * np.float32(((1 << layout.bits) - 1) / 255)
         for channel, i in enumerate(layout.order):
             _add(parts[i], change[:, :, channel], layout)
         return

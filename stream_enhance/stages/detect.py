@@ -8,6 +8,7 @@ points as x, y, visibility.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,16 @@ from ..types import Faces, Frame, Scene
 from .scene_change import SceneChangeDetector
 from .track import Tracker
 
+log = logging.getLogger(__name__)
+
 STRIDE = 32
 _OVERLAP = 0.2  # of a tile's side
+_ENLARGED = 480  # pixels of the long side up to which a small frame is enlarged, and at most to twice its size: the
+# network knows no face that fills a larger input
+_TRIAL_AFTER = 2.0  # seconds without a clear face, after which other input sizes are tried, a second apart
+_TRIALS = (0.5, 1.5)  # of the size set
+_TRIALS_MOST = 20
+_CLEAR = 0.75  # score that only a face has: hands, curtains and poles reached 0.72
 _LOW_SCORE = 0.5  # of the least score: from there on a face may continue a track, though not begin one
 
 
@@ -46,10 +55,12 @@ class DetectorOptions(Options):
         default=None, description="ONNX file of the detector; null: the one that comes with the package."
     )
     size: int = Field(
-        default=480,
+        default=640,
         ge=0,
         le=8192,
-        description="Pixels of the long side of the network's input; 0: as the model's card says.",
+        description="Pixels of the long side of the network's input; 0: as the model's card says.  A smaller frame is"
+        " enlarged to 480 at most.  Where no clear face is found within two seconds, half and one and a half of it are"
+        " tried.",
     )
     every: int = Field(
         default=2, ge=1, le=100, description="Detect on every n-th frame; faces follow their tracks between."
@@ -85,6 +96,8 @@ class Detector:
         self._score, self._iou, self._max_faces = options.score, options.iou, options.max_faces
         self._tracker = tracker or Tracker(options.score)
         self._reformatter = VideoReformatter()
+        self._trials = 0 if session.input_size else _TRIALS_MOST  # left
+        self._next_trial: float | None = None  # seconds of stream time; None: not begun
         self.detected = 0  # faces of at least the least score, over all frames that were looked at
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
@@ -98,6 +111,8 @@ class Detector:
                 since = 0
             if since % self.every == 0:
                 found = self._found(frame, _LOW_SCORE * self._score)
+                if self._trials and not frame.stream.stills:
+                    found = self._tried(frame, found)
                 self.detected += int((found.score >= self._score).sum())
                 faces = self._tracker.update(found, frame.seconds)
                 since = 0
@@ -128,6 +143,27 @@ class Detector:
         points = rows[:, 5:].reshape(-1, 5, 2).copy() if rows.shape[1] > 5 else None
         return Faces(rows[:, :4].copy(), rows[:, 4].copy(), np.full(len(rows), -1, np.int64), points)
 
+    def _tried(self, frame: Frame, found: Faces) -> Faces:
+        """What is found in another input size where the present one has shown no clear face for a while; it is kept."""
+        if self._next_trial is None:
+            self._next_trial = frame.seconds + _TRIAL_AFTER
+        if (found.score >= _CLEAR).any():
+            self._trials = 0
+        elif frame.seconds >= self._next_trial:
+            size = self.size
+            self._next_trial += 1.0
+            self._trials -= 1
+            self.size = round(size * _TRIALS[self._trials % len(_TRIALS)])
+            other = self._found(frame, _LOW_SCORE * self._score)
+            if (other.score >= _CLEAR).any():
+                log.warning(
+                    "detector.size=%d showed no face in the first seconds, %d does; it is used", size, self.size
+                )
+                self._trials = 0
+                return other
+            self.size = size
+        return found
+
     def views(self, frame: Frame) -> list[LetterboxView]:
         """What the network is shown of the frame: all of it, and its tiles where there are any."""
         views = [self._letterbox(self._scaled(frame))]
@@ -146,6 +182,7 @@ class Detector:
         image = frame.image
         room = self._room[::-1] if frame.rotation % 180 else self._room  # as the frame is coded
         ratio = min(round(room[0] * times) / image.height, round(room[1] * times) / image.width)
+        ratio = min(ratio, times * max(1.0, min(2.0, _ENLARGED / max(image.width, image.height))))
         width, height = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
         small = self._reformatter.reformat(
             image, width, height, "rgb24", interpolation=Interpolation.BILINEAR, dst_color_range="JPEG", threads=1

@@ -1,15 +1,15 @@
-"""Face patches cut, enhanced in batches, and kept in a cache by track.
+"""Face patches cut, enhanced in batches, and remembered by track.
 
-``Enhancer`` turns scenes into ``Enhanced``.  All faces of all waiting frames go through the network in one batch.  A
-face that has hardly changed since its track was last enhanced, but for a small shift, is given that result again, moved
-by that shift: so what the network does not see anew it does not make tremble either.  A face too small to
-be helped, or already large and sharp, is left alone; both are counted.
+``Enhancer`` turns scenes into ``Enhanced``.  All faces of all waiting frames go through the network in one batch.  What
+``gates`` does not let pass is left as it is, and counted; what passes is mixed with its track's earlier results
+(``steady``).  A face that has hardly changed since its track was last enhanced is given that result again, carried to
+where it is now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import cv2
@@ -20,22 +20,28 @@ from pydantic import Field
 from ..imaging import crop, planes
 from ..options import EnhancerKind, Options
 from ..runtime import batches
-from ..types import Enhanced, Faces, Scene
+from ..types import Enhanced, Scene
+from . import gates
 from .classical import ClassicalOptions
 from .networks import Enhancement
+from .steady import Motion, TrackMemory
 
-_THUMB = 32  # pixels; a face's consistency is judged at this size
-_TRUSTED = 0.95  # consistency from which a result is used whole
-_REACH = 3  # thumb pixels a cached face may be shifted by
+_CONSISTENT = 0.07  # of consistency, from where a result is not used to where it is used whole
+_REMEMBERED = 64  # tracks
 
 
 @dataclass(slots=True)
-class Cached:
-    """A track's last enhanced face."""
+class LeftAlone:
+    """Faces that were shown as they are, by the reason."""
 
-    thumb: NDArray[np.uint8]  # (_THUMB, _THUMB) grey
-    seconds: float  # stream time when it was enhanced
-    patch: NDArray[np.uint8] | None = None  # None until its batch has run, and where its result was not used
+    too_small: int = 0
+    sharp_enough: int = 0
+    over_budget: int = 0
+    not_enough_evidence: int = 0  # not surely a face, or none that the detector saw just now
+    turned_away: int = 0
+    partly_outside: int = 0
+    dark_and_flat: int = 0
+    inconsistent: int = 0  # the network's result no longer looked like what the camera saw
 
 
 @dataclass(slots=True)
@@ -44,22 +50,27 @@ class Counts:
 
     enhanced: int = 0  # by the network
     from_cache: int = 0
-    too_small: int = 0
-    sharp_enough: int = 0
-    over_budget: int = 0
-    inconsistent: int = 0  # the network's result no longer looked like what the camera saw
+    left: LeftAlone = field(default_factory=LeftAlone)
+
+    @property
+    def left_alone(self) -> dict[str, int]:
+        """``left`` by name, for a report."""
+        return asdict(self.left)
 
 
 @dataclass(slots=True)
-class _Job:
-    """One frame's faces on their way through the network."""
+class _Patch:
+    """One face on its way through the network."""
 
-    scene: Scene
-    faces: NDArray[np.int64]
-    to_frame: NDArray[np.float32]
-    originals: list[NDArray[np.uint8]] = field(default_factory=list)
-    results: list[Cached] = field(default_factory=list)
-    cached: list[bool] = field(default_factory=list)
+    row: int  # of the scene's faces
+    original: NDArray[np.uint8]  # (S, S, 3) RGB
+    to_frame: NDArray[np.float32]  # (2, 3)
+    strength: float  # 0..1
+    memory: TrackMemory
+    motion: Motion | None  # since the track's last input; None: it begins anew
+    cached: bool  # the track's last result is used again
+    outside: NDArray[np.bool_] | None  # (S, S) beyond the frame's edge
+    computed: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, by the network
 
 
 class EnhancerOptions(Options):
@@ -71,11 +82,37 @@ class EnhancerOptions(Options):
     model: Path | None = Field(
         default=None, description="ONNX file of the U-Net; null: the one that comes with the package."
     )
-    strength: float = Field(
-        default=1.0,
+    strength: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="How far a face goes from what the camera saw (0) to the network's result (1).",
+        description="How far a face goes from what the camera saw (0) to the network's result (1); null: by its size"
+        " and sharpness, as the table in stages/gates.py says.",
+    )
+    min_score: float = Field(
+        default=0.62,
+        ge=0,
+        lt=1,
+        description="Detection score of the moment up to which a face is left alone; from there strength rises to the"
+        " whole within 0.12.",
+    )
+    min_evidence: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="Mean of a track's three best detection scores below which its face is left alone: it may be none.",
+    )
+    max_yaw: float = Field(
+        default=0.45,
+        ge=0,
+        description="How far a face may be turned to a side (0 frontal, about 0.5 in profile); from there it is left"
+        " alone: the network knows the front of faces.",
+    )
+    min_visible: float = Field(
+        default=0.6,
+        ge=0,
+        le=1,
+        description="Part of a face's box that must lie within the frame for it to be enhanced.",
     )
     batch: int = Field(default=8, ge=1, le=256, description="Largest number of faces computed at once.")
     min_face: float = Field(default=12, ge=0, description="Pixels; faces lower than this are left alone.")
@@ -101,11 +138,11 @@ class EnhancerOptions(Options):
         default=0, ge=0, description="Most faces enhanced in a frame, new tracks and large faces first; 0: all."
     )
     min_consistency: float = Field(
-        default=0.8,
+        default=0.88,
         ge=-1,
-        lt=0.95,
+        le=1,
         description="Correlation of a result with what the camera saw, both at low resolution, up to which the result"
-        " is not used: the network has invented something.  It is mixed in from there and used whole from 0.95.",
+        " is not used: the network has invented something.  Strength rises to the whole within 0.07 from there.",
     )
     classical: ClassicalOptions = ClassicalOptions()
 
@@ -115,122 +152,148 @@ class Enhancer:
 
     Args:
         enhancement: what changes the patches, and how they are cut.
-        options: which faces are enhanced, and how long a result is used.
+        options: which faces are enhanced, how far, and how long a result is used.
     """
 
-    def __init__(
-        self,
-        enhancement: Enhancement,
-        options: EnhancerOptions = EnhancerOptions(),
-    ) -> None:
+    def __init__(self, enhancement: Enhancement, options: EnhancerOptions = EnhancerOptions()) -> None:
         self._network, self.size, self._align = enhancement.network, enhancement.size, enhancement.align
-        self._batch = options.batch
-        self._min_face, self._max_face, self._sharp = options.min_face, options.max_face, options.sharp
-        self.cache_tolerance, self.cache_ttl = options.cache_tolerance, options.cache_ttl
-        self.max_faces, self._min_consistency = options.max_faces, options.min_consistency
-        self._cache: dict[int, Cached] = {}
+        self._options = options
+        self.cache_tolerance, self.cache_ttl, self.max_faces = (
+            options.cache_tolerance,
+            options.cache_ttl,
+            options.max_faces,
+        )
+        self._tracks: dict[int, TrackMemory] = {}
         self.counts = Counts()
 
     def __call__(self, scenes: Iterable[Scene]) -> Generator[Enhanced, None, None]:
-        for waiting in batches(scenes, self._batch):
-            jobs = [self._cut(scene) for scene in waiting]
-            self._fill(jobs)
-            for job in jobs:
-                yield self._finished(job)
+        for waiting in batches(scenes, self._options.batch):
+            jobs = [(scene, self._cut(scene)) for scene in waiting]
+            self._fill([patch for _, patches in jobs for patch in patches])
+            for scene, patches in jobs:
+                yield self._finished(scene, patches)
 
-    def _cut(self, scene: Scene) -> _Job:
-        """The scene's patches, those in the cache already filled in."""
+    def _cut(self, scene: Scene) -> list[_Patch]:
+        """The scene's patches, each with its track's memory."""
         faces = scene.faces
-        rows = self._chosen(faces)
+        trust, rows = self._chosen(scene)
         points = faces.points[rows] if self._align and faces.points is not None else None
         to_frame = crop.patch_to_frame(faces.xyxy[rows], points, self.size)
-        job = _Job(scene, rows, to_frame)
-        kept = []
-        for i, row in enumerate(rows):
-            patch = cut(scene, to_frame[i], self.size)
-            height = float(faces.xyxy[row, 3] - faces.xyxy[row, 1])
-            if patch is None:
-                continue
-            if height > self._max_face and cv2.Laplacian(patch[:, :, 1], cv2.CV_32F).var() >= self._sharp:
-                self.counts.sharp_enough += 1
-                continue
-            kept.append(i)
-            job.originals.append(patch)
-            result, shift = self._remembered(int(faces.track[row]), patch, scene.frame.seconds)
-            job.results.append(result)
-            job.cached.append(shift is not None)
-            if shift is not None:
-                to_frame[i, :, 2] += to_frame[i, :, :2] @ shift
-        job.faces, job.to_frame = rows[kept], to_frame[kept]
-        return job
+        cut = [
+            self._patch(scene, int(row), affine, float(trust[row])) for row, affine in zip(rows, to_frame, strict=True)
+        ]
+        return [patch for patch in cut if patch is not None]
 
-    def _chosen(self, faces: Faces) -> NDArray[np.int64]:
-        """Rows of the faces worth enhancing."""
-        if self._network is None:
-            return np.zeros(0, np.int64)
+    def _chosen(self, scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """How far each face is trusted, (n,) 0..1; and the rows of those to enhance."""
+        faces, image, options, left = scene.faces, scene.frame.image, self._options, self.counts.left
+        if self._network is None or not len(faces):
+            return np.zeros(0, np.float32), np.zeros(0, np.int64)
         heights = faces.xyxy[:, 3] - faces.xyxy[:, 1]
-        rows = np.flatnonzero(heights >= self._min_face)
-        self.counts.too_small += len(faces) - len(rows)
+        front = gates.front_of(faces, options.max_yaw)
+        trust = gates.trust_of(faces, options.min_score, options.min_evidence)
+        reasons = {
+            "too_small": heights < options.min_face,
+            "partly_outside": gates.visible(faces.xyxy, image.width, image.height) < options.min_visible,
+            "not_enough_evidence": trust <= 0,
+            "turned_away": front <= 0,
+        }
+        alone = np.zeros(len(faces), bool)
+        for reason, holds in reasons.items():  # the first that holds is counted
+            setattr(left, reason, getattr(left, reason) + int((holds & ~alone).sum()))
+            alone |= holds
+        rows = np.flatnonzero(~alone)
         if self.max_faces and len(rows) > self.max_faces:
-            known = np.array([int(t) in self._cache for t in faces.track[rows]])
+            known = np.array([int(t) in self._tracks for t in faces.track[rows]])
             order = np.lexsort((-heights[rows], known))
-            self.counts.over_budget += len(rows) - self.max_faces
+            left.over_budget += len(rows) - self.max_faces
             rows = np.sort(rows[order[: self.max_faces]])
-        return rows
+        return trust * front, rows
 
-    def _remembered(
-        self, track: int, patch: NDArray[np.uint8], seconds: float
-    ) -> tuple[Cached, NDArray[np.float32] | None]:
-        """The track's last result and its shift in patch pixels if this patch has hardly changed since.
+    def _patch(self, scene: Scene, row: int, to_frame: NDArray[np.float32], trust: float) -> _Patch | None:
+        """The patch at ``to_frame``, registered to its track's memory, or None where it is left alone."""
+        image, seconds, left = scene.frame.image, scene.frame.seconds, self.counts.left
+        region = planes.align(image, *crop.bounds(to_frame, self.size))
+        if region is None:
+            left.partly_outside += 1
+            return None
+        pixels = planes.read(image, *region)
+        patch = crop.cut(pixels, crop.moved(to_frame, *region[:2]), self.size)
+        height = float(scene.faces.xyxy[row, 3] - scene.faces.xyxy[row, 1])
+        if gates.is_dark_and_flat(patch):
+            left.dark_and_flat += 1
+            return None
+        if height > self._options.max_face and cv2.Laplacian(patch[:, :, 1], cv2.CV_32F).var() >= self._options.sharp:
+            left.sharp_enough += 1
+            return None
+        strength = self._options.strength
+        if strength is None:
+            strength = gates.strength_of(height, gates.sharpness_of(patch, crop.scale_of(to_frame)))
+        track = int(scene.faces.track[row])
+        memory, motion = self._tracks.get(track), None
+        if memory is None or not memory.goes_on(seconds) or scene.frame.stream.stills:
+            memory = self._tracks[track] = TrackMemory.of(patch, seconds)
+        else:
+            motion = memory.add(patch, seconds)
+        cached = self.cache_tolerance > 0 and memory.still_holds(self.cache_tolerance, self.cache_ttl)
+        if not cached:
+            memory.given()
+        return _Patch(
+            row,
+            patch,
+            to_frame,
+            memory.eased(trust * strength),
+            memory,
+            motion,
+            cached,
+            gates.outside(to_frame, self.size, image.width, image.height),
+        )
 
-        Else a new one, still to be computed, and None.
-        """
-        thumb = _thumb(patch)
-        last = self._cache.get(track)
-        if self.cache_tolerance and last and 0 <= seconds - last.seconds <= self.cache_ttl:
-            shift = _shift(last.thumb, thumb)
-            if _difference(last.thumb, thumb, shift) < self.cache_tolerance:
-                return last, shift * np.float32(self.size / _THUMB)
-        self._cache[track] = Cached(thumb, seconds)
-        return self._cache[track], None
-
-    def _fill(self, jobs: list[_Job]) -> None:
-        """Compute every patch still missing, in batches over frames."""
-        missing = [(job, i) for job in jobs for i, cached in enumerate(job.cached) if not cached]
-        for start in range(0, len(missing), self._batch):
-            part = missing[start : start + self._batch]
-            patches = np.stack([job.originals[i] for job, i in part])
-            scales = np.array([crop.scale_of(job.to_frame[i]) for job, i in part], np.float32)
+    def _fill(self, patches: list[_Patch]) -> None:
+        """Compute what is not taken from the cache, in batches over frames."""
+        missing = [patch for patch in patches if not patch.cached]
+        for start in range(0, len(missing), self._options.batch):
+            part = missing[start : start + self._options.batch]
+            sources = np.stack([patch.original for patch in part])
+            scales = np.array([crop.scale_of(patch.to_frame) for patch in part], np.float32)
             assert self._network is not None
-            for (job, i), patch in zip(part, self._network(patches, scales), strict=True):
-                trust = (_consistency(job.originals[i], patch) - self._min_consistency) / (
-                    _TRUSTED - self._min_consistency
-                )
-                if trust >= 1:
-                    job.results[i].patch = patch
-                elif trust > 0:
-                    mixed = cv2.addWeighted(patch, trust, job.originals[i], 1 - trust, 0)
-                    job.results[i].patch = mixed.astype(np.uint8, copy=False)
+            for patch, computed in zip(part, self._network(sources, scales), strict=True):
+                patch.computed = computed
 
-    def _finished(self, job: _Job) -> Enhanced:
-        now = job.scene.frame.seconds
-        if len(self._cache) > 64:
-            self._cache = {track: c for track, c in self._cache.items() if now - c.seconds <= 2 * self.cache_ttl}
-        used = [i for i, result in enumerate(job.results) if result.patch is not None]
-        cached = np.array([job.cached[i] for i in used], np.bool_)
+    def _finished(self, scene: Scene, patches: list[_Patch]) -> Enhanced:
+        now = scene.frame.seconds
+        if len(self._tracks) > _REMEMBERED:
+            self._tracks = {track: memory for track, memory in self._tracks.items() if memory.goes_on(now)}
+        used = [(patch, mixed) for patch in patches if (mixed := self._mixed(patch)) is not None]
+        cached = np.array([patch.cached for patch, _ in used], np.bool_)
         self.counts.from_cache += int(cached.sum())
         self.counts.enhanced += int((~cached).sum())
-        self.counts.inconsistent += len(job.results) - len(used)
         empty = np.zeros((0, self.size, self.size, 3), np.uint8)
-        patches = [patch for result in job.results if (patch := result.patch) is not None]
         return Enhanced(
-            job.scene,
-            job.faces[used],
-            np.stack([job.originals[i] for i in used]) if used else empty,
-            np.stack(patches) if used else empty,
-            job.to_frame[used],
+            scene,
+            np.array([patch.row for patch, _ in used], np.int64),
+            np.stack([patch.original for patch, _ in used]) if used else empty,
+            np.stack([mixed for _, mixed in used]) if used else empty,
+            np.stack([patch.to_frame for patch, _ in used]) if used else np.zeros((0, 2, 3), np.float32),
             cached,
         )
+
+    def _mixed(self, patch: _Patch) -> NDArray[np.uint8] | None:
+        """The face as it is to be shown: of the result as much as it is trusted; None: none of it."""
+        memory = patch.memory
+        memory.mix(patch.computed, patch.motion)
+        if patch.computed is not None:
+            memory.consistency = _consistency(patch.original, patch.computed)
+        assert memory.result is not None
+        trust = float(np.clip((memory.consistency - self._options.min_consistency) / _CONSISTENT, 0, 1))
+        if trust == 0:
+            self.counts.left.inconsistent += 1
+            return None
+        share = trust * patch.strength
+        mixed: NDArray[np.uint8] = cv2.addWeighted(memory.result, share, patch.original, 1 - share, 0)  # type: ignore[assignment]
+        if patch.outside is not None:
+            mixed[patch.outside] = patch.original[patch.outside]
+        return mixed
 
 
 def cut(scene: Scene, to_frame: NDArray[np.float32], size: int) -> NDArray[np.uint8] | None:
@@ -239,30 +302,7 @@ def cut(scene: Scene, to_frame: NDArray[np.float32], size: int) -> NDArray[np.ui
     region = planes.align(image, *crop.bounds(to_frame, size))
     if region is None:
         return None
-    x0, y0, _, _ = region
-    return crop.cut(planes.read(image, *region), crop.moved(to_frame, x0, y0), size)
-
-
-def _thumb(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    small = cv2.resize(patch, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
-
-
-def _shift(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How far the face went from ``before`` to ``after``, thumb pixels x, y (Lucas and Kanade, IJCAI 1981)."""
-    centre = np.array([[[_THUMB / 2, _THUMB / 2]]], np.float32)
-    window = (_THUMB - 8, _THUMB - 8)
-    place, found, _ = cv2.calcOpticalFlowPyrLK(before, after, centre, centre.copy(), winSize=window, maxLevel=1)
-    shift = np.asarray((place - centre)[0, 0], np.float32)
-    return shift if found[0, 0] and np.abs(shift).max() <= _REACH else np.zeros(2, np.float32)
-
-
-def _difference(before: NDArray[np.uint8], after: NDArray[np.uint8], shift: NDArray[np.float32]) -> float:
-    """Mean grey levels by which the part of the face that changed most has changed: a blink is a change too."""
-    move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
-    moved = cv2.warpAffine(before, move, (_THUMB, _THUMB), borderMode=cv2.BORDER_REPLICATE)
-    face = cv2.absdiff(after, moved)[6:30, 4:28]
-    return float(face.reshape(4, 6, 4, 6).mean((1, 3)).max())
+    return crop.cut(planes.read(image, *region), crop.moved(to_frame, *region[:2]), size)
 
 
 def _consistency(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:

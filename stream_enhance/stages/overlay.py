@@ -67,12 +67,10 @@ class Overlay:
 
     Args:
         options: where the enhanced faces go.
-        strength: 0..1, how far a face goes from what it was to what the network made of it.
     """
 
-    def __init__(self, options: OverlayOptions = OverlayOptions(), strength: float = 1.0) -> None:
+    def __init__(self, options: OverlayOptions = OverlayOptions()) -> None:
         self._mode, self._watermark, self._scale = options.mode, options.watermark, options.scale
-        self._strength = strength
         self._slots: list[int] = []  # tracks shown in the panel, left to right; -1 where free
 
     def __call__(self, items: Iterable[Enhanced]) -> Generator[Rendered, None, None]:
@@ -116,8 +114,8 @@ class Overlay:
         return replace(item, to_frame=to_frame), large
 
     def _paste_all(self, image: av.VideoFrame, item: Enhanced) -> None:
-        for patch, to_frame in zip(item.patches, item.to_frame, strict=True):
-            paste(image, patch, to_frame, self._strength)
+        for before, after, to_frame in zip(item.originals, item.patches, item.to_frame, strict=True):
+            paste(image, before, after, to_frame)
 
     def _draw_panel(self, image: av.VideoFrame, item: Enhanced, top: int, strip: int) -> None:
         """Before and after of as many faces as fit, each track keeping its place while it is there."""
@@ -143,22 +141,26 @@ class Overlay:
         planes.write(image, 0, top, canvas)
 
 
-def paste(image: av.VideoFrame, patch: NDArray[np.uint8], to_frame: NDArray[np.float32], strength: float = 1.0) -> None:
-    """Blend a patch into ``image`` where ``to_frame`` places it, under a feathered mask.
+def paste(
+    image: av.VideoFrame, before: NDArray[np.uint8], after: NDArray[np.uint8], to_frame: NDArray[np.float32]
+) -> None:
+    """Add what changed in a patch to ``image`` where ``to_frame`` places it, under a feathered mask.
+
+    The frame keeps what a patch loses by being enlarged and shrunk again: where nothing changed, it keeps every bit.
 
     Args:
         image: writable; changed in place.
-        patch: (S, S, 3) uint8 RGB.
-        to_frame: (2, 3) patch pixels to frame pixels, as ``crop.cut`` took it.
-        strength: 0..1.
+        before: (S, S, 3) uint8 RGB, as ``crop.cut`` took it.
+        after: (S, S, 3) uint8 RGB.
+        to_frame: (2, 3) patch pixels to frame pixels.
     """
-    size = len(patch)
+    size = len(before)
     region = planes.align(image, *crop.bounds(to_frame, size))
     if region is None:
         return
     x0, y0, x1, y1 = region
-    placed, mask = crop.place(patch, mask_of(size), crop.moved(to_frame, x0, y0), (x1 - x0, y1 - y0))
-    planes.blend(image, x0, y0, planes.read(image, *region), placed, mask * np.float32(strength))
+    change = (after.astype(np.float32) - before) * mask_of(size)[:, :, None]
+    planes.add(image, x0, y0, crop.place(change, crop.moved(to_frame, x0, y0), (x1 - x0, y1 - y0)))
 
 
 @lru_cache

@@ -23,6 +23,7 @@ from ..options import Options
 from ..types import Faces
 
 _ALPHA, _BETA = 0.75, 0.3  # how far a measurement pulls place and speed
+_BEST = 3  # scores of a track whose mean is its evidence: more than one lucky frame, yet there within a moment
 _REACH = 1.0  # centre distance, in mean face sides, at which affinity from distance ends
 
 
@@ -37,6 +38,7 @@ class _Track:
     confirmed: bool  # detected twice, or once with no doubt
     high_at: float  # seconds, last detection with a score to begin a track
     at: float  # seconds, the state's time
+    best: list[float]  # its highest scores, at most _BEST of them
 
     def to(self, seconds: float) -> None:
         """Move on to ``seconds``."""
@@ -77,6 +79,7 @@ class Tracker:
     def __init__(self, high_threshold: float, options: TrackerOptions = TrackerOptions()) -> None:
         self._high_threshold, self._options = high_threshold, options
         self._tracks: list[_Track] = []
+        self._updated_at = 0.0  # seconds, the last detection
         self.begun = 0
 
     def update(self, found: Faces, seconds: float) -> Faces:
@@ -86,6 +89,7 @@ class Tracker:
             found: detections of the frame at ``seconds``; their ``track`` is ignored.
             seconds: stream time, increasing.
         """
+        self._updated_at = seconds
         self._tracks = [t for t in self._tracks if seconds - t.seen <= self._options.lost_ttl]
         for track in self._tracks:
             track.to(seconds)
@@ -108,7 +112,7 @@ class Tracker:
         return self._shown(seconds)
 
     def _begin(self, state: NDArray[np.float32], points: bool, score: float, seconds: float) -> None:
-        track = _Track(0, state, np.zeros_like(state), points, score, seconds, False, seconds, seconds)
+        track = _Track(0, state, np.zeros_like(state), points, score, seconds, False, seconds, seconds, [score])
         self._tracks.append(track)
         if score >= self._options.confirm_threshold:
             self._number(track)
@@ -139,6 +143,8 @@ class Tracker:
             np.array([t.score for t in shown], np.float32),
             np.array([t.number for t in shown], np.int64),
             points,
+            np.array([sum(t.best) / len(t.best) for t in shown], np.float32),
+            np.array([t.seen < self._updated_at for t in shown], np.bool_),
         )
 
     def _matches(self, states: NDArray[np.float32], free: list[int]) -> list[tuple[int, int]]:
@@ -166,6 +172,7 @@ class Tracker:
         if track.points:  # points ride with the box: their own speeds would tear the face apart
             track.speed[:, 2:] = track.speed[:, :1]
         track.score, track.seen = score, seconds
+        track.best = sorted([*track.best, score], reverse=True)[:_BEST]
         if score >= self._high_threshold:
             track.high_at = seconds
             if not track.confirmed:

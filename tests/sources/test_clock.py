@@ -126,8 +126,7 @@ def test_the_last_frame_is_shown_as_long_as_the_source_says(command: Command, tm
     part = make_video(tmp_path / "part.mp4", 4, rate=1)
     with av.open(str(part)) as source, av.open(str(path), "w") as container:
         stream = container.add_stream_from_template(source.streams.video[0])
-        packets = [p for p in source.demux() if p.size]
-        assert packets[-1].duration
+        packets: list[Any] = [p for p in source.demux() if p.size]
         packets[-1].duration *= 10
         for packet in packets:
             packet.stream = stream

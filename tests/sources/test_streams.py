@@ -183,15 +183,17 @@ def test_metadata_tracks_of_mov_are_copied_rightly_or_left_out(command: Command,
 
 def test_a_stream_of_an_unknown_kind_can_be_probed(tmp_path: Path, command: Command) -> None:
     whole = bytearray(make_video(tmp_path / "in.ts", 10, sound=True).read_bytes())
-    for at in range(0, len(whole), 188):  # the second stream of the program map gets a type that nobody knows
+    for at in range(0, len(whole), 188):  # the program map gets a stream of a type that nobody knows
         if int.from_bytes(whole[at + 1 : at + 3], "big") & 0x1FFF == 0x1000:
-            table = whole[at + 5 : at + 5 + 3 + (whole[at + 7] & 0x0F) * 256 + whole[at + 8]]
-            entry = table.rindex(b"\x0f\xe1\x01")
-            table[entry] = 0xEE
-            table[-4:] = _crc(bytes(table[1:-4])) if table[0] == 0 else _crc(bytes(table[:-4]))
+            table = whole[at + 5 : at + 8 + (whole[at + 6] & 0x0F) * 256 + whole[at + 7]]
+            table[-4:] = b"\xee\xe1\x02\xf0\0"
+            table[2] += 5
+            table += _crc(bytes(table))
             whole[at + 5 : at + 5 + len(table)] = table
     path = tmp_path / "unknown.ts"
     path.write_bytes(whole)
+    with av.open(str(path)) as container:
+        assert "unknown" in {s.type for s in container.streams}
     told = command("probe", path)
     assert (told.code, "h264" in told.out) == (0, True)
 

@@ -158,3 +158,53 @@ def test_detect_exports_with_classes_have_no_points() -> None:
     rows = decode(head, view, 0.5)
     assert rows.shape == (1, 5)
     assert rows[0, 4] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("size", "width"), [((128, 128), 256), ((320, 240), 480), ((512, 512), 512), ((1920, 1080), 640)]
+)
+def test_a_small_frame_is_not_enlarged_past_what_the_network_knows(size: tuple[int, int], width: int) -> None:
+    session = Bright()
+    faces = detector_of(session, size=640).find(frame(40, 30, 60, size))
+    assert session.shapes[0][3] == width
+    assert np.allclose(faces.xyxy[0], [40, 30, 100, 90], atol=4)
+
+
+class Narrow(Bright):
+    """Finds nothing in inputs wider than so many pixels."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        out = super().__call__(batch)
+        return out if batch.shape[3] <= self.most else np.zeros_like(out)
+
+
+def seconds_of(detector: Detector, seconds: float) -> list[int]:
+    """Faces in each frame of so much video at 25 frames a second."""
+    count = round(25 * seconds)
+    return [len(scene.faces) for scene in detector(frame(100, 100, 60, index=i) for i in range(count))]
+
+
+def test_where_no_face_is_found_in_the_first_seconds_another_size_is_tried_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = Narrow(320)
+    detector = detector_of(session, size=640)
+    shown = seconds_of(detector, 5)
+    assert sum(shown[:50]) == 0
+    assert shown[80:] == [1] * 45
+    assert detector.size == 320
+    (line,) = caplog.messages
+    assert "detector.size=640" in line
+    assert "320" in line
+
+
+def test_a_clear_face_or_enough_trials_end_the_search() -> None:
+    for session, most in ((Bright(), 0), (Narrow(1), 20)):
+        detector = detector_of(session, size=320)
+        seconds_of(detector, 30)
+        assert detector.size == 320
+        assert sum(shape[3] != 320 for shape in session.shapes) == most

@@ -93,9 +93,13 @@ def test_scale_enlarges_the_image_and_the_face_with_it() -> None:
     assert np.abs(image[250, 240] - 180).max() <= 3
 
 
-def test_strength_lies_between() -> None:
-    half = rgb(Overlay(OverlayOptions(watermark=False), strength=0.5).draw(enhanced()))
-    assert np.abs(half[125, 120] - 140).max() <= 3
+def test_where_nothing_was_changed_the_frame_keeps_every_bit() -> None:
+    item = enhanced(patch=100)
+    noise = np.random.default_rng(0).integers(0, 256, (360, 640, 3), np.uint8)
+    noisy = av.VideoFrame.from_ndarray(noise, "rgb24")
+    frame = replace(item.scene.frame, image=noisy)
+    after = Overlay(OverlayOptions(watermark=False)).draw(replace(item, scene=replace(item.scene, frame=frame)))
+    assert np.array_equal(rgb(after), noise)
 
 
 def test_drawing_does_not_disturb_images_the_decoder_still_needs(tmp_path: Path) -> None:

@@ -99,3 +99,17 @@ def test_no_faces_at_all() -> None:
     tracker = tracker_of()
     assert len(tracker.update(faces(), 0.0)) == 0
     assert len(tracker.predict(0.04)) == 0
+
+
+def test_evidence_is_the_mean_of_the_three_best_scores_and_coasting_says_that_the_last_detection_missed() -> None:
+    tracker = tracker_of(coast_ttl=1.0)
+    for i, score in enumerate((0.7, 0.5, 0.9, 0.8, 0.4)):
+        shown = tracker.update(faces(box(10), score=score), i / 25)
+    assert shown.evidence is not None
+    assert shown.coasting is not None
+    assert shown.evidence.tolist() == pytest.approx([0.8])
+    assert not tracker.predict(0.18).coasting.any(), "between detections nothing was missed"  # type: ignore[union-attr]
+    missed = tracker.update(faces(box(300)), 0.24)
+    assert missed.coasting is not None
+    assert missed.coasting.tolist() == [True, False]
+    assert missed.take(np.array([1])).evidence.tolist() == pytest.approx([0.8])  # type: ignore[union-attr]
