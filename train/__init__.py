@@ -18,6 +18,7 @@ class OldCommand(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """A spec for a command that moved, else None; see ``importlib.abc.MetaPathFinder``."""
         package, _, name = fullname.rpartition(".")
         return ModuleSpec(fullname, self) if package == "train" and name in OLD_COMMANDS else None
 
@@ -27,6 +28,7 @@ class OldCommand(MetaPathFinder, Loader):
         return compile(text, fullname, "exec")
 
     def exec_module(self, module: ModuleType) -> None:
+        """Raise ImportError with the module's new name."""
         name = module.__name__.removeprefix("train.")
         raise ImportError(f"train.{name} is now train.enhancer.{name}", name=module.__name__)
 

@@ -120,9 +120,11 @@ class RemoteMuxer:
             child.kill()
 
     def finish(self, frames: int) -> int:
+        """How many frames were sent."""
         return self._sent
 
     def kept(self) -> str:
+        """ "": nothing is kept here of what was sent."""
         return ""
 
     @property

@@ -81,6 +81,7 @@ class CameraSource:
 
     @property
     def state(self) -> State:
+        """What the connection is doing now."""
         return self.states[-1][1]
 
     @property
@@ -90,9 +91,11 @@ class CameraSource:
 
     @property
     def info(self) -> StreamInfo:
+        """What is known of the stream; complete once ``wait_ready`` has returned."""
         return self._info
 
     def status(self) -> SourceStatus:
+        """How it is at this moment."""
         return SourceStatus(
             self.state, self.problem, self._corrupt, self.reconnects, self.no_signal_frames, tuple(self.states)
         )
@@ -118,6 +121,7 @@ class CameraSource:
         self._events.close()
 
     def close(self) -> None:
+        """Stop, and let the connection go; waits 1 s at most."""
         self.stop()
         if self._connection is not None:
             self._connection.abandon()

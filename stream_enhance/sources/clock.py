@@ -168,6 +168,7 @@ class WallClock:
         self._offset: float | None = None  # seconds from the camera's clock to the run's
 
     def restart(self) -> None:
+        """The next frame is of another connection: its clock has no relation to the last one's."""
         self._offset = None
 
     def next(self, seconds: float | None, captured_at: float) -> int:

@@ -172,9 +172,11 @@ class OpenStream:
 
     @property
     def metadata(self) -> dict[str, str]:
+        """The container's metadata."""
         return dict(self.container.metadata)
 
     def close(self) -> None:
+        """Close the container."""
         self.container.close()
 
     def decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:

@@ -101,6 +101,7 @@ class Detector:
         self.detected = 0  # faces of at least the least score, over all frames that were looked at
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
+        """Each frame with its faces, as float32 pixels of the frame, and their track ids."""
         since, scene_changed = 0, SceneChangeDetector()
         for frame in frames:
             if frame.no_signal:

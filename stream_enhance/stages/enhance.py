@@ -167,6 +167,7 @@ class Enhancer:
         self.counts = Counts()
 
     def __call__(self, scenes: Iterable[Scene]) -> Generator[Enhanced, None, None]:
+        """Each scene with the patches of its faces before and after, (n, S, S, 3) uint8 RGB; small batches at once."""
         for waiting in batches(scenes, self._options.batch):
             jobs = [(scene, self._cut(scene)) for scene in waiting]
             self._fill([patch for _, patches in jobs for patch in patches])

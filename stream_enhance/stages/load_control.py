@@ -38,6 +38,7 @@ class AdmissionControl:
         self._was_full = False
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Frame, None, None]:
+        """Let frames through as the line has room; of a channel, those too old are dropped and counted."""
         if not isinstance(frames, Channel):
             yield from frames
             return

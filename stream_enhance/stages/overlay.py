@@ -74,6 +74,7 @@ class Overlay:
         self._slots: list[int] = []  # tracks shown in the panel, left to right; -1 where free
 
     def __call__(self, items: Iterable[Enhanced]) -> Generator[Rendered, None, None]:
+        """Each frame with its enhanced faces drawn into it."""
         for item in items:
             yield Rendered(self.draw(item), item)
 

@@ -23,12 +23,12 @@ _CHECK = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.reposit
 
 def missing() -> str:
     """Why there can be no camera here, or nothing."""
-    if not Path(PYTHON).exists() or subprocess.run([PYTHON, "-c", _CHECK], capture_output=True).returncode:
+    if not Path(PYTHON).exists() or subprocess.run([PYTHON, "-c", _CHECK], capture_output=True, check=False).returncode:
         return "needs Debian's gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-{base,good,ugly} and python3-gi"
     return ""
 
 
-needs_camera = pytest.mark.skipif(bool(missing()), reason=missing() or "a camera can be had")
+needs_camera = pytest.mark.skipif(bool(missing()), reason=missing() or "a camera is available")
 
 
 def free_port() -> int:

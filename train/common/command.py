@@ -42,6 +42,7 @@ class Command(click.Command):
     """A command whose `Several` options take all values up to the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat a `Several` option before each of its values, as click wants it."""
         several = {name for each in self.params if isinstance(each, Several) for name in each.opts}
         spread: list[str] = []
         current = ""  # the option that the next value belongs to
@@ -62,9 +63,11 @@ class Commands(click.Group):
         self.places = places
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands' names, in their order of use."""
         return list(self.places)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command called `cmd_name`, its module imported now; None where there is none."""
         if cmd_name not in self.places:
             return None
         module, _, name = self.places[cmd_name][0].partition(":")
@@ -73,6 +76,7 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in self.places.items()])
 
