@@ -110,17 +110,17 @@ def measured(url: str, given: Any, folder: Path, chosen: list[str]) -> dict[str,
         times.append(time.monotonic() - started)
         ages.append(age(frame))
     process.wait()
-    told = json.loads(report.read_text())
+    result = json.loads(report.read_text())
     return {
         **figures(times, ages),
         "frames_read": len(ages),
-        "first_frame_s": {"process start to reader": round(times[0], 2), "report": told["first_frame_s"]},
-        "line_age_ms": told["age_ms"],
-        "frames": {key: told[f"frames_{key}"] for key in ("in", "out", "dropped", "no_signal")},
-        "balanced": told["frames_in"] == told["frames_out"] + told["frames_dropped"],
-        "fps": told["fps"],
-        "quality": told["quality"],
-        "faces_enhanced": told["faces_enhanced"],
+        "first_frame_s": {"process start to reader": round(times[0], 2), "report": result["first_frame_s"]},
+        "line_age_ms": result["age_ms"],
+        "frames": {key: result[f"frames_{key}"] for key in ("in", "out", "dropped", "no_signal")},
+        "balanced": result["frames_in"] == result["frames_out"] + result["frames_dropped"],
+        "fps": result["fps"],
+        "quality": result["quality"],
+        "faces_enhanced": result["faces_enhanced"],
     }
 
 
@@ -143,9 +143,9 @@ def muxed(url: str, given: Any, folder: Path) -> dict[str, Any]:
         run = pipeline.new_run(source, pipeline.outputs([str(folder / "out.ts")], source))
         written, run.line.workers[-1].stage = run.line.workers[-1].stage, measured
         run.go(given.seconds)
-        told = run.report().as_dict()
+        result = run.report().as_dict()
         source.close()
-    return {**figures(times, ages), "line_age_ms": told["age_ms"], "fps": told["fps"], "quality": told["quality"]}
+    return {**figures(times, ages), "line_age_ms": result["age_ms"], "fps": result["fps"], "quality": result["quality"]}
 
 
 def figures(times: list[float], ages: list[float]) -> dict[str, Any]:

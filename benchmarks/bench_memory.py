@@ -71,8 +71,8 @@ def main() -> None:
         with Pipeline(load(None, given.set)) as pipeline:
             memory.configure_allocator()  # as the command does
             report = pipeline.run(str(long), f"{folder}/out.mp4", watch=watch)
-    settled = np.array([p for p in points if p[0] >= 500])
-    slope = float(np.polyfit(settled[:, 0] / 1000, settled[:, 1], 1)[0])
+    warm = np.array([p for p in points if p[0] >= 500])
+    slope = float(np.polyfit(warm[:, 0] / 1000, warm[:, 1], 1)[0])
     peak = max(p[1] for p in points)
     print(
         f"{report.frames_out} frames of {given.size}: {slope:+.2f} MB per 1,000 frames from frame 500 on, "

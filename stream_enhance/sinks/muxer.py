@@ -284,5 +284,5 @@ class PipeMuxer:
         return self._written
 
     def kept(self) -> str:
-        """ "": a pipe keeps nothing."""
+        """Nothing: a pipe keeps nothing."""
         return ""

@@ -124,7 +124,7 @@ class RemoteMuxer:
         return self._sent
 
     def kept(self) -> str:
-        """ "": nothing is kept here of what was sent."""
+        """Nothing: what was sent is not kept here."""
         return ""
 
     @property

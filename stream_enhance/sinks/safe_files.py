@@ -105,7 +105,7 @@ class OutputFile:
 
     def write(self, data: bytes) -> int:
         """Write all of ``data``; after one OSError every call raises it again."""
-        if self._error is not None:  # a muxer's last words would spoil what can be played up to here
+        if self._error is not None:  # a muxer's last words would damage what can be played up to here
             raise self._error
         view = memoryview(data)
         try:

@@ -294,7 +294,7 @@ class HlsMuxer:
             from_zero=False,
             begun=lambda file: self._ledger.begun(file.path.name, file.inode),
             finished=self._done,
-            # each file counts its packets anew, and all have one clock
+            # each file counts its packets from 0, and all have one clock
             options={"mpegts_flags": "initial_discontinuity", "avoid_negative_ts": "disabled"},
         )
         self.write, self.write_side = self._segmenter.write, self._segmenter.write_side

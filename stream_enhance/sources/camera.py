@@ -109,7 +109,7 @@ class CameraSource:
         connection = self._connection
         if self.options.wait or connection is None:
             return
-        while not connection.settled.wait(0.1) and not self._stopping.is_set() and not stopped():
+        while not connection.resolved.wait(0.1) and not self._stopping.is_set() and not stopped():
             pass
         if connection.error is not None and not connection.has_frame:
             self.close()
@@ -125,7 +125,7 @@ class CameraSource:
         self.stop()
         if self._connection is not None:
             self._connection.abandon()
-            if self._connection.settled.is_set():  # one still being opened may take its whole timeout
+            if self._connection.resolved.is_set():  # one still being opened may take its whole timeout
                 self._connection.thread.join(1.0)  # a blocked read ends by its timeout; its thread then closes it
 
     def _connect(self) -> Connection:

@@ -160,7 +160,7 @@ class WallClock:
     """Camera timestamps laid onto the run's own clock: strictly rising ticks of ``TIME_BASE``.
 
     Within one connection the camera's own intervals are kept, so that network jitter does not show; where its clock
-    leaves ours by more than a second it is laid on anew.
+    leaves ours by more than a second it is aligned again.
     """
 
     def __init__(self, started: float) -> None:

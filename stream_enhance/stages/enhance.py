@@ -67,7 +67,7 @@ class _Patch:
     to_frame: NDArray[np.float32]  # (2, 3)
     strength: float  # 0..1
     memory: TrackMemory
-    motion: Motion | None  # since the track's last input; None: it begins anew
+    motion: Motion | None  # since the track's last input; None: it starts over
     cached: bool  # the track's last result is used again
     outside: NDArray[np.bool_] | None  # (S, S) beyond the frame's edge
     computed: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, by the network

@@ -156,19 +156,19 @@ def test_credentials_come_from_the_environment_and_are_never_shown(
         bad = command("run", url.replace("PASS", "BAD"), "-o", tmp_path / "bad.mp4")
     assert bad.code == 2
     assert "password" in bad.err
-    for told in (good, bad):
-        assert "wort" not in told.out + told.err + str(told.report)
-        assert "wart:" not in told.out + told.err + str(told.report)
+    for result in (good, bad):
+        assert "wort" not in result.out + result.err + str(result.report)
+        assert "wart:" not in result.out + result.err + str(result.report)
     assert b"Zauberwort7" not in (tmp_path / "good.mp4").read_bytes()
 
 
 @needs_camera
 def test_a_url_without_such_a_stream_is_one_clear_line(command: Command, tmp_path: Path) -> None:
     with Camera() as camera:
-        told = command("run", camera.url + "era/9", "-o", tmp_path / "out.mp4")
-    assert told.code == 2
-    assert "no such stream" in told.err
-    assert told.err.count("\n") == 1
+        result = command("run", camera.url + "era/9", "-o", tmp_path / "out.mp4")
+    assert result.code == 2
+    assert "no such stream" in result.err
+    assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -180,11 +180,11 @@ def test_a_url_without_such_a_stream_is_one_clear_line(command: Command, tmp_pat
     ],
 )
 def test_what_cannot_be_reached_is_one_clear_line(command: Command, tmp_path: Path, url: str, word: str) -> None:
-    told = command("run", url, "-o", tmp_path / "out.mp4")
-    assert told.code == 2
-    assert word in told.err
-    assert "user:" not in told.err
-    assert told.err.count("\n") == 1
+    result = command("run", url, "-o", tmp_path / "out.mp4")
+    assert result.code == 2
+    assert word in result.err
+    assert "user:" not in result.err
+    assert result.err.count("\n") == 1
     assert not list(tmp_path.glob("out*"))
 
 
@@ -206,22 +206,22 @@ def test_a_run_ends_at_once_while_it_waits_for_a_camera(
 
     threading.Thread(target=interrupt, daemon=True).start()
     began = time.monotonic()
-    told = command("run", deaf, "-o", tmp_path / "out.mp4", "--set", "live.timeout=100")
-    assert told.code == 128 + number
+    result = command("run", deaf, "-o", tmp_path / "out.mp4", "--set", "live.timeout=100")
+    assert result.code == 128 + number
     assert time.monotonic() - began < 50
 
 
 def test_a_camera_that_says_nothing_gave_no_answer(command: Command, tmp_path: Path, deaf: str) -> None:
-    told = command("run", deaf, "-o", tmp_path / "out.mp4", "--set", "live.timeout=1")
-    assert told.code == 2
-    assert "no answer within 1 s; is the camera on" in told.error
+    result = command("run", deaf, "-o", tmp_path / "out.mp4", "--set", "live.timeout=1")
+    assert result.code == 2
+    assert "no answer within 1 s; is the camera on" in result.error
 
 
 def test_a_duration_ends_a_run_to_which_no_frame_ever_comes(command: Command, tmp_path: Path) -> None:
     url = f"rtsp://127.0.0.1:{free_port()}/cam"
-    told = command("run", url, "-o", tmp_path / "out.mp4", "--duration", "1s", "--wait")
-    assert told.code == 0
-    assert (told.report["frames_in"], told.report["first_frame_s"]) == (0, None)
+    result = command("run", url, "-o", tmp_path / "out.mp4", "--duration", "1s", "--wait")
+    assert result.code == 0
+    assert (result.report["frames_in"], result.report["first_frame_s"]) == (0, None)
 
 
 @needs_camera

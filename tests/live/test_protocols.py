@@ -52,7 +52,7 @@ def test_rtmp_is_pushed_to_a_server() -> None:
         with av.open(url, "r", format="flv", options={"listen": "1"}, timeout=60) as container:
             try:
                 got.extend(packet.size for packet in container.demux(video=0))
-            except av.FFmpegError:  # FFmpeg's server is not told of the end
+            except av.FFmpegError:  # FFmpeg's server does not learn of the end
                 return
 
     server = threading.Thread(target=serve, daemon=True)

@@ -104,7 +104,7 @@ def test_images_are_written_while_the_run_goes_on(tmp_path: Path) -> None:
     shots.observe(seen(1.5, [2]))
     assert (tmp_path / "track_00002_after.png").exists(), "a track that stays is written without waiting for its end"
     shots.observe(seen(4.0, []))
-    assert (tmp_path / "track_00001_after.png").exists(), "a track that went is written"
+    assert (tmp_path / "track_00001_after.png").exists(), "a track that ended is written"
 
 
 def test_a_shot_that_is_notably_better_is_written_again(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_name_that_is_no_utf_8_is_shown_as_far_as_it_can_be(tmp_path: Path) ->
 def test_a_full_disk_costs_the_gallery_alone(
     command: Command, clip: Path, tmp_path: Path, small_disk: Callable[[str], Path]
 ) -> None:
-    told = command("run", clip, "-o", tmp_path / "out.mp4", "--gallery", small_disk("size=4k") / "faces")
-    assert told.code == 0, told.err
-    assert told.err.count("the gallery cannot be written there (No space left on device)") == 1
+    result = command("run", clip, "-o", tmp_path / "out.mp4", "--gallery", small_disk("size=4k") / "faces")
+    assert result.code == 0, result.err
+    assert result.err.count("the gallery cannot be written there (No space left on device)") == 1
     assert len(luma_of(tmp_path / "out.mp4")) == 12

@@ -109,9 +109,9 @@ def test_subtitles_that_begin_together_are_all_kept(command: Command, tmp_path: 
             packet.time_base = Fraction(1, 1000)
             container.mux(packet)
         add_images(container, video)
-    told = command("run", tmp_path / "in.mkv", "-o", tmp_path / "out.mkv")
-    assert told.code == 0, told.err
-    assert "left out" not in told.err
+    result = command("run", tmp_path / "in.mkv", "-o", tmp_path / "out.mkv")
+    assert result.code == 0, result.err
+    assert "left out" not in result.err
     with av.open(str(tmp_path / "out.mkv")) as container:
         got = [
             (bytes(p).decode(), round(1000 * (p.pts or 0) * (p.time_base or 0)))
@@ -121,7 +121,9 @@ def test_subtitles_that_begin_together_are_all_kept(command: Command, tmp_path: 
     assert got == cues
 
 
-def test_sound_that_goes_back_in_time_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_sound_that_goes_back_in_time_is_left_out_and_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     source = open_source(str(with_sound(tmp_path / "in.ts", "aac", 16000)))
     with av.open(str(tmp_path / "out.mp4"), "w") as container:
         copies = Passthrough(container, source.info, "out.mp4")
@@ -133,7 +135,9 @@ def test_sound_that_goes_back_in_time_is_left_out_and_told(tmp_path: Path, caplo
     assert "out.mp4: 1 damaged packets of the other streams were left out" in caplog.text
 
 
-def test_a_packet_that_the_muxer_refuses_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_packet_that_the_muxer_refuses_is_left_out_and_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     source = open_source(str(with_sound(tmp_path / "in.ts", "aac", 16000)))
     with av.open(str(tmp_path / "out.mp4"), "w") as container:
         copies = Passthrough(container, source.info, "out.mp4")
@@ -181,9 +185,9 @@ def test_data_that_came_along_goes_along_where_it_fits(command: Command, tmp_pat
             container.mux(packet)
         add_images(container, video)
     out = tmp_path / f"out.{kind}"
-    told = command("run", tmp_path / "in.ts", "-o", out)
-    assert told.code == 0, told.err
-    assert ("data stream 1 (klv) cannot go into" in told.err) != fits
+    result = command("run", tmp_path / "in.ts", "-o", out)
+    assert result.code == 0, result.err
+    assert ("data stream 1 (klv) cannot go into" in result.err) != fits
     with av.open(str(out)) as container:
         found = list(container.streams.data)
         assert len(found) == fits
@@ -201,9 +205,9 @@ def test_chapters_are_kept(command: Command, tmp_path: Path, kind: str) -> None:
     with av.open(str(path), "w") as container:
         container.set_chapters(chapters)
         add_images(container, add_video(container), 20)
-    told = command("run", path, "-o", out)
-    assert told.code == 0, told.err
-    assert "warning" not in told.err
+    result = command("run", path, "-o", out)
+    assert result.code == 0, result.err
+    assert "warning" not in result.err
     with av.open(str(out)) as container:
         got = [(c["start"] * (c["time_base"] or 0), c["metadata"]["title"]) for c in container.chapters()]
     assert got == [(0, "door"), (Fraction(2, 5), "yard")]
@@ -215,8 +219,8 @@ def test_a_font_that_subtitles_need_stays_with_them(command: Command, tmp_path: 
         video = add_video(container)
         container.add_attachment("plain.ttf", "application/x-truetype-font", b"a font")
         add_images(container, video)
-    told = command("run", tmp_path / "in.mkv", "-o", tmp_path / "out.mkv")
-    assert told.code == 0, told.err
+    result = command("run", tmp_path / "in.mkv", "-o", tmp_path / "out.mkv")
+    assert result.code == 0, result.err
     with av.open(str(tmp_path / "out.mkv")) as container:
         (kept,) = container.streams.attachments
         assert (kept.name, kept.data) == ("plain.ttf", b"a font")

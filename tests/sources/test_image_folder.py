@@ -41,8 +41,8 @@ def _with_orientation(path: Path, rgb: Any, orientation: int) -> None:
 def test_images_stand_upright_whatever_their_exif(command: Command, tmp_path: Path, orientation: int) -> None:
     (tmp_path / "in").mkdir()
     _with_orientation(tmp_path / "in" / "a.jpg", image(0, 320, 240), orientation)
-    told = command("run", tmp_path / "in", "-o", f"{tmp_path}/out/", "--set", "overlay.watermark=false")
-    assert (told.code, told.report["frames_out"]) == (0, 1)
+    result = command("run", tmp_path / "in", "-o", f"{tmp_path}/out/", "--set", "overlay.watermark=false")
+    assert (result.code, result.report["frames_out"]) == (0, 1)
     expected = read_image(tmp_path / "in" / "a.jpg")  # OpenCV goes by EXIF
     got = read_image(tmp_path / "out" / "a.jpg", cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     assert got.shape == expected.shape

@@ -99,7 +99,7 @@ def test_the_cache_ends_with_time_with_change_and_with_the_setting() -> None:
 
 def test_a_cached_face_goes_where_the_face_went() -> None:
     enhancer = enhancer_of(Brighter(), cache_ttl=0.5)
-    moved = np.roll(TEXTURE, 3, axis=1)  # the image went 3 pixels right, the box stayed
+    moved = np.roll(TEXTURE, 3, axis=1)  # the image moved 3 pixels right, the box stayed
     _, second = enhancer([scene(0, BOX), scene(1, BOX, image=moved)])
     assert second.cached.all()
     middle = np.s_[60:200, 60:200]
