@@ -30,7 +30,9 @@ def with_times(data: bytes, changed: Callable[[int, int, int], int]) -> bytes:
         flags = out[payload + 7] >> 6
         for i in range({2: 1, 3: 2}.get(flags, 0)):
             place = payload + 9 + 5 * i
-            out[place : place + 5] = _coded(out[place] >> 4, changed(pid, n, _ticks(out[place : place + 5])) % _WRAP)
+            out[place : place + 5] = _coded(
+                out[place] >> 4, changed(pid, n, _ticks(bytes(out[place : place + 5]))) % _WRAP
+            )
     return bytes(out)
 
 

@@ -164,7 +164,7 @@ def exposed(
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        total = seen if total is None else total + seen
+        total = seen.astype(np.float32) if total is None else (total + seen).astype(np.float32)
     assert total is not None
     sigma = OVERSAMPLING * np.hypot(camera.defocus * sensor_side / side, 0.45)
     lens = cv2.GaussianBlur(total / len(positions), (0, 0), float(sigma))
@@ -178,8 +178,8 @@ def develop(light: Light, camera: Camera, rng: np.random.Generator) -> Image:
     mosaic[1::2, 0::2] = light[1::2, 0::2, 2]
     counted = rng.poisson(np.maximum(mosaic, 0) * camera.electrons) + rng.normal(0, camera.read_noise, mosaic.shape)
     raw = (np.clip(counted / camera.electrons, 0, 1) * 1023 + 0.5).astype(np.uint16)  # ten bits
-    colour = cv2.demosaicing(raw, cv2.COLOR_BayerGRBG2RGB_EA).astype(np.float32) / 1023
-    image = from_light(colour)
+    colour = cv2.demosaicing(raw, cv2.COLOR_BayerGRBG2RGB_EA).astype(np.float32) / np.float32(1023)
+    image = from_light(colour.astype(np.float32, copy=False))
     if camera.sharpening:
         detail = image.astype(np.float32) - cv2.boxFilter(image.astype(np.float32), -1, (3, 3))
         image = np.clip(image + camera.sharpening * detail + 0.5, 0, 255).astype(np.uint8)

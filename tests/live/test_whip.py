@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stream_enhance.errors import redact
 from tests.conftest import Command
 from tests.live.cameras import Camera, free_port, needs_camera, patient
 
@@ -36,7 +37,7 @@ def test_a_whip_server_sees_the_images(command: Command, tmp_path: Path) -> None
         server.terminate()
         server.wait(10)
     reader.join(10)
-    pushed = next(o for o in told.report["outputs"] if o["name"] == url)
+    pushed = next(o for o in told.report["outputs"] if o["name"] == redact(url))
     assert pushed["packets"] > 0, pushed
     images = [line.split() for line in lines if line.startswith("image")]
     assert images, lines

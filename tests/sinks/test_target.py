@@ -33,8 +33,8 @@ from stream_enhance.sinks.target import (
         ("one.jpg", ImageTarget("one.jpg", Path("one.jpg"))),
         ("-", StdoutTarget()),
         ("mjpeg://localhost:8090/", MjpegTarget("mjpeg://localhost:8090/", "localhost", 8090)),
-        ("rtmp://u:p@h/x", PushTarget("rtmp://***@h/x", "flv", "rtmp://u:p@h/x")),
-        ("HTTPS://h/whip", PushTarget("HTTPS://h/whip", "whip", "HTTPS://h/whip")),
+        ("rtmp://u:p@h/x", PushTarget("rtmp://***@h/***", "flv", "rtmp://u:p@h/x")),
+        ("HTTPS://h/whip", PushTarget("HTTPS://h/***", "whip", "HTTPS://h/whip")),
     ],
 )
 def test_a_name_is_read_as(spec: str, target: Any) -> None:

@@ -218,7 +218,12 @@ def test_the_newest_frame_alone_waits_for_the_line() -> None:
     inbox.put((connection, None, 100.0))
     assert [event[2] for _ in range(2) if (event := inbox.get(0.1))] == [99.0, 100.0]
     assert inbox.get(0.01) is None
-    thread = threading.Thread(target=lambda: [inbox.put((connection, image, 0.0)) for _ in range(100)], daemon=True)
+
+    def fill() -> None:
+        for _ in range(100):
+            inbox.put((connection, image, 0.0))
+
+    thread = threading.Thread(target=fill, daemon=True)
     thread.start()
     thread.join(0.3)
     assert thread.is_alive(), "it waits for room"

@@ -34,7 +34,9 @@ def first_of(path: Path) -> Frame:
 
 # ── Shown as a player shows it ───────────────────────────────────────────────────────────────────────────────────────
 
-MATRICES = {  # a, b, c, d of the display matrix: (x, y) is shown at (ax + cy, bx + dy); and the same for an array
+MATRICES: dict[
+    str, tuple[Any, ...]
+] = {  # a, b, c, d of the display matrix: (x, y) is shown at (ax + cy, bx + dy); and the same for an array
     "as it is": (1, 0, 0, 1, lambda p: p),
     "mirrored": (-1, 0, 0, 1, lambda p: p[:, ::-1]),
     "upside down": (1, 0, 0, -1, lambda p: p[::-1]),
@@ -72,7 +74,8 @@ def test_a_mirrored_video_stays_mirrored_as_a_player_shows_it(command: Command, 
     path = with_matrix(make_video(tmp_path / "in.mp4", 4), -1, 0, 0, 1)
     told = command("run", path, "-o", f"{tmp_path}/out/", "--set", "overlay.watermark=false")
     assert told.code == 0
-    got = cv2.imread(str(tmp_path / "out" / "000001.png"))[:, :, ::-1]
+    got: Any = cv2.imread(str(tmp_path / "out" / "000001.png"))
+    got = got[:, :, ::-1]
     assert psnr(got[:20], first_of(make_video(tmp_path / "b.mp4", 4)).image.to_ndarray(format="rgb24")[:20, ::-1]) > 20
     assert got.shape == (SIZE[1], SIZE[0], 3)
 
@@ -88,8 +91,8 @@ def test_one_image_is_shown_as_its_exif_says(tmp_path: Path, orientation: int) -
     path = tmp_path / "a.jpg"
     path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part + data[2:])
     (turned,) = upright([first_of(path)])
-    expected = cv2.imread(str(path))[:, :, ::-1]  # OpenCV goes by EXIF
-    assert psnr(turned.image.to_ndarray(format="rgb24"), expected) > 30
+    expected: Any = cv2.imread(str(path))  # OpenCV goes by EXIF
+    assert psnr(turned.image.to_ndarray(format="rgb24"), expected[:, :, ::-1]) > 30
 
 
 def test_exif_is_found_in_every_kind_of_image_file() -> None:
@@ -179,15 +182,17 @@ def test_metadata_tracks_of_mov_are_copied_rightly_or_left_out(command: Command,
 
 def test_a_stream_of_an_unknown_kind_can_be_probed(tmp_path: Path, command: Command) -> None:
     whole = bytearray(make_video(tmp_path / "in.ts", 10, sound=True).read_bytes())
-    for at in range(0, len(whole), 188):  # the second stream of the program map gets a type that nobody knows
+    for at in range(0, len(whole), 188):  # the program map gets a stream of a type that nobody knows
         if int.from_bytes(whole[at + 1 : at + 3], "big") & 0x1FFF == 0x1000:
-            table = whole[at + 5 : at + 5 + 3 + (whole[at + 7] & 0x0F) * 256 + whole[at + 8]]
-            entry = table.rindex(b"\x0f\xe1\x01")
-            table[entry] = 0xEE
-            table[-4:] = _crc(bytes(table[1:-4])) if table[0] == 0 else _crc(bytes(table[:-4]))
+            table = whole[at + 5 : at + 8 + (whole[at + 6] & 0x0F) * 256 + whole[at + 7]]
+            table[-4:] = b"\xee\xe1\x02\xf0\0"
+            table[2] += 5
+            table += _crc(bytes(table))
             whole[at + 5 : at + 5 + len(table)] = table
     path = tmp_path / "unknown.ts"
     path.write_bytes(whole)
+    with av.open(str(path)) as container:
+        assert "unknown" in {s.type for s in container.streams}
     told = command("probe", path)
     assert (told.code, "h264" in told.out) == (0, True)
 

@@ -97,8 +97,8 @@ def enhancer(session: Session) -> Enhance:
     """`session` on patches of bytes."""
 
     def enhance(low: Image) -> Image:
-        batches = (low[k : k + BATCH].transpose(0, 3, 1, 2) / np.float32(255) for k in range(0, len(low), BATCH))
-        output = np.concatenate([session(batch) for batch in batches]).transpose(0, 2, 3, 1)
+        batches = (low[k : k + BATCH].transpose(0, 3, 1, 2).astype(np.float32) for k in range(0, len(low), BATCH))
+        output = np.concatenate([session((batch / 255).astype(np.float32)) for batch in batches]).transpose(0, 2, 3, 1)
         return (255 * output + 0.5).clip(0, 255).astype(np.uint8)
 
     return enhance
