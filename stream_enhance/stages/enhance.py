@@ -27,6 +27,7 @@ from .networks import Enhancement
 from .steady import Motion, TrackMemory
 
 _CONSISTENT = 0.07  # of consistency, from where a result is not used to where it is used whole
+_LEAST = 0.02  # of strength, below which nothing would be seen to change
 _REMEMBERED = 64  # tracks
 
 
@@ -291,6 +292,9 @@ class Enhancer:
             self.counts.left.inconsistent += 1
             return None
         share = trust * patch.strength
+        if share < _LEAST and self._options.strength is None:  # the table gives a sharp face nothing
+            self.counts.left.sharp_enough += 1
+            return None
         mixed: NDArray[np.uint8] = cv2.addWeighted(memory.result, share, patch.original, 1 - share, 0)  # type: ignore[assignment]
         if patch.outside is not None:
             mixed[patch.outside] = patch.original[patch.outside]

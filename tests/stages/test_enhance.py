@@ -232,3 +232,10 @@ def test_no_network_changes_nothing() -> None:
     (done,) = enhancer_of(None)([scene(0, BOX)])
     assert len(done.patches) == 0
     assert len(done.scene.faces) == 1
+
+
+def test_a_small_sharp_face_is_left_alone_by_the_table() -> None:
+    noise = np.random.default_rng(4).integers(0, 256, (360, 640, 3), np.uint8)
+    enhancer = enhancer_of(Brighter(), strength=None, min_consistency=-1)
+    (done,) = enhancer([scene(0, (100, 100, 160, 180), image=noise)])
+    assert (len(done.patches), enhancer.counts.left.sharp_enough) == (0, 1)

@@ -78,7 +78,7 @@ def test_sharpness_is_that_of_the_cameras_pixels_not_of_their_enlargement(native
 
 
 def test_faces_labelled_by_hand_are_told_from_hidden_ones_and_from_what_is_none() -> None:
-    """The numbers of docs/reports/enhancer.md, from detections of ten clips (docs/reports/gates.csv)."""
+    """The numbers of docs/reports/enhancer.md, from detections of eight clips (docs/reports/gates.csv)."""
     with (ROOT / "docs" / "reports" / "gates.csv").open() as file:
         rows = list(csv.DictReader(file))
     defaults = EnhancerOptions()
