@@ -33,7 +33,7 @@ from stream_enhance.run import Run
 from stream_enhance.sinks.codecs import Encoding
 from stream_enhance.sinks.open import open_sink
 from stream_enhance.sources.open import open_source
-from stream_enhance.stages.overlay import Rendered
+from stream_enhance.types import Rendered
 from tests.live.cameras import Camera, missing
 
 BITS, BLOCK = 24, 16  # as tests/live/camera.py draws them
