@@ -30,7 +30,7 @@ from stream_enhance.cli.options import seconds_of
 from stream_enhance.config import load
 from stream_enhance.pipeline import Pipeline
 from stream_enhance.sources.open import open_source
-from stream_enhance.stages.overlay import Rendered
+from stream_enhance.types import Rendered
 from tests.live.cameras import Camera, missing
 
 BITS, BLOCK = 24, 16  # as tests/live/camera.py draws them

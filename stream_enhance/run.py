@@ -23,8 +23,8 @@ from .sources.base import Source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
 from .stages.load_control import AdmissionControl, QualityController
-from .stages.overlay import Overlay, Rendered
-from .types import Enhanced, Frame, Scene
+from .stages.overlay import Overlay
+from .types import Enhanced, Frame, Rendered, Scene
 
 _WAITING = 4  # frames queued in front of each stage
 _WAITING_LIVE = 16  # between a camera's decoder and the first stage, where age, not number, is what bounds them

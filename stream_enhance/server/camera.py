@@ -19,8 +19,7 @@ from ..pipeline import Pipeline
 from ..run import Run
 from ..sinks.base import Sink
 from ..sources.open import open_source
-from ..stages.overlay import Rendered
-from ..types import Scene
+from ..types import Rendered, Scene
 from .config import CameraConfig
 from .notices import Notices
 from .shots import CameraShots, ShotStore

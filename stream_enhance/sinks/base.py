@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import Any, Protocol
 
-from ..stages.overlay import Rendered
+from ..types import Rendered
 
 
 class Sink(Protocol):

@@ -21,8 +21,7 @@ from av.video.reformatter import ColorRange
 from ..errors import OutputError
 from ..imaging import planes
 from ..imaging.planes import LAYOUTS, Layout
-from ..stages.overlay import Rendered
-from ..types import Frame, StreamInfo
+from ..types import Frame, Rendered, StreamInfo
 from .codecs import Encoding, choose_encoder, ordinary_thread, pixel_format
 
 log = logging.getLogger(__name__)

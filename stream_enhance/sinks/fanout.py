@@ -19,7 +19,7 @@ import av
 
 from ..errors import OutputError, SinkError, StreamEnhanceError
 from ..runtime import Cancelled, Channel
-from ..stages.overlay import Rendered
+from ..types import Rendered
 from .encoder import EncodedPacket, EncodedStream, Encoder
 from .muxer import Muxer
 from .passthrough import copied

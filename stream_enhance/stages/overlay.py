@@ -8,7 +8,7 @@ next to each other.  Unless ``watermark`` is off, each frame carries a small "EN
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,28 +22,10 @@ from pydantic import Field
 from ..imaging import crop, planes
 from ..imaging.frames import blank_like
 from ..options import Options, OverlayMode
-from ..types import Enhanced
+from ..types import Enhanced, Rendered
 
 _STRIP = 1 / 3  # the panel's height, as a part of the frame's
 _FEATHER = 0.22  # of the patch's half side, where the mask falls from 1 to 0
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A finished frame and what it shows."""
-
-    image: av.VideoFrame  # pts and time_base are the source frame's
-    enhanced: Enhanced
-
-    def to_rgb(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB, as a player shows it: upright, whatever the frame's rotation."""
-        rotation = self.enhanced.scene.frame.rotation
-        pixels: NDArray[np.uint8] = self.image.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-        return np.ascontiguousarray(np.rot90(pixels, rotation // 90))
-
-    def _repr_png_(self) -> bytes:
-        """Shown by notebooks."""
-        return bytes(cv2.imencode(".png", self.to_rgb()[:, :, ::-1])[1])
 
 
 class OverlayOptions(Options):

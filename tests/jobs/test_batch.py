@@ -217,7 +217,7 @@ def test_unknown_suffixes_are_looked_into_and_what_is_passed_over_is_listed(
 ) -> None:
     names = {"a.dav": "mpegts", "b.m2t": "mpegts", "c.tp": "mpegts", "d.ivf": "ivf", "e.3g2": "3g2", "f": "matroska"}
     for name, form in names.items():
-        make_video(footage / name, 3, codec="libsvtav1" if form == "ivf" else "libx264", form=form)
+        make_video(footage / name, 3, codec="libvpx" if form == "ivf" else "libx264", form=form)
     make_video(footage / "g.mp4", 2).rename(footage / "photo.jpg")  # an image by its suffix
     (footage / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nyard.mp4\n")
     (footage / "concat").write_text("ffconcat version 1.0\nfile yard.mp4\n")

@@ -17,8 +17,7 @@ import pytest
 from stream_enhance.sinks.codecs import Encoding
 from stream_enhance.sinks.encoder import EncodedPacket, EncodedStream, Encoder
 from stream_enhance.sinks.remote import RemoteMuxer
-from stream_enhance.stages.overlay import Rendered
-from stream_enhance.types import Enhanced, Faces, Frame, Scene
+from stream_enhance.types import Enhanced, Faces, Frame, Rendered, Scene
 from tests.conftest import Command
 from tests.live.cameras import Camera, needs_camera, patient
 from tests.media import make_video

@@ -17,8 +17,7 @@ from stream_enhance.sinks.codecs import Encoding, choose_encoder, encoder_names,
 from stream_enhance.sinks.open import open_sink
 from stream_enhance.sources.base import Source
 from stream_enhance.sources.open import open_source
-from stream_enhance.stages.overlay import Rendered
-from stream_enhance.types import Enhanced, Faces, Frame, Scene
+from stream_enhance.types import Enhanced, Faces, Frame, Rendered, Scene
 from tests.media import SIZE, coloured, image, luma_of, make_video, planes_of, psnr, pts_of
 
 pytestmark = pytest.mark.timeout(60)

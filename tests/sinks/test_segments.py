@@ -20,8 +20,7 @@ from stream_enhance.sinks.codecs import Codec, Encoding, choose_encoder, opens
 from stream_enhance.sinks.ledger import LEDGER, Ledger
 from stream_enhance.sinks.open import open_sink
 from stream_enhance.sinks.segments import SegmentOptions
-from stream_enhance.stages.overlay import Rendered
-from stream_enhance.types import Enhanced, Faces, Frame, Scene, StreamInfo
+from stream_enhance.types import Enhanced, Faces, Frame, Rendered, Scene, StreamInfo
 from tests.conftest import Command
 from tests.media import coloured, image, make_video, pts_of
 
