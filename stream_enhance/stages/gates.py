@@ -22,10 +22,11 @@ _DARK, _FLAT = 60.0, 6.0  # grey levels: mean and standard deviation below which
 # ``sharpness_of``) up to which it is that, and from which it is nothing: a sharp input has more to lose than to gain.
 # Straight between, and beyond its ends as at its ends.  Measured for the network that ships, docs/reports/enhancer.md.
 STRENGTH = (
-    (24.0, 0.5, 51.0, 100.0),
-    (40.0, 0.5, 27.0, 53.0),
-    (64.0, 0.5, 15.0, 29.0),
-    (96.0, 0.5, 9.0, 18.0),
+    (24.0, 0.7, 80.0, 160.0),
+    (40.0, 0.7, 60.0, 120.0),
+    (64.0, 0.7, 30.0, 60.0),
+    (96.0, 0.6, 12.0, 22.0),
+    (128.0, 0.4, 7.0, 13.0),
 )
 
 

@@ -60,8 +60,8 @@ def test_strength_has_no_steps_and_is_nothing_on_sharp_input() -> None:
         values = [gates.strength_of(height, sharpness) for height in heights]
         assert 0 <= min(values) <= max(values) <= 1
         assert np.abs(np.diff(values)).max() < 0.05
-    assert gates.strength_of(64, 0) == 0.5
-    assert gates.strength_of(64, 40) == 0
+    assert gates.strength_of(64, 0) == 0.7
+    assert gates.strength_of(96, 40) == 0
 
 
 @pytest.mark.parametrize("native", [24, 64, 128])
