@@ -47,6 +47,7 @@ class SegmentsTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return os.path.realpath(self.path)
 
 
@@ -60,6 +61,7 @@ class HlsTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return os.path.realpath(self.path)
 
 
@@ -73,6 +75,7 @@ class PushTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return self.url
 
 
@@ -86,6 +89,7 @@ class MjpegTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return f"mjpeg://{self.host.lower().replace('localhost', '127.0.0.1')}:{self.port}"
 
 
@@ -98,6 +102,7 @@ class ImageFolderTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return os.path.realpath(self.path)
 
 
@@ -110,6 +115,7 @@ class ImageTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return os.path.realpath(self.path)
 
 
@@ -122,6 +128,7 @@ class StdoutTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return "-"
 
 
