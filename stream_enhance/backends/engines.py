@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ModelError
+from ..sinks.safe_files import Originals, write_whole
 
 Library = Literal["tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16"]
@@ -90,9 +91,7 @@ def store(folder: Path, key: EngineKey, engine: bytes, build_seconds: float) -> 
     )
     try:
         for target, content in ((path, engine), (card_of(path), card.model_dump_json(indent=1).encode())):
-            part = target.with_name(f"{target.name}.{os.getpid()}.part")
-            part.write_bytes(content)
-            os.replace(part, target)
+            write_whole(target, content, Originals(), replace=True)
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({error.strerror}); free some space and build it again") from None
     return path

@@ -7,13 +7,13 @@ those casts and turns the whole graph, so that every convolution's weights, inpu
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ModelError
+from ..sinks.safe_files import Originals, write_whole
 from .card import file_sha256
 
 if TYPE_CHECKING:
@@ -94,13 +94,10 @@ def half_file(path: Path, folder: Path) -> Path:
         raise ModelError(f"{path}: not a readable ONNX file ({type(error).__name__})") from None
     if is_half(model):
         return path
-    part = target.with_suffix(f".{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(to_half(model).SerializeToString())
-        os.replace(part, target)
+        write_whole(target, to_half(model).SerializeToString(), Originals(), replace=True)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ModelError(
             f"{folder}: cannot be written ({error.strerror}); set engine_cache to another folder"
         ) from None

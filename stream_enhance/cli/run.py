@@ -172,8 +172,9 @@ def _check_report(path: Path, source: str, outputs: Sequence[str], overwrite: bo
     Raises:
         SinkError: it cannot, or is the source, an output, or there already.
     """
-    from ..sinks.safe_files import Originals
+    from ..sinks.safe_files import Originals, refuse_long_name
 
+    refuse_long_name(path)
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise SinkError(f"{path}: cannot be written; name a folder that exists and is writable")
     Originals.of(source).refuse(path)

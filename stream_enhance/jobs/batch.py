@@ -27,7 +27,7 @@ from ..pipeline import Pipeline
 from ..report import Report
 from ..run import Run
 from ..sinks.muxer import part_of
-from ..sinks.safe_files import try_lock
+from ..sinks.safe_files import Originals, try_lock, write_whole
 from ..sinks.target import FORMATS
 from ..sources.formats import IMAGES, VIDEOS
 
@@ -129,7 +129,7 @@ def enhance_folder(
     sources, others = videos_in(folder, outputs)
     if others:
         log.info("%s: files that hold no video are passed over: %s", folder, _by_suffix(others))
-    with Manifest(outputs) as manifest:
+    with Manifest(outputs, Originals.of(*sources)) as manifest:
         yield from _enhance_all(pipeline, folder, outputs, sources, manifest, overwrite, watch, stopping)
 
 
@@ -212,15 +212,20 @@ def settings_sha256(pipeline: Pipeline) -> str:
 class Manifest:
     """What earlier runs wrote into a folder; on disk after every change.  Locked until its ``with`` block ends.
 
+    Args:
+        folder: created where it is not there.
+        originals: what is being read.
+
     Raises:
         SinkError: the folder cannot be created or written, another batch has it, or its manifest is not one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._path = folder, folder / MANIFEST
+    def __init__(self, folder: Path, originals: Originals) -> None:
+        self._folder, self._path, self._originals = folder, folder / MANIFEST, originals
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / f".{MANIFEST}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+            self._lock = os.open(folder / f".{MANIFEST}.lock", flags, 0o666)
         except OSError as error:
             raise SinkError(f"{folder}: cannot be used ({error.strerror}); name another folder") from None
         if not try_lock(self._lock):
@@ -278,10 +283,9 @@ class Manifest:
         self._save()
 
     def _save(self) -> None:
-        part = self._path.with_name(f".{MANIFEST}.part")
+        text = json.dumps({"version": __version__, "files": self._entries}, indent=1) + "\n"
         try:
-            part.write_text(json.dumps({"version": __version__, "files": self._entries}, indent=1) + "\n")
-            os.replace(part, self._path)
+            write_whole(self._path, text.encode(), self._originals, replace=True)
         except OSError as error:
             raise SinkError(f"{self._path}: cannot be written ({error.strerror})") from None
 

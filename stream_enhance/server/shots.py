@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 
 from ..errors import SinkError
 from ..sinks.gallery import Gallery
+from ..sinks.safe_files import Originals, write_whole
 from ..types import Enhanced
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class _Entry:
     """A file of ours."""
 
     inode: int
-    written: float  # seconds since the epoch
+    written: float  # seconds since the epoch, of a clock that never jumps
     size: int
 
 
@@ -59,7 +61,9 @@ class ShotStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._read()
-            self._ledger.touch()
+            if self._files:  # nor does one that jumped while we did not run
+                self._started = max(entry.written for entry in self._files.values())
+            self._append("")
         except OSError as error:
             log.warning("gallery: %s cannot be written (%s); cameras go on without it", folder, error.strerror)
         self._thread = threading.Thread(target=self._delete_regularly, name="gallery retention", daemon=True)
@@ -100,8 +104,8 @@ class ShotStore:
         about = path.lstat()
         name = path.relative_to(self.folder).as_posix()
         entry = _Entry(about.st_ino, self._now(), about.st_size)
-        with self._lock, self._ledger.open("a") as ledger:
-            ledger.write(_line(name, entry))
+        with self._lock:
+            self._append(_line(name, entry))
             self._lines += 1
             self._files.pop(name, None)
             self._files[name] = entry
@@ -162,24 +166,38 @@ class ShotStore:
             path.parent.rmdir()
 
     def _read(self) -> None:
-        if not self._ledger.exists():
+        try:
+            number = os.open(self._ledger, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        except FileNotFoundError:
             return
-        for line in self._ledger.read_text().splitlines():
+        with os.fdopen(number, encoding="utf-8", errors="replace") as ledger:
+            text = ledger.read()
+        for line in text.splitlines():
             self._lines += 1
             try:
                 written = json.loads(line)
-                name, entry = str(written["path"]), _Entry(written["inode"], written["written"], written["size"])
-            except (ValueError, KeyError, TypeError):  # cut off by a power failure: a file that is not known is kept
+                name = str(written["path"])
+                entry = _Entry(int(written["inode"]), float(written["written"]), int(written["size"]))
+            except (
+                ValueError,
+                KeyError,
+                TypeError,
+                OverflowError,
+            ):  # cut off by a power failure: an unknown file is kept
                 continue
             if not Path(name).is_absolute() and ".." not in Path(name).parts:
                 self._files.pop(name, None)
                 self._files[name] = entry
 
     def _rewrite(self) -> None:
-        part = self._ledger.with_suffix(".part")
-        part.write_text("".join(_line(name, entry) for name, entry in self._files.items()))
-        part.replace(self._ledger)
+        text = "".join(_line(name, entry) for name, entry in self._files.items())
+        write_whole(self._ledger, text.encode(), Originals(), replace=True)
         self._lines = len(self._files)
+
+    def _append(self, line: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(self._ledger, flags, 0o666), "w", encoding="utf-8") as ledger:
+            ledger.write(line)
 
 
 def _line(name: str, entry: _Entry) -> str:

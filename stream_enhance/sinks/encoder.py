@@ -44,16 +44,22 @@ class EncodedPacket:
     key: bool
     serial: int  # counts packets; a gap means that some were lost
     wall_time: float  # seconds since the epoch, when its frame was captured
+    until_end: int = 0  # ticks from its dts to the end of the last frame shown; of the last packet only
 
     @property
     def seconds(self) -> Fraction:
         """Presentation time."""
         return self.pts * self.time_base
 
-    def packet(self, stream: Any, offset: int = 0) -> av.Packet[Any]:
-        """A packet of the output's ``stream``, ``offset`` ticks earlier."""
+    def packet(self, stream: Any, offset: int = 0, adds_up: bool = False) -> av.Packet[Any]:
+        """A packet of the output's ``stream``, ``offset`` ticks earlier.
+
+        Args:
+            adds_up: the container adds up decoding times, as MP4: it ends where the last packet in their order does.
+        """
         packet: av.Packet[Any] = av.Packet(self.data)  # type: ignore[arg-type]  # any buffer
-        packet.pts, packet.dts, packet.duration = self.pts - offset, self.dts - offset, self.duration
+        packet.pts, packet.dts = self.pts - offset, self.dts - offset
+        packet.duration = max(self.duration, self.until_end) if adds_up else self.duration
         packet.time_base, packet.is_keyframe, packet.stream = self.time_base, self.key, stream
         return packet
 
@@ -72,6 +78,8 @@ class EncodedStream:
         """This stream, added to a container that nothing was written to."""
         stream = container.add_stream_from_template(self.template)
         stream.time_base = self.time_base
+        if self.info.streams:
+            stream.disposition = self.info.streams[self.info.video_index].disposition
         return stream
 
 
@@ -146,11 +154,9 @@ class Encoder:
             for packet in packets:  # of so few it gives as dts whatever lay in memory, which crashes the MP4 muxer
                 packet.dts = packet.pts
         made = [self._apart(packet) for packet in packets]
-        if (
-            image is None and made and self._begin
-        ):  # MP4 adds up decoding times: the end is where the last packet in their order ends
+        if image is None and made and self._begin:
             rest = (self._end - self._begin[0]) - (made[-1].dts - self._begin[1])
-            made[-1] = replace(made[-1], duration=max(made[-1].duration, rest))
+            made[-1] = replace(made[-1], until_end=rest)
         return made
 
     def _apart(self, packet: av.Packet[Any]) -> EncodedPacket:

@@ -45,6 +45,7 @@ class ImageFolderSink:
         self.name, self._folder, self._overwrite, self._comment = str(folder), folder, overwrite, comment
         self._originals = originals or Originals()
         self._warned = False
+        self._written: set[str] = set()  # names of this run: frame.heic and frame.png are two images
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -61,6 +62,9 @@ class ImageFolderSink:
             path = self._folder / (frame.name or f"{frame.index:06d}.png")
             if path.suffix.lower() not in IMAGES:
                 path = path.with_suffix(".png")
+            while path.name in self._written:
+                path = path.with_name(f"{path.name}.png")
+            self._written.add(path.name)
             if not self._warned:
                 self._warned = _warn_of_loss(path, frame)
             _save(item, path, self._comment, self._originals, self._overwrite)
@@ -89,7 +93,7 @@ class ImageSink:
 
     def __init__(self, path: Path, overwrite: bool, comment: str, originals: Originals) -> None:
         self.name, self._path, self._overwrite, self._comment = str(path), path, overwrite, comment
-        self._originals, self._saved = originals, False
+        self._originals = originals
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         """Save the one frame, then yield it.
@@ -97,13 +101,15 @@ class ImageSink:
         Raises:
             OutputError: there is a second frame, or the file cannot be written.
         """
+        only: Rendered | None = None
         for item in items:
-            if self._saved:
+            if only is not None:
                 raise OutputError(f"{self._path}: holds one image, and there are more; name a folder (ends in /)")
-            _warn_of_loss(self._path, item.enhanced.scene.frame)
-            _save(item, self._path, self._comment, self._originals, self._overwrite)
-            self._saved = True
-            yield item
+            only = item
+        if only is not None:
+            _warn_of_loss(self._path, only.enhanced.scene.frame)
+            _save(only, self._path, self._comment, self._originals, self._overwrite)
+            yield only
 
     def finish(self) -> None:
         """It has its name already."""

@@ -19,7 +19,7 @@ import av.container
 from ..errors import OutputError
 from .encoder import EncodedPacket, EncodedStream
 from .passthrough import Passthrough
-from .safe_files import Originals, OutputFile, create, publish
+from .safe_files import Originals, OutputFile, create, publish, shortened
 
 
 class Muxer(Protocol):
@@ -90,6 +90,7 @@ class Container:
     ) -> None:
         self._file, self._start = file, start
         self._shift = round(start / stream.time_base)
+        self._adds_up = form in ("mp4", "mov")
         self.frames = 0
         options = _options(form, stream) | (options or {})
         self._inner = av.open(file, "w", format=form, options=options)
@@ -103,7 +104,7 @@ class Container:
 
     def write(self, packet: EncodedPacket) -> None:
         """Write one packet of the video."""
-        self._inner.mux(packet.packet(self._video, self._shift))
+        self._inner.mux(packet.packet(self._video, self._shift, self._adds_up))
         self.frames += 1
 
     def write_side(self, packets: Iterable[av.Packet[Any]]) -> None:
@@ -171,7 +172,7 @@ def count_frames(path: Path, expected: int) -> int:
 
 def part_of(path: Path) -> Path:
     """What the file ``path`` is called while it is written."""
-    return path.with_name(f"{path.stem}.part{path.suffix}")
+    return path.with_name(shortened("", path.stem, f".part{path.suffix}"))
 
 
 class FileMuxer:

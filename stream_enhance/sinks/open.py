@@ -178,8 +178,9 @@ def _check(
             originals.refuse(path)
             _free(path, overwrite)
         case HlsTarget(path=path):
-            originals.refuse(path)
+            originals.refuse(path, part_of(path))
             _free(path, overwrite or (live and _is_own_playlist(path)))
+            _free_part(part_of(path), overwrite or live)
         case SegmentsTarget():
             pass
     folder = target.path.parent

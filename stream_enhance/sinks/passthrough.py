@@ -54,6 +54,7 @@ class Passthrough:
                 continue
             copy: Any = container.add_stream_from_template(stream)
             copy.metadata.update(stream.metadata)
+            copy.disposition = stream.disposition
             self._copies[stream.index] = copy
 
     def write(self, packets: Iterable[av.Packet[Any]], earlier: Fraction = _NONE) -> None:
@@ -106,6 +107,7 @@ class _Encoded:
         layout = _LAYOUTS.get(context.channels, "stereo")  # many files name no layout at all
         self._out: Any = container.add_stream("aac", rate=context.sample_rate, layout=layout)
         self._out.metadata.update(stream.metadata)
+        self._out.disposition = stream.disposition
         self._decoder, self.refused = _decoder(context, layout), 0
         self._resampler = av.AudioResampler("fltp", layout, context.sample_rate)
 

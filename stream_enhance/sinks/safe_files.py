@@ -8,6 +8,7 @@ says was created here.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -19,6 +20,7 @@ from pathlib import Path
 from ..errors import SinkError
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_NAME_BYTES = 255  # of a file's name, on all common file systems
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
 
@@ -201,6 +203,26 @@ def publish(part: Path, final: Path, originals: Originals, replace: bool = False
         os.unlink(part)
 
 
+def refuse_long_name(path: Path) -> None:
+    """Check that a file system can hold a name as long as that of ``path``.
+
+    Raises:
+        SinkError: it cannot.
+    """
+    if (length := len(os.fsencode(path.name))) > _NAME_BYTES:
+        raise SinkError(f"{path.name[:40]}...: is a name of {length} bytes, above {_NAME_BYTES}; choose a shorter one")
+
+
+def shortened(before: str, stem: str, after: str) -> str:
+    """``before``, ``stem`` and ``after`` as one file name, with a digest in place of a long stem's end."""
+    room = _NAME_BYTES - len(os.fsencode(before + after))
+    encoded = os.fsencode(stem)
+    if len(encoded) <= room:
+        return f"{before}{stem}{after}"
+    digest = hashlib.sha256(encoded).hexdigest()[:16]
+    return f"{before}{os.fsdecode(encoded[: room - 17]).encode('utf-8', 'ignore').decode()}-{digest}{after}"
+
+
 def write_whole(path: Path, data: bytes, originals: Originals, replace: bool = False) -> None:
     """Write a small file in one piece: it has its name once all of it is on the disk.
 
@@ -211,7 +233,7 @@ def write_whole(path: Path, data: bytes, originals: Originals, replace: bool = F
     originals.refuse(path)
     if not replace and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(shortened(".", path.name, f".{os.getpid()}.part"))
     file = create(part, originals, replace=True)  # of a process of the same number that was killed
     try:
         try:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ..errors import SinkError, redact, redact_output
 from ..urls import is_loopback, with_environment
 from .image_folder import IMAGES
+from .safe_files import refuse_long_name
 from .segments import SegmentOptions
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m2ts": "mpegts"}
@@ -161,7 +162,7 @@ def parse_target(
             return _push(spec, scheme)
         case _ if spec == "-":
             return StdoutTarget()
-        case _ if spec.endswith(("/", os.sep)) or path.is_dir():
+        case _ if spec.endswith(("/", os.sep)) or _is_folder(path):
             return ImageFolderTarget(spec, path)
         case _, ".m3u8":
             return HlsTarget(spec, path)
@@ -175,6 +176,11 @@ def parse_target(
             return ImageTarget(spec, path)
     known = ", ".join([*sorted(FORMATS), ".m3u8"])
     raise SinkError(f"{spec}: unknown kind of output; use one of {known}, an image, a folder (ends in /), - or a URL")
+
+
+def _is_folder(path: Path) -> bool:
+    refuse_long_name(path)
+    return path.is_dir()
 
 
 def _mjpeg(spec: str) -> MjpegTarget:

@@ -219,11 +219,14 @@ def open_camera(
     given = _ffmpeg_options(url, live) | {"max_pixels": str(options.max_pixels)}
     if form is None:
         given["format_whitelist"] = URL_DEMUXERS
+    kept: dict[str, Any] = {}
     began = time.monotonic()
     try:
         if url.lower().startswith(("http://", "https://")) and not options.other_hosts:
-            url = _followed(url, name, live)
-            given["max_redirects"] = "0"
+            answer = _followed(url, name, live)
+            url = answer.url
+            more, kept = web.on_its_host(answer, name, live.timeout)
+            given |= more
         container = av.open(
             url,
             "r",
@@ -232,18 +235,19 @@ def open_camera(
             timeout=(live.timeout, live.stall),
             hwaccel=hardware,
             metadata_errors="replace",
+            **kept,
         )
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _refused(error, url, name, live.timeout, time.monotonic() - began >= live.timeout) from None
     return OpenStream(container, name, options)
 
 
-def _followed(url: str, name: str, live: LiveOptions) -> str:
+def _followed(url: str, name: str, live: LiveOptions) -> web.Answer:
     """Where ``url`` redirects to on its own host."""
     try:
-        return web.ask(url, name, live.timeout, other_hosts=False).url
+        return web.ask(url, name, live.timeout, other_hosts=False)
     except http.client.HTTPException:  # no HTTP, or not quite: FFmpeg may still make something of it
-        return url
+        return web.Answer(url, "unknown", False)
 
 
 def _refused(error: Exception, url: str, name: str, timeout: float, late: bool) -> SourceError:

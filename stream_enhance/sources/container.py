@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import av
 import av.container
 
 from ..errors import SourceError
+from . import web
 from .base import SourceOptions
 from .file import VideoSource
 from .formats import FILE_DEMUXERS, URL_DEMUXERS
@@ -53,7 +54,7 @@ def open_pipe(options: SourceOptions) -> VideoSource:
     return VideoSource(container, name, options)
 
 
-def open_url(url: str, name: str, options: SourceOptions, seekable: bool = True) -> VideoSource:
+def open_url(url: str, name: str, options: SourceOptions, seekable: bool = True, playlist: bool = False) -> VideoSource:
     """The recording that a server holds.
 
     Args:
@@ -61,19 +62,23 @@ def open_url(url: str, name: str, options: SourceOptions, seekable: bool = True)
         name: fit to be shown.
         options: how to read it.
         seekable: whether the server gives parts of it.
+        playlist: whether it is one of HLS.
 
     Raises:
         SourceError: it cannot be opened or holds no video.
     """
-    return _in_thread(lambda: _open_url(url, name, options, seekable))
+    return _in_thread(lambda: _open_url(url, name, options, web.Answer(url, "recorded", seekable, playlist)))
 
 
-def _open_url(url: str, name: str, options: SourceOptions, seekable: bool) -> VideoSource:
+def _open_url(url: str, name: str, options: SourceOptions, answer: web.Answer) -> VideoSource:
     given = {"rw_timeout": f"{SILENT * 1e6:.0f}"}
+    kept: dict[str, Any] = {}
+    seekable = answer.seekable
     if url.lower().startswith("http") and not options.other_hosts:
-        given["max_redirects"] = "0"  # ``web.ask`` has followed those that are allowed
+        more, kept = web.on_its_host(answer, name, SILENT)  # ``web.ask`` has followed what is allowed
+        given |= more
     try:
-        container = _open(url, URL_DEMUXERS, options, given)
+        container = _open(url, URL_DEMUXERS, options, given, kept)
     except av.error.TimeoutError:
         raise SourceError(f"{name}: no answer within {SILENT:g} s; can the server be reached from here?") from None
     except (av.FFmpegError, ValueError) as error:  # str(error) would show the URL, password and all
@@ -83,9 +88,14 @@ def _open_url(url: str, name: str, options: SourceOptions, seekable: bool) -> Vi
     return VideoSource(container, name, options, "is the file complete?" if seekable else _NO_PARTS)
 
 
-def _open(url: str, demuxers: str, options: SourceOptions, given: dict[str, str]) -> av.container.InputContainer:
+def _open(
+    url: str, demuxers: str, options: SourceOptions, given: dict[str, str], kept: dict[str, Any] | None = None
+) -> av.container.InputContainer:
     limits = {"format_whitelist": demuxers, "max_pixels": str(options.max_pixels), "pattern_type": "none"}
-    return av.open(url, "r", options={**limits, **given}, metadata_errors="replace")
+    container: av.container.InputContainer = av.open(
+        url, "r", options={**limits, **given}, metadata_errors="replace", **(kept or {})
+    )
+    return container
 
 
 def _refused(name: str, error: Exception) -> SourceError:

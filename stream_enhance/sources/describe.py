@@ -17,6 +17,7 @@ from ..imaging.planes import LAYOUTS
 from ..types import StreamInfo
 from .base import SourceOptions
 
+_HIGHEST_RATE = 1000  # frames a second: a header that says more is damaged
 _LEAST_BIT_RATE = 4000  # bits a second: no video has less
 _ALPHA = {"rgba": 3, "bgra": 3, "argb": 0, "abgr": 0}  # where it lies
 _HDR = {
@@ -90,10 +91,10 @@ def _rate(container: av.container.InputContainer, stream: Any, options: SourceOp
     if Flags(container.format.flags) & Flags.no_timestamps:
         if options.input_rate:
             return Fraction(options.input_rate).limit_denominator(1001)
-        if stream.codec_context.framerate:
+        if 0 < (stream.codec_context.framerate or 0) <= _HIGHEST_RATE:
             return Fraction(stream.codec_context.framerate)
-    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-    return Fraction(rate) if rate else None
+    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    return next((Fraction(rate) for rate in rates if rate and 0 < rate <= _HIGHEST_RATE), None)
 
 
 def _left_out(container: av.container.InputContainer, video: Any, side_streams: tuple[Any, ...]) -> list[str]:

@@ -41,4 +41,5 @@ _LIVE += ["avfoundation", "webvtt", "aac", "mp3"]  # the last three: other rendi
 
 FILE_DEMUXERS = ",".join([_MOV, *_CONTAINERS, *_RAW, *_STILLS])
 URL_DEMUXERS = ",".join([FILE_DEMUXERS, *_LIVE])
+NO_PLAYLISTS = ",".join([FILE_DEMUXERS, *(name for name in _LIVE if name != "hls")])
 NO_PRESENTATION_TIMES = {"avi"}

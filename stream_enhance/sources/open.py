@@ -74,7 +74,7 @@ def _web(url: str, name: str, options: SourceOptions, live: LiveOptions) -> Sour
             raise SourceError(f"{name}: {_no_answer(error, live.timeout)}") from None
     kind = options.kind if options.kind != "auto" else answer.kind
     if kind == "recorded" or (kind == "unknown" and _has_end(url, options)):
-        return container.open_url(answer.url, name, options, answer.seekable)
+        return container.open_url(answer.url, name, options, answer.seekable, answer.playlist)
     return CameraSource(url, name, live, options)  # it asks again each time it connects
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from ..errors import SourceError
+from .formats import NO_PLAYLISTS
 
 _REDIRECTS = 8
+_MOVED = (301, 302, 303, 307, 308)
 _HEAD = 1 << 20  # bytes of a playlist that are read
 
 
@@ -26,6 +30,7 @@ class Answer:
     url: str  # where the redirects ended, user name and password as before
     kind: Literal["live", "recorded", "unknown"]
     seekable: bool  # it gives parts of it
+    playlist: bool = False  # HLS
 
 
 def ask(url: str, name: str, timeout: float, other_hosts: bool) -> Answer:
@@ -46,13 +51,62 @@ def ask(url: str, name: str, timeout: float, other_hosts: bool) -> Answer:
         connection = _connect(where, timeout)
         try:
             response = _get(connection, where)
-            if response.status in (301, 302, 303, 307, 308) and (target := response.getheader("Location")):
+            if response.status in _MOVED and (target := response.getheader("Location")):
                 where = _allowed(where, target, home, name, other_hosts)
                 continue
             return _judged(where, home, name, response, timeout, other_hosts)
         finally:
             connection.close()
     raise SourceError(f"{name}: its server redirects more than {_REDIRECTS} times; check the URL")
+
+
+def on_its_host(answer: Answer, name: str, timeout: float) -> tuple[dict[str, str], dict[str, Any]]:
+    """Options for FFmpeg, and arguments for ``av.open``, that keep what it opens on the host of ``answer``."""
+    if not answer.playlist:
+        return {"max_redirects": "0", "format_whitelist": NO_PLAYLISTS}, {}
+    # it keeps connections for the next segment only where they are its own
+    given = {"max_redirects": "0", "http_persistent": "0", "http_multiple": "0"}
+    return given, {"io_open": same_host(answer.url, name, timeout)}
+
+
+def same_host(url: str, name: str, timeout: float) -> Callable[[str, int, dict[str, str]], io.BufferedIOBase]:
+    """What FFmpeg's HLS demuxer opens, for ``av.open(io_open=...)``: nothing but what is on the host of ``url``.
+
+    A playlist can change from one reading to the next and a segment can redirect, so each is checked as it is opened.
+    What cannot be read is empty, which the demuxer passes over.
+    """
+    home = urlsplit(url).hostname
+    refused = False  # PyAV raises the first error soon, and would print any before that
+
+    def opened(target: str, flags: int, options: dict[str, str]) -> io.BufferedIOBase:
+        nonlocal refused
+        if refused:
+            return io.BytesIO()
+        try:
+            return read(target, options)
+        except SourceError:
+            refused = True
+            raise
+
+    def read(target: str, options: dict[str, str]) -> io.BufferedIOBase:
+        if target.startswith("crypto"):
+            raise SourceError(f"{name}: its segments are encrypted; read them with source.other_hosts=true")
+        where, first, end = url, options.get("offset", "0"), options.get("end_offset", "0")
+        span = f"{first}-{int(end) - 1 if int(end) else ''}"
+        for _ in range(_REDIRECTS):
+            where = _allowed(where, target, home, name, other_hosts=False)
+            try:
+                response = _get(_connect(where, timeout), where, span)
+            except (OSError, http.client.HTTPException):
+                return io.BytesIO()
+            if response.status in (200, 206):
+                return response
+            response.close()
+            if response.status not in _MOVED or not (target := response.getheader("Location") or ""):
+                return io.BytesIO()
+        raise SourceError(f"{name}: its server redirects more than {_REDIRECTS} times; check the URL")
+
+    return opened
 
 
 def _connect(url: str, timeout: float) -> http.client.HTTPConnection:
@@ -65,9 +119,9 @@ def _connect(url: str, timeout: float) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(host, parts.port, timeout=timeout)
 
 
-def _get(connection: http.client.HTTPConnection, url: str) -> http.client.HTTPResponse:
+def _get(connection: http.client.HTTPConnection, url: str, span: str = "0-") -> http.client.HTTPResponse:
     parts = urlsplit(url)
-    headers = {"Range": "bytes=0-", "User-Agent": "Lavf/stream-enhance", "Connection": "close", "Accept": "*/*"}
+    headers = {"Range": f"bytes={span}", "User-Agent": "Lavf/stream-enhance", "Connection": "close", "Accept": "*/*"}
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
@@ -131,5 +185,5 @@ def _judged_playlist(
         finally:
             connection.close()
         inner = _judged_playlist(variant, home, name, body, timeout, other_hosts, depth + 1)
-        return Answer(where, inner.kind, True)
-    return Answer(where, "recorded" if ended else "live", True)
+        return Answer(where, inner.kind, True, playlist=True)
+    return Answer(where, "recorded" if ended else "live", True, playlist=True)

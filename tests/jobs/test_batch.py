@@ -321,3 +321,19 @@ def test_what_was_torn_down_is_done_by_the_next(
     assert command("batch", long_footage, "-o", out).code == 0
     assert (len(luma_of(out / "a.mp4")), len(luma_of(out / "b.mp4"))) == (4, 3)
     assert not list(out.glob("*.part.*"))
+
+
+def test_a_planted_link_in_place_of_the_manifests_temporary_file_harms_nothing(
+    command: Command, footage: Path, tmp_path: Path
+) -> None:
+    original, out = footage / "yard.mp4", tmp_path / "out"
+    out.mkdir()
+    before = original.read_bytes()
+    for name in (f".{MANIFEST}.part", f".{MANIFEST}.lock"):
+        (out / name).symlink_to(original)
+    result = command("batch", footage, "-o", out)
+    assert original.read_bytes() == before
+    assert result.code == 2, "the lock is no link"
+    (out / f".{MANIFEST}.lock").unlink()
+    assert command("batch", footage, "-o", out).code == 0
+    assert original.read_bytes() == before

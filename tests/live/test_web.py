@@ -167,3 +167,34 @@ def test_credentials_stay_on_their_host() -> None:
             source.wait_ready()
     assert set(seen) == {None}
     assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize("way", ["second variant", "segment redirects", "none"])
+def test_what_a_playlist_leads_to_stays_on_its_host(tmp_path: Path, way: str) -> None:
+    data = make_video(tmp_path / "in.ts", 10).read_bytes()
+    asked: list[str] = []
+
+    def inside(request: Request) -> None:
+        asked.append(request.path)
+        whole(data)(request)
+
+    with web_server({"/inside.ts": inside}) as port:
+        elsewhere = f"http://localhost:{port}/inside.ts"
+        variants = "".join(f"#EXT-X-STREAM-INF:BANDWIDTH={i}00000\n{i}.m3u8\n" for i in (1, 2))
+        ends = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
+        kind = "application/vnd.apple.mpegurl"
+        answers = {
+            "/a.m3u8": whole(f"#EXTM3U\n{variants}".encode(), kind),
+            "/1.m3u8": whole(ends.format("a.ts").encode(), kind),
+            "/2.m3u8": whole(ends.format(elsewhere if way == "second variant" else "a.ts").encode(), kind),
+            "/a.ts": redirect(elsewhere) if way == "segment redirects" else whole(data),
+        }
+        with web_server(answers) as camera:
+            if way == "none":
+                source = open_source(f"http://127.0.0.1:{camera}/a.m3u8")
+                assert len(list(source.frames())) == 10
+                source.close()
+            else:
+                with pytest.raises(SourceError, match="leads to another host, http://localhost; allow it"):
+                    list(open_source(f"http://127.0.0.1:{camera}/a.m3u8").frames())
+    assert not asked

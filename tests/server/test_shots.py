@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -37,10 +38,11 @@ def written(store: ShotStore, name: str, size: int = 1000) -> Path:
 
 
 def aged(folder: Path, hours: float) -> None:
-    """As if every file in the ledger had been written so long ago."""
+    """As if every file in the ledger had been written so long ago, and another just now."""
     lines = [json.loads(line) for line in (folder / LEDGER).read_text().splitlines()]
     shifted = [json.dumps(line | {"written": line["written"] - hours * 3600}) for line in lines]
-    (folder / LEDGER).write_text("\n".join(shifted) + "\n")
+    latest = json.dumps({"path": "door/latest.png", "inode": 0, "written": time.time(), "size": 0})
+    (folder / LEDGER).write_text("\n".join([*shifted, latest, ""]))
 
 
 def test_what_is_too_old_is_deleted_and_its_empty_folder(tmp_path: Path) -> None:
@@ -49,12 +51,13 @@ def test_what_is_too_old_is_deleted_and_its_empty_folder(tmp_path: Path) -> None
     aged(tmp_path, 25)
     store = ShotStore(tmp_path, keep_hours=24)
     new = written(store, "door/20260102-000000/track_00001_after.png")
+    store.record(new)
     store.delete_expired()
     store.close()
     assert not any(path.exists() for path in old)
     assert not old[0].parent.exists()
     assert new.exists()
-    assert len((tmp_path / LEDGER).read_text().splitlines()) == 1
+    assert len((tmp_path / LEDGER).read_text().splitlines()) == 2
 
 
 def test_the_oldest_pairs_are_deleted_where_there_is_too_much(tmp_path: Path) -> None:
@@ -140,3 +143,42 @@ def test_a_gallery_that_cannot_be_written_is_counted_and_the_run_goes_on(
     assert failures
     assert all(problem.startswith("best shots cannot be written: ") for problem in failures)
     assert len(failures) < 5, "it is tried again after a while only"
+
+
+def test_a_clock_that_jumped_between_two_runs_makes_no_shot_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ShotStore(tmp_path)
+    shot = written(store, "door/20260101-000000/track_00001_after.png")
+    store.close()
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 20 * 365 * 86400)
+    store = ShotStore(tmp_path, keep_hours=24)
+    store.delete_expired()
+    store.close()
+    assert shot.exists()
+
+
+def test_no_planted_link_is_written_through(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    (folder / LEDGER).with_suffix(".part").symlink_to(precious)
+    store = ShotStore(folder, keep_megabytes=0.000001)
+    for track in range(4):
+        written(store, f"door/20260101-000000/track_0000{track}_after.png")
+    store.delete_expired()
+    store.close()
+    assert precious.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\n", b'{"path": "a", "inode": "x", "written": [], "size": 1}\n', b"1\n"])
+def test_a_damaged_ledger_is_read_as_far_as_it_goes(tmp_path: Path, damage: bytes) -> None:
+    store = ShotStore(tmp_path)
+    shot = written(store, "door/20260101-000000/track_00001_after.png")
+    store.close()
+    (tmp_path / LEDGER).write_bytes(damage + (tmp_path / LEDGER).read_bytes())
+    store = ShotStore(tmp_path, keep_megabytes=0.000001)
+    store.delete_expired()
+    store.close()
+    assert not shot.exists()

@@ -146,3 +146,45 @@ def test_a_push_whose_password_is_not_in_the_environment_is_one_clear_line(
     assert result.code == 2
     assert "NOT_SET_ANYWHERE is not set" in result.error
     assert "wart" not in result.err
+
+
+def test_a_playlists_temporary_name_that_is_taken_is_refused(command: Command, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "live.part.m3u8").write_text("mine")
+    result = command("run", clip, "-o", tmp_path / "live.m3u8")
+    assert result.code == 2
+    assert "live.part.m3u8: is there already" in result.error
+    assert (tmp_path / "live.part.m3u8").read_text() == "mine"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "png", "m3u8"])
+def test_a_name_that_no_file_system_holds_is_refused_first(
+    command: Command, clip: Path, tmp_path: Path, suffix: str
+) -> None:
+    result = command("run", clip, "-o", tmp_path / f"{'n' * 260}.{suffix}", "--report", tmp_path / "r.json")
+    assert result.code == 2
+    assert "above 255; choose a shorter one" in result.error
+    result = command("run", clip, "-o", tmp_path / "out.mp4", "--report", tmp_path / ("r" * 260))
+    assert result.code == 2
+    assert not (tmp_path / "out.mp4").exists(), "refused before the work"
+
+
+def test_the_longest_name_has_a_temporary_one_too(command: Command, clip: Path, tmp_path: Path) -> None:
+    name, report = "é" * 125 + "a.mp4", "r" * 255
+    assert command("run", clip, "-o", tmp_path / name, "--report", tmp_path / report).code == 0
+    assert sorted(p.name for p in tmp_path.iterdir() if p != clip) == sorted([name, report])
+
+
+def test_a_video_into_one_image_leaves_no_image(command: Command, clip: Path, tmp_path: Path) -> None:
+    result = command("run", clip, "-o", tmp_path / "one.png")
+    assert result.code == 1
+    assert "holds one image, and there are more" in result.error
+    assert not (tmp_path / "one.png").exists()
+
+
+def test_images_whose_names_differ_in_the_suffix_alone_are_all_kept(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    make_video(folder / "a.png", 1, codec="png", pixel_format="rgb24", form="image2")
+    (folder / "a.heic").write_bytes((folder / "a.png").read_bytes())  # whatever its name says
+    assert command("run", folder, "-o", f"{tmp_path / 'out'}/", "--overwrite").code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2

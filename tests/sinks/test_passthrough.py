@@ -11,7 +11,7 @@ from stream_enhance.sinks.passthrough import Passthrough, why_not
 from stream_enhance.sources.base import Source
 from stream_enhance.sources.open import open_source
 from tests.conftest import Command
-from tests.media import SIZE, coloured, image
+from tests.media import SIZE, coloured, image, make_video
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -224,3 +224,21 @@ def test_a_font_that_subtitles_need_stays_with_them(command: Command, tmp_path: 
     with av.open(str(tmp_path / "out.mkv")) as container:
         (kept,) = container.streams.attachments
         assert (kept.name, kept.data) == ("plain.ttf", b"a font")
+
+
+def test_flags_of_tracks_are_kept(command: Command, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mkv", 6, sound=True)
+    flagged = tmp_path / "flagged.mkv"
+    with av.open(str(path)) as source, av.open(str(flagged), "w") as container:
+        copies: dict[int, Any] = {}
+        for stream, flags in ((source.streams[0], 1), (source.streams[1], 1 << 3), (source.streams[1], 1)):
+            copy: Any = container.add_stream_from_template(stream)
+            copy.disposition = flags
+            copies.setdefault(stream.index, copy)
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                container.mux(packet)
+    assert command("run", flagged, "-o", tmp_path / "out.mkv").code == 0
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert [int(stream.disposition) for stream in container.streams] == [1, 1 << 3, 1]

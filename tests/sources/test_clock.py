@@ -176,3 +176,19 @@ def test_the_faulty_clocks_that_were_reported(name: str, frames: int, seconds: f
     last = found[-1]
     assert len(found) == frames
     assert last.seconds + float(last.duration * last.time_base) == pytest.approx(seconds, abs=0.001)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_long_gap_before_the_last_frame_makes_no_output_longer(command: Command, tmp_path: Path, suffix: str) -> None:
+    path = make_video(tmp_path / "in.mkv", 6, pts=[0, 1, 2, 25, 26, 125])
+    assert command("run", path, "-o", tmp_path / f"out.{suffix}").code == 0
+    with av.open(str(tmp_path / f"out.{suffix}")) as container:
+        assert container.duration == pytest.approx(5.04e6, abs=2e3)
+
+
+def test_a_rate_that_no_camera_has_is_not_believed(command: Command, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.h264", 12, rate=600_000, form="h264")
+    assert command("run", path, "-o", tmp_path / "out.ts").code == 0
+    assert len(pts_of(tmp_path / "out.ts")) == 12
+    with av.open(str(tmp_path / "out.ts")) as container:
+        assert container.duration == pytest.approx(12 / 25 * 1e6, abs=2e3)
