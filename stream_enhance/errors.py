@@ -42,7 +42,7 @@ class ConfigError(InputError):
 
 
 class ModelError(InputError):
-    """A model file is missing, damaged or of the wrong shape, or a named provider cannot be had."""
+    """A model file is missing, damaged or of the wrong shape, or a named provider is not available."""
 
 
 class SourceError(InputError):

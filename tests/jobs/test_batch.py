@@ -129,7 +129,7 @@ def test_a_file_it_did_not_write_is_not_replaced_unless_told(command: Command, f
     (tmp_path / "out" / "yard.mp4").write_bytes(b"mine")
     told = command("batch", footage, "-o", tmp_path / "out")
     assert told.code == 1
-    assert "is there already" in told.err
+    assert "already exists" in told.err
     assert (tmp_path / "out" / "yard.mp4").read_bytes() == b"mine"
     assert command("batch", footage, "-o", tmp_path / "out").code == 1, "failing once does not make it ours"
     assert (tmp_path / "out" / "yard.mp4").read_bytes() == b"mine"

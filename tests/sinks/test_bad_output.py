@@ -23,7 +23,7 @@ def test_never_overwrites_unless_told(command: Command, clip: Path, tmp_path: Pa
     out.write_bytes(b"mine")
     told = command("run", clip, "-o", out)
     assert told.code == 2
-    assert "is there already; use --overwrite" in told.error
+    assert "already exists; use --overwrite" in told.error
     assert out.read_bytes() == b"mine"
     assert command("run", clip, "-o", out, "--overwrite").code == 0
     assert len(luma_of(out)) == 12

@@ -25,7 +25,7 @@ def test_a_folder_gets_a_image_a_frame(tmp_path: Path) -> None:
     for i in range(3):
         got = cv2.cvtColor(cv2.imread(str(tmp_path / "out" / f"cam{i}.png")), cv2.COLOR_BGR2RGB)
         assert np.array_equal(got, image(i))
-    with pytest.raises(SinkError, match=r"cam0\.png: is there already"):
+    with pytest.raises(SinkError, match=r"cam0\.png: already exists"):
         copied(tmp_path / "in", tmp_path / "out")
     assert not list((tmp_path / "out").glob(".part*"))
 
