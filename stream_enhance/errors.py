@@ -1,6 +1,6 @@
-"""What can go wrong, as the user is told of it: one line that names the thing and the cure.
+"""What can go wrong, as the user reads it: one line that names the thing and the cure.
 
-``InputError`` and what derives from it is the user's to mend (exit code 2); any other ``StreamEnhanceError`` is a
+``InputError`` and what derives from it is the user's to fix (exit code 2); any other ``StreamEnhanceError`` is a
 failure of the run (exit code 1).  Messages never hold a URL's user name or password: see ``redact``.
 """
 

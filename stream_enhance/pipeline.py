@@ -142,6 +142,7 @@ class Pipeline:
         return f"ENHANCED by stream-enhance {__version__}: faces were changed by {by}; see the original"
 
     def close(self) -> None:
+        """Release the networks; no run of this pipeline may still be going."""
         self._open.close()
 
     def __enter__(self) -> Self:

@@ -47,9 +47,13 @@ def _byte_count(item: Frame | Scene | Enhanced | Rendered) -> int:
 class Observer(Protocol):
     """Sees every enhanced scene before it is drawn, such as a gallery of best shots."""
 
-    def observe(self, item: Enhanced) -> None: ...
+    def observe(self, item: Enhanced) -> None:
+        """See one scene; called in the overlay's thread, in the frames' order."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Write what is left; called once, after the line has ended."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ class Camera:
         return self._stopping.is_set()
 
     def join(self, seconds: float) -> None:
+        """Wait up to so many seconds for its thread, then let its viewers go."""
         if self._thread.is_alive():
             self._thread.join(seconds)
         self.view.close()

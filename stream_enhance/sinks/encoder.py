@@ -79,6 +79,7 @@ class NullFile:
     """A file that keeps nothing: an encoder's stream needs a container to be in."""
 
     def write(self, data: bytes) -> int:
+        """Discard ``data``."""
         return len(data)
 
 

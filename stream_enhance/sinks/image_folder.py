@@ -51,6 +51,11 @@ class ImageFolderSink:
             raise SinkError(f"{folder}: cannot be created ({error.strerror}); name another folder") from None
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        """Save each frame under its file's name, or its number, then yield it.
+
+        Raises:
+            OutputError: a file cannot be written, or is there already.
+        """
         for item in items:
             frame: Frame = item.enhanced.scene.frame
             path = self._folder / (frame.name or f"{frame.index:06d}.png")
@@ -65,6 +70,7 @@ class ImageFolderSink:
         """Every frame has its name already."""
 
     def outputs(self) -> list[dict[str, Any]] | None:
+        """None: its frames are all there is to report."""
         return None
 
 
@@ -86,6 +92,11 @@ class ImageSink:
         self._originals, self._saved = originals, False
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        """Save the one frame, then yield it.
+
+        Raises:
+            OutputError: there is a second frame, or the file cannot be written.
+        """
         for item in items:
             if self._saved:
                 raise OutputError(f"{self._path}: holds one image, and there are more; name a folder (ends in /)")
@@ -98,6 +109,7 @@ class ImageSink:
         """It has its name already."""
 
     def outputs(self) -> list[dict[str, Any]] | None:
+        """None: its frame is all there is to report."""
         return None
 
 

@@ -77,18 +77,22 @@ class VideoSource:
 
     @property
     def info(self) -> StreamInfo:
+        """What is known of the stream."""
         return self._info
 
     def status(self) -> SourceStatus:
+        """How it is at this moment."""
         return SourceStatus(corrupt=self._corrupt)
 
     def wait_ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """It was opened before."""
 
     def stop(self) -> None:
+        """End ``frames`` after the frame that is being decoded."""
         self._stopping.set()
 
     def close(self) -> None:
+        """Close the container."""
         self._container.close()
 
     def frames(self, side_packets: bool = True) -> Generator[Frame, None, None]:
@@ -112,10 +116,11 @@ class VideoSource:
                 if held is not None:
                     yield self._finished(held, clock.previous, before)
                     held = None
-                at_end = self._options.end is not None and pts * self._time_base >= self._options.end
+                seconds = float(pts * self._time_base)  # as the options: 1/5 is less than the float 0.2
+                at_end = self._options.end is not None and seconds >= self._options.end
                 if at_end:
                     break
-                if pts * self._time_base >= self._options.start:
+                if seconds >= self._options.start:
                     held, before, packets = self._frame(image, index, clock), packets, []
                     index += 1
             if at_end or self._stopping.is_set():
@@ -150,7 +155,7 @@ class VideoSource:
         start, end = self._options.start, self._options.end
         if packet.dts is None:
             return False
-        when = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
+        when = float((packet.dts if packet.pts is None else packet.pts) * packet.time_base)
         shift = round(Fraction(start) / packet.time_base)
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts -= shift

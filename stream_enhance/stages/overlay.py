@@ -1,8 +1,8 @@
 """Enhanced faces put back into the frame, or shown beside it.
 
 ``inplace`` blends each patch into the frame's own planes under a feathered mask; ``panel`` leaves the frame as it was
-and adds a strip below with each face before and after, magnified; ``side_by_side`` shows original and enhanced frame
-next to each other.  Unless told otherwise each frame carries a small "ENHANCED" watermark.
+and adds a strip below with faces before and after, magnified: the largest, as many as fit; ``side_by_side`` shows
+original and enhanced frame next to each other.  Unless ``watermark`` is off, each frame carries a small "ENHANCED" watermark.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Overlay:
         self._slots: list[int] = []  # tracks shown in the panel, left to right; -1 where free
 
     def __call__(self, items: Iterable[Enhanced]) -> Generator[Rendered, None, None]:
+        """Each frame with its enhanced faces drawn into it."""
         for item in items:
             yield Rendered(self.draw(item), item)
 
