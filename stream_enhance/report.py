@@ -32,9 +32,9 @@ class Report(BaseModel):
         description="Faces not enhanced, over all frames, by reason: too_small (below enhancer.min_face), sharp_enough"
         " (too sharp for their size to gain), over_budget (more than enhancer.max_faces in the frame),"
         " not_enough_evidence (perhaps none: score below enhancer.min_score, track below enhancer.min_evidence, or no"
-        " detection just now), turned_away (beyond enhancer.max_yaw), partly_outside (less than enhancer.min_visible in the frame),"
-        " dark_and_flat (nothing visible), inconsistent (the result disagrees with the camera's image by more than"
-        " enhancer.min_consistency allows).",
+        " detection just now), turned_away (beyond enhancer.max_yaw), partly_outside (less than enhancer.min_visible in"
+        " the frame), dark_and_flat (nothing visible), inconsistent (the result disagrees with the camera's image by"
+        " more than enhancer.min_consistency allows).",
     )
     tracks: int = Field(default=0, description="Tracks begun: one a face for as long as it is followed.")
     seconds: float = Field(default=0.0, description="Duration of the run, wall clock.")
