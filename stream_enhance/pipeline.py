@@ -240,6 +240,8 @@ class Pipeline:
         Raises:
             InputError: another shape or dtype.
         """
+        if not isinstance(image, np.ndarray):  # a file's name, from code that is not type-checked
+            raise InputError(f"image: is a {type(image).__name__}; give an array, uint8 (H, W, 3), RGB")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise InputError(f"image: is {image.dtype} {image.shape}; give uint8 (H, W, 3), RGB")
         video_frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")

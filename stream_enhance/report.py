@@ -20,14 +20,21 @@ class Report(BaseModel):
     frames_out: int = Field(default=0, description="Frames that left the last stage.")
     frames_dropped: int = Field(default=0, description="Frames decoded that did not leave the last stage.")
     packets_corrupt: int = Field(default=0, description="Damaged packets that were skipped.")
-    faces_detected: int = Field(default=0, description="Detections of at least detector.score, over all frames.")
-    faces_enhanced: int = Field(default=0, description="Faces replaced by a result, computed or from the cache.")
+    faces_detected: int = Field(
+        default=0,
+        description="Detections of at least detector.score, on the frames that the detector ran on (every"
+        " detector.every-th); faces followed in between are not counted here.",
+    )
+    faces_enhanced: int = Field(default=0, description="Faces changed, over all frames: computed, or from the cache.")
     faces_from_cache: int = Field(default=0, description="Those of faces_enhanced whose result came from the cache.")
     faces_left_alone: dict[str, int] = Field(
         default_factory=dict,
-        description="Faces not enhanced, by reason: too_small (below enhancer.min_face), sharp_enough (above"
-        " enhancer.max_face and sharp), over_budget (more than enhancer.max_faces in the frame), inconsistent (the"
-        " result did not agree with the camera's image).",
+        description="Faces not enhanced, over all frames, by reason: too_small (below enhancer.min_face), sharp_enough"
+        " (too sharp for their size to gain), over_budget (more than enhancer.max_faces in the frame),"
+        " not_enough_evidence (perhaps none: score below enhancer.min_score, track below enhancer.min_evidence, or no"
+        " detection just now), turned_away (beyond enhancer.max_yaw), partly_outside (less than enhancer.min_visible in"
+        " the frame), dark_and_flat (nothing visible), inconsistent (the result disagrees with the camera's image by"
+        " more than enhancer.min_consistency allows).",
     )
     tracks: int = Field(default=0, description="Tracks begun: one a face for as long as it is followed.")
     seconds: float = Field(default=0.0, description="Duration of the run, wall clock.")

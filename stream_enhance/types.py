@@ -15,6 +15,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
@@ -87,8 +89,15 @@ class Faces:
         return Faces(self.xyxy[rows], self.score[rows], self.track[rows], points, evidence, coasting)
 
     def to_supervision(self) -> Any:
-        """These faces as ``supervision.Detections`` (class 0, ``tracker_id`` set); supervision must be installed."""
-        import supervision
+        """These faces as ``supervision.Detections`` (class 0, ``tracker_id`` set).
+
+        Raises:
+            InputError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ModuleNotFoundError as error:
+            raise InputError(f"Faces.to_supervision needs {error.name}; run pip install supervision") from None
 
         return supervision.Detections(
             xyxy=self.xyxy.copy(),

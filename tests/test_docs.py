@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ from pydantic import BaseModel
 
 from stream_enhance.cli.main import cli
 from stream_enhance.config import Config
+from stream_enhance.report import Report
+from stream_enhance.stages.enhance import LeftAlone
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "engines").glob("*.md")])
@@ -72,3 +75,9 @@ def test_the_site_builds(tmp_path: Path) -> None:
     text = (tmp_path / "reference" / "configuration.html").read_text()
     assert all(key in text for key in keys(Config))
     assert "--gallery" in (tmp_path / "reference" / "cli.html").read_text()
+
+
+@pytest.mark.parametrize("reason", [field.name for field in fields(LeftAlone)])
+def test_each_reason_to_leave_a_face_alone_is_explained(reason: str) -> None:
+    assert reason in (Report.model_fields["faces_left_alone"].description or "")
+    assert f"| `{reason}` |" in (ROOT / "docs" / "how-to" / "footage.md").read_text()

@@ -283,6 +283,11 @@ def test_an_array_of_another_shape_is_refused(models: Models, shape: tuple[int, 
         pipeline.enhance(np.zeros(shape, np.uint8))
 
 
+def test_a_files_name_is_refused_where_an_array_is_wanted(models: Models) -> None:
+    with Pipeline(models.config()) as pipeline, pytest.raises(InputError, match="is a str; give an array"):
+        pipeline.enhance("group.jpg")  # type: ignore[arg-type]
+
+
 def test_floats_are_refused(models: Models) -> None:
     with Pipeline(models.config()) as pipeline, pytest.raises(InputError, match="float64"):
         pipeline.enhance(np.zeros((120, 160, 3)))  # type: ignore[arg-type]

@@ -49,7 +49,9 @@ def schema() -> None:
 def commented_yaml(model: BaseModel, depth: int = 0) -> Iterator[str]:
     """Lines of YAML that give ``model`` again, with the fields' descriptions as comments."""
     indent = "  " * depth
-    for name, field in type(model).model_fields.items():
+    # keys of its own first: after a section they would pass for that section's
+    fields = sorted(type(model).model_fields.items(), key=lambda item: isinstance(getattr(model, item[0]), BaseModel))
+    for name, field in fields:
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from ("",) if depth == 0 else ()

@@ -163,7 +163,7 @@ def format_summary(found: dict[str, Any]) -> str:
         lines.append(f"{title}: {', '.join(good) or 'none'}" + (f"   (not: {', '.join(bad)})" if bad else ""))
     for name, card in found["models"].items():
         lines.append(f"Model {name}: {card['task']} at {card['size']}, {card['license']}, sha256 {card['sha256'][:16]}")
-        lines += [f"  trained on {card['data']}; {card['weaknesses']}".rstrip("; ")]
+        lines += [f"  {word}: {card[key]}" for word, key in (("data", "data"), ("limits", "weaknesses")) if card[key]]
     for title, key in (("MISSING", "missing"), ("Hint", "hints")):
         lines += [f"{title}: {lack['what']}\n  fix: {lack['cure']}" for lack in found[key]]
     lines.append("Ready." if found["ready"] else "Not ready.")

@@ -73,8 +73,9 @@ _SHARED: list[Callable[[Any], Any]] = [
     click.option(
         "--overlay",
         type=click.Choice(get_args(OverlayMode)),
-        help="How the result is shown: enhanced faces in their place in the frame (inplace), each face before and"
-        " after in a strip below an unchanged frame (panel), or the original beside the enhanced frame (side_by_side).",
+        help="How the result is shown: enhanced faces in their place in the frame (inplace), the largest faces before"
+        " and after in a strip below an unchanged frame (panel), or the original beside the enhanced frame"
+        " (side_by_side).",
     ),
     click.option("--scale", type=click.IntRange(1, 4), help="Enlarge the output 1 to 4 times; faces show more detail."),
     click.option("--overwrite", is_flag=True, help="Replace outputs and reports that exist.  Never the source."),

@@ -123,7 +123,7 @@ def _save(item: Rendered, path: Path, comment: str, originals: Originals, overwr
     try:
         write_whole(path, encoded_image(item.image, path.suffix.lower(), comment), originals, overwrite)
     except FileExistsError:
-        raise SinkError(f"{path}: is there already; use --overwrite to replace it") from None
+        raise SinkError(f"{path}: already exists; use --overwrite to replace it") from None
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -192,12 +192,12 @@ def _check(
 
 def _free(path: Path, replace: bool) -> None:
     if os.path.lexists(path) and not replace:
-        raise SinkError(f"{path}: is there already; use --overwrite to replace it")
+        raise SinkError(f"{path}: already exists; use --overwrite to replace it")
 
 
 def _free_part(part: Path, replace: bool) -> None:
     if os.path.lexists(part) and not replace:
-        raise SinkError(f"{part}: is there already, of a run that was cut off; move it, or --overwrite it")
+        raise SinkError(f"{part}: already exists, left by an interrupted run; move it, or replace it with --overwrite")
 
 
 def _is_own_playlist(path: Path) -> bool:

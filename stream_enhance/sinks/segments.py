@@ -38,7 +38,7 @@ MARKER = "# written by stream-enhance; replaced by it too"  # a comment in a pla
 
 
 class SegmentOptions(Options):
-    """How outputs whose name holds strftime's ``%`` codes are cut, and how long they are kept; 0 for no limit."""
+    """How an output whose name holds a time, as in %H%M%S, is cut, and how long its files are kept; 0: no limit."""
 
     seconds: float = Field(default=0.0, ge=0, description="Begin a new file after this many seconds.")
     megabytes: float = Field(default=0.0, ge=0, description="Begin a new file after this many megabytes.")

@@ -18,7 +18,7 @@ from dataclasses import replace
 import av
 import av.container
 
-from ..errors import SourceError
+from ..errors import SourceError, printable
 from ..imaging.colour import untag_unusable_matrix
 from ..imaging.frames import byte_count, copy_of, native
 from ..imaging.orientation import flipped, orientation
@@ -180,7 +180,10 @@ class CameraSource:
         error = connection.error
         if error is not None and not isinstance(error, SourceError):
             raise error
-        self.problem = str(error or "")
+        problem = str(error or "")
+        if problem and problem != self.problem:  # each reason once, not at every attempt
+            log.warning("%s", printable(problem))
+        self.problem = problem
         if isinstance(error, Unauthorised):
             self._enter("unauthorised")
         elif connection.stalled:

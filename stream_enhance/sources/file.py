@@ -116,10 +116,11 @@ class VideoSource:
                 if held is not None:
                     yield self._finished(held, clock.previous, before)
                     held = None
-                at_end = self._options.end is not None and pts * self._time_base >= self._options.end
+                seconds = float(pts * self._time_base)  # as the options: 1/5 is less than the float 0.2
+                at_end = self._options.end is not None and seconds >= self._options.end
                 if at_end:
                     break
-                if pts * self._time_base >= self._options.start:
+                if seconds >= self._options.start:
                     held, before, packets = self._frame(image, index, clock), packets, []
                     index += 1
             if at_end or self._stopping.is_set():
@@ -154,7 +155,7 @@ class VideoSource:
         start, end = self._options.start, self._options.end
         if packet.dts is None:
             return False
-        when = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
+        when = float((packet.dts if packet.pts is None else packet.pts) * packet.time_base)
         shift = round(Fraction(start) / packet.time_base)
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts -= shift

@@ -88,7 +88,7 @@ class EnhancerOptions(Options):
         ge=0,
         le=1,
         description="How far a face goes from what the camera saw (0) to the network's result (1); null: by its size"
-        " and sharpness, as the table in stages/gates.py says.",
+        " and sharpness, at most 0.5 (the table STRENGTH in stages/gates.py).",
     )
     min_score: float = Field(
         default=0.62,

@@ -1,8 +1,9 @@
 """Enhanced faces put back into the frame, or shown beside it.
 
 ``inplace`` blends each patch into the frame's own planes under a feathered mask; ``panel`` leaves the frame as it was
-and adds a strip below with each face before and after, magnified; ``side_by_side`` shows original and enhanced frame
-next to each other.  Unless ``watermark`` is off, each frame carries a small "ENHANCED" watermark.
+and adds a strip below with faces before and after, magnified: the largest, as many as fit; ``side_by_side`` shows
+original and enhanced frame next to each other.  Unless ``watermark`` is off, each frame carries a small "ENHANCED"
+watermark.
 """
 
 from __future__ import annotations

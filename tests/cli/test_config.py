@@ -35,6 +35,13 @@ def test_show_says_what_each_key_does(command: Command) -> None:
             assert above.lstrip().startswith("#"), f"nothing describes {line}"
 
 
+def test_keys_outside_sections_come_first(command: Command) -> None:
+    lines = command("config", "show").out.splitlines()
+    assert lines[0].startswith("# ")
+    sections = lines[lines.index("") :]  # a blank line before each
+    assert [line for line in sections if line and line[0] not in " #" and not line.endswith(":")] == []
+
+
 def test_show_reads_a_file_and_refuses_a_wrong_one(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("detector: {every: 5}\n")

@@ -52,7 +52,12 @@ def test_for_people_it_is_lines(command: Command) -> None:
     answer = command("doctor")
     assert answer.code == 0
     assert answer.out.splitlines()[-1] == "Ready."
-    for words in ("Networks run on: ", "Encoders that open: libx264", "Model unet.onnx: face-enhancement at 64"):
+    for words in (
+        "Networks run on: ",
+        "Encoders that open: libx264",
+        "Model unet.onnx: face-enhancement at 64",
+        "\n  data: ",
+    ):
         assert words in answer.out
 
 

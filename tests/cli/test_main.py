@@ -104,7 +104,7 @@ def test_quiet_prints_nothing_and_errors_still_come(command: Command, clip: Path
     assert (answer.out, answer.err) == ("", "")
     answer = command("run", clip, "-o", tmp_path / "out.mp4", "--quiet")
     assert answer.code == 2
-    assert "is there already" in answer.err
+    assert "already exists" in answer.err
 
 
 def test_log_json_gives_a_json_document_a_line(command: Command, clip: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_the_original_is_never_written_over(
     before = video.read_bytes(), image.read_bytes()
     answer = command("run", *words)
     assert answer.code == 2
-    assert re.search("is the original, which is never written over|is there already", answer.err)
+    assert re.search("is the original, which is never written over|already exists", answer.err)
     assert (video.read_bytes(), image.read_bytes()) == before
 
 
@@ -194,7 +194,7 @@ def test_a_run_that_was_cut_off_keeps_what_it_wrote(command: Command, clip: Path
     part.write_bytes(b"mine")
     answer = command("run", clip, "-o", tmp_path / "x.mp4")
     assert (answer.code, part.read_bytes()) == (2, b"mine")
-    assert "x.part.mp4: is there already, of a run that was cut off" in answer.err
+    assert "x.part.mp4: already exists, left by an interrupted run" in answer.err
     assert command("run", clip, "-o", tmp_path / "x.mp4", "--overwrite").code == 0
     assert [p.name for p in tmp_path.glob("x*")] == ["x.mp4"]
 

@@ -91,3 +91,13 @@ def test_each_is_short_and_listed() -> None:
     for path in (ROOT / "examples").glob("*.py"):
         assert len(path.read_text().splitlines()) < 40, path.name
         assert f'"{path.name}"' in listed, f"{path.name} is not run here"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_without_arguments_it_says_how_it_is_called(path: Path) -> None:
+    if path.stem == "count_in_zone":
+        pytest.importorskip("supervision")
+    said = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False, timeout=100)
+    assert said.returncode == 1
+    assert f"python examples/{path.name}" in said.stderr
+    assert "Traceback" not in said.stderr

@@ -129,7 +129,7 @@ def test_a_file_it_did_not_write_is_not_replaced_unless_asked(command: Command, 
     (tmp_path / "out" / "yard.mp4").write_bytes(b"mine")
     result = command("batch", footage, "-o", tmp_path / "out")
     assert result.code == 1
-    assert "is there already" in result.err
+    assert "already exists" in result.err
     assert (tmp_path / "out" / "yard.mp4").read_bytes() == b"mine"
     assert command("batch", footage, "-o", tmp_path / "out").code == 1, "failing once does not make it ours"
     assert (tmp_path / "out" / "yard.mp4").read_bytes() == b"mine"

@@ -23,7 +23,7 @@ def test_never_overwrites_unless_asked(command: Command, clip: Path, tmp_path: P
     out.write_bytes(b"mine")
     result = command("run", clip, "-o", out)
     assert result.code == 2
-    assert "is there already; use --overwrite" in result.error
+    assert "already exists; use --overwrite" in result.error
     assert out.read_bytes() == b"mine"
     assert command("run", clip, "-o", out, "--overwrite").code == 0
     assert len(luma_of(out)) == 12

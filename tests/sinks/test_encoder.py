@@ -290,7 +290,7 @@ def test_the_last_images_survive_the_cutting_into_fragments(tmp_path: Path, fram
 def test_what_is_there_is_not_replaced_unless_asked(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     out.write_bytes(b"mine")
-    with pytest.raises(SinkError, match="is there already; use --overwrite"):
+    with pytest.raises(SinkError, match="already exists; use --overwrite"):
         copied(clip, out)
     assert out.read_bytes() == b"mine"
     assert copied(clip, out, overwrite=True) == 12

@@ -94,7 +94,7 @@ def test_a_single_image_becomes_a_single_image(command: Command, clip: Path, tmp
     assert images_of(tmp_path / "one.png")[0].shape == images_of(clip)[0].shape
     assert b"ENHANCED by stream-enhance" in (tmp_path / "one.png").read_bytes()
     result = command("run", tmp_path / "in.png", "-o", tmp_path / "one.png")
-    assert (result.code, "is there already; use --overwrite" in result.error) == (2, True)
+    assert (result.code, "already exists; use --overwrite" in result.error) == (2, True)
     result = command("run", clip, "-o", tmp_path / "two.jpg")
     assert result.code == 1
     assert "holds one image, and there are more; name a folder (ends in /)" in result.error

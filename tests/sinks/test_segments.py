@@ -194,7 +194,7 @@ def test_hls_of_a_camera_keeps_the_newest_and_a_second_run_takes_the_first_ones_
     run(open_sink(out, encoding(True), "", live=True), frames(40, 8, nominal=8))
     assert not any(path.exists() for path in listed if path not in playlist(out))
     out.write_text("#EXTM3U\nby somebody else\n")
-    with pytest.raises(SinkError, match="is there already"):
+    with pytest.raises(SinkError, match="already exists"):
         open_sink(out, encoding(True), "", live=True)
 
 

@@ -230,3 +230,25 @@ def test_the_newest_frame_alone_waits_for_the_line() -> None:
     inbox.close()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_why_a_camera_does_not_answer_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens
+        url = f"rtsp://viewer:secret@127.0.0.1:{closed.getsockname()[1]}/cam"
+        source = CameraSource(url, "rtsp://***@127.0.0.1/cam", LiveOptions(wait=True, retry=0.1, timeout=1.0))
+        attempts: list[float] = []
+        drop = source._drop_connection
+
+        def counted(connection: Any) -> None:
+            drop(connection)
+            attempts.append(time.monotonic())
+            if len(attempts) == 3:
+                source.stop()
+
+        source._drop_connection = counted  # type: ignore[method-assign]
+        with caplog.at_level("WARNING", "stream_enhance"):
+            assert list(source.frames()) == []
+        source.close()
+    assert [record.message.partition("/cam: ")[2][:21] for record in caplog.records] == ["nothing answers there"]
+    assert "secret" not in caplog.text

@@ -151,6 +151,12 @@ def test_start_and_end_are_in_the_footages_time(tmp_path: Path, suffix: str) -> 
         assert 1.35 < sound[-1] < 1.5
 
 
+def test_a_frame_at_the_end_is_left_out(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mp4", 10)  # 25 frames/s
+    assert [len(frames_of(path, end=frames / 25)) for frames in range(1, 10)] == list(range(1, 10))
+    assert [len(frames_of(path, start=frames / 25)) for frames in range(10)] == list(range(10, 0, -1))
+
+
 def test_a_duration_is_the_footages(command: Command, tmp_path: Path) -> None:
     path = make_video(tmp_path / "in.mp4", 100)
     result = command("run", path, "-o", tmp_path / "out.mp4", "--duration", "2s", "--start", "1s")

@@ -24,7 +24,7 @@ def test_a_folder_gets_an_image_a_frame(tmp_path: Path) -> None:
     assert copied(tmp_path / "in", f"{tmp_path}/out/") == 3
     for i in range(3):
         assert np.array_equal(read_image(tmp_path / "out" / f"cam{i}.png"), image(i))
-    with pytest.raises(SinkError, match=r"cam0\.png: is there already"):
+    with pytest.raises(SinkError, match=r"cam0\.png: already exists"):
         copied(tmp_path / "in", tmp_path / "out")
     assert not list((tmp_path / "out").glob(".part*"))
 
