@@ -135,7 +135,10 @@ def detector_files(path: Path, quality: int) -> Files:
         yield f"detect/sets/{source.relative_to(recipe.detect).as_posix()}", source.read_bytes()
     for folder, name in ((recipe.detect / "images", "detect/sets/images"), (recipe.backgrounds, "detect/places")):
         for source in list_images(folder):
-            yield f"{name}/{source.relative_to(folder).as_posix()}", small_jpeg(source, quality)  # readers go by the content, not the suffix
+            yield (
+                f"{name}/{source.relative_to(folder).as_posix()}",
+                small_jpeg(source, quality),
+            )  # readers go by the content, not the suffix
     with open(recipe.faces / "index.csv", newline="") as table:
         rows = [row for row in csv.DictReader(table) if row["set"] in recipe.face_sets]
     for row in rows:
