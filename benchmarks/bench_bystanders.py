@@ -31,7 +31,7 @@ from stream_enhance.server.shots import ShotStore
 from stream_enhance.server.supervisor import Supervisor
 from tests.live.cameras import Camera, Poisoned, free_port, missing, wait_until
 
-_APART = 61.0  # seconds; a line that fails more often begins anew after ever longer pauses
+_APART = 61.0  # seconds; a line that fails more often restarts after ever longer pauses
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import av
 
-from benchmarks.bench_line import First, transcode
+from benchmarks.bench_line import enhanced, transcode
 from benchmarks.conditions import conditions, interleaved, median, save
 from stream_enhance.config import Config
 from stream_enhance.pipeline import Pipeline
@@ -53,9 +53,7 @@ def measured(work: Any) -> dict[str, float]:
 
 def line(clip: str, frames: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, Pipeline(Config()) as pipeline:
-        return measured(
-            lambda: pipeline.run(First(open_source(clip), frames), f"{folder}/out.mp4").faces_detected
-        )  # fmt: skip
+        return measured(lambda: enhanced(pipeline, clip, frames, f"{folder}/out.mp4").faces_detected)
 
 
 def detection(clip: str, frames: int) -> dict[str, float]:

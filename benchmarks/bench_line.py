@@ -15,6 +15,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import av
 from benchmarks.conditions import conditions, interleaved, median, save
 from stream_enhance.config import Config, load, read_yaml
 from stream_enhance.pipeline import DETECTOR, UNET, Pipeline, default_model
+from stream_enhance.report import Report
 from stream_enhance.sources.open import open_source
 
 VARIANTS = {
@@ -67,22 +69,16 @@ def main() -> None:
          | {"limit_fps": round(limit, 1), "efficiency": round(efficiency, 3), "raw": results})  # fmt: skip
 
 
-class First:
-    """The first ``count`` frames of a source."""
-
-    def __init__(self, source: Any, count: int) -> None:
-        self._source, self._count = source, count
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-    def frames(self) -> Any:
-        yield from islice(self._source.frames(), self._count)
+def enhanced(pipeline: Pipeline, clip: str, frames: int, out: str) -> Report:
+    """The first ``frames`` frames of ``clip`` through the line into ``out``."""
+    source = open_source(clip)
+    assert source.info.rate
+    return pipeline.run(source, out, duration=(frames - 0.5) / float(source.info.rate))
 
 
 def line(clip: str, frames: int, config: Config) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, Pipeline(config) as pipeline:
-        report = pipeline.run(First(open_source(clip), frames), f"{folder}/out.mp4")
+        report = enhanced(pipeline, clip, frames, f"{folder}/out.mp4")
     return {"fps": report.fps, "frames": report.frames_out, "faces": report.faces_enhanced} | {
         "cached": report.faces_from_cache
     }
@@ -92,7 +88,7 @@ def script(clip: str, frames: int, config: Config) -> dict[str, Any]:
     """What one would write in an hour: clear, sequential, and with the same weights."""
     import cv2
     import torch
-    from ultralytics import YOLO
+    from ultralytics.models import YOLO
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     detector = YOLO(ultralytics_copy(Path(config.detector.model or default_model(DETECTOR))), task="pose")
@@ -107,15 +103,16 @@ def script(clip: str, frames: int, config: Config) -> dict[str, Any]:
             ok, frame = capture.read()
             if not ok:
                 break
-            found = detector.predict(frame, imgsz=640, verbose=False)[0].boxes.xyxy.int().tolist()
+            results: Any = detector.predict(frame, imgsz=640, verbose=False)
+            found = results[0].boxes.xyxy.int().tolist()
             for x0, y0, x1, y1 in found:
                 x0, y0, x1, y1 = max(0, x0), max(0, y0), min(width, x1), min(height, y1)
                 if x1 <= x0 or y1 <= y0:
                     continue
                 face = cv2.resize(frame[y0:y1, x0:x1], (256, 256), interpolation=cv2.INTER_CUBIC)
                 tensor = torch.from_numpy(face[:, :, ::-1].copy()).permute(2, 0, 1)[None].float() / 255
-                result = (unet(tensor)[0].permute(1, 2, 0) * 255).byte().numpy()[:, :, ::-1]
-                frame[y0:y1, x0:x1] = cv2.resize(result, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
+                patch = (unet(tensor)[0].permute(1, 2, 0) * 255).byte().numpy()[:, :, ::-1]
+                frame[y0:y1, x0:x1] = cv2.resize(patch, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
                 faces += 1
             writer.write(frame)
             done += 1
@@ -181,8 +178,14 @@ def stages(clip: str, frames: int, config: Config) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, Pipeline(config) as pipeline:
         items: Any = islice(source.frames(), frames)
         sink = open_sink(f"{folder}/out.mp4", Encoding(**config.sink.model_dump()), "")
-        todo = {"decode": lambda x: x, "detect": pipeline.detector(), "enhance": pipeline.enhancer()}
-        for name, stage in {**todo, "overlay": pipeline.overlay(), "encode": sink}.items():
+        todo: dict[str, Callable[[Any], Iterable[Any]]] = {
+            "decode": lambda frames: frames,
+            "detect": pipeline.detector(),
+            "enhance": pipeline.enhancer(),
+            "overlay": pipeline.overlay(),
+            "encode": sink,
+        }
+        for name, stage in todo.items():
             started = time.process_time()
             items = list(stage(items))
             core_seconds[name] = time.process_time() - started

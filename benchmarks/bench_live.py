@@ -29,11 +29,8 @@ from benchmarks.conditions import conditions, save
 from stream_enhance.cli.options import seconds_of
 from stream_enhance.config import load
 from stream_enhance.pipeline import Pipeline
-from stream_enhance.run import Run
-from stream_enhance.sinks.codecs import Encoding
-from stream_enhance.sinks.open import open_sink
 from stream_enhance.sources.open import open_source
-from stream_enhance.stages.overlay import Rendered
+from stream_enhance.types import Rendered
 from tests.live.cameras import Camera, missing
 
 BITS, BLOCK = 24, 16  # as tests/live/camera.py draws them
@@ -105,24 +102,25 @@ def measured(url: str, given: Any, folder: Path, chosen: list[str]) -> dict[str,
     )
     assert process.stdout is not None
     options = {"probesize": "32768", "analyzeduration": "0", "flags": "low_delay"}
-    container = av.open(process.stdout, format="mpegts", options=options)  # type: ignore[call-overload]
+    container = av.open(process.stdout, format="mpegts", options=options)
+    assert isinstance(container, av.container.InputContainer)
     container.streams.video[0].thread_type = "SLICE"
     times, ages = [], []
     for frame in container.decode(video=0):
         times.append(time.monotonic() - started)
         ages.append(age(frame))
     process.wait()
-    told = json.loads(report.read_text())
+    result = json.loads(report.read_text())
     return {
         **figures(times, ages),
         "frames_read": len(ages),
-        "first_frame_s": {"process start to reader": round(times[0], 2), "report": told["first_frame_s"]},
-        "line_age_ms": told["age_ms"],
-        "frames": {key: told[f"frames_{key}"] for key in ("in", "out", "dropped", "no_signal")},
-        "balanced": told["frames_in"] == told["frames_out"] + told["frames_dropped"],
-        "fps": told["fps"],
-        "quality": told["quality"],
-        "faces_enhanced": told["faces_enhanced"],
+        "first_frame_s": {"process start to reader": round(times[0], 2), "report": result["first_frame_s"]},
+        "line_age_ms": result["age_ms"],
+        "frames": {key: result[f"frames_{key}"] for key in ("in", "out", "dropped", "no_signal")},
+        "balanced": result["frames_in"] == result["frames_out"] + result["frames_dropped"],
+        "fps": result["fps"],
+        "quality": result["quality"],
+        "faces_enhanced": result["faces_enhanced"],
     }
 
 
@@ -141,14 +139,13 @@ def muxed(url: str, given: Any, folder: Path) -> dict[str, Any]:
 
     source = open_source(url, config.source, config.live)
     with Pipeline(config) as pipeline:
-        encoding = Encoding(**config.sink.model_dump(), live=True)
-        sink = open_sink(str(folder / "out.ts"), encoding, "", live=True)
-        run = Run(pipeline, source, sink, None)
+        source.wait_ready()
+        run = pipeline.new_run(source, pipeline.outputs([str(folder / "out.ts")], source))
         written, run.line.workers[-1].stage = run.line.workers[-1].stage, measured
         run.go(given.seconds)
-        told = run.report().as_dict()
+        result = run.report().as_dict()
         source.close()
-    return {**figures(times, ages), "line_age_ms": told["age_ms"], "fps": told["fps"], "quality": told["quality"]}
+    return {**figures(times, ages), "line_age_ms": result["age_ms"], "fps": result["fps"], "quality": result["quality"]}
 
 
 def figures(times: list[float], ages: list[float]) -> dict[str, Any]:

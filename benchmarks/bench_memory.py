@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from stream_enhance.pipeline import Pipeline
 def repeated(clip: str, path: Path, frames: int, size: tuple[int, int]) -> None:
     """Write ``frames`` frames of ``clip``, over and over, at ``size`` into ``path``."""
     with av.open(clip) as source, av.open(str(path), "w") as out:
-        rate = source.streams.video[0].average_rate or 25
+        rate = source.streams.video[0].average_rate or Fraction(25)
         coder: Any = av.CodecContext.create("libx264", "w")
         coder.width, coder.height, coder.pix_fmt = *size, "yuv420p"
         coder.framerate, coder.time_base = rate, 1 / rate
@@ -70,8 +71,8 @@ def main() -> None:
         with Pipeline(load(None, given.set)) as pipeline:
             memory.configure_allocator()  # as the command does
             report = pipeline.run(str(long), f"{folder}/out.mp4", watch=watch)
-    settled = np.array([p for p in points if p[0] >= 500])
-    slope = float(np.polyfit(settled[:, 0] / 1000, settled[:, 1], 1)[0])
+    warm = np.array([p for p in points if p[0] >= 500])
+    slope = float(np.polyfit(warm[:, 0] / 1000, warm[:, 1], 1)[0])
     peak = max(p[1] for p in points)
     print(
         f"{report.frames_out} frames of {given.size}: {slope:+.2f} MB per 1,000 frames from frame 500 on, "

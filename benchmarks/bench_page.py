@@ -17,13 +17,12 @@ import time
 import urllib.request
 from pathlib import Path
 
-import browser
-import cameras
 import numpy as np
 import yaml
 
 from benchmarks.bench_live import decoded
 from benchmarks.conditions import conditions, save
+from tests.live import browser, cameras
 
 READ = """(() => {
   const video = document.querySelector("video"), canvas = document.createElement("canvas");

@@ -89,24 +89,24 @@ def watched(given: Any, address: str, elsewhere: str) -> dict[str, Any]:
     wait_until(lambda: _figures(address)[1] > 750, 120)  # half a minute: the first frames are older
     fuzzers = {0: Fuzzer(elsewhere), given.viewers: Fuzzer(address)} if given.fuzz else {}
     ages: dict[int, list[float]] = {0: [], given.viewers: []}
-    told: dict[str, Any] = {}
+    watched: dict[str, Any] = {}
     for _ in range(given.rounds):
-        for viewers in ages:
+        for viewers, found in ages.items():
             process = _watching(given, address, viewers) if viewers else None
             if fuzzers:
                 fuzzers[viewers].go_on()
             time.sleep(4)
-            ages[viewers].append(_age(address, given.seconds))
+            found.append(_age(address, given.seconds))
             if fuzzers:
                 fuzzers[viewers].pause()
             if process:
-                told = json.loads(process.communicate(timeout=120)[0].splitlines()[-1])
+                watched = json.loads(process.communicate(timeout=120)[0].splitlines()[-1])
     result: dict[str, Any] = {"age_ms": {str(viewers): one for viewers, one in ages.items()}}
     result["over_none"] = _ratio(ages[given.viewers], ages[0])
     if fuzzers:
         result["fuzzer"] = fuzzers[given.viewers].end()
         result["fuzzer_elsewhere"] = fuzzers[0].end()
-    return {**result, **told}
+    return {**result, **watched}
 
 
 def _ratio(ages: list[float], without: list[float]) -> dict[str, float]:
@@ -142,9 +142,11 @@ class Fuzzer:
         self.pause()
 
     def pause(self) -> None:
+        """Suspend it and its children."""
         os.killpg(self._process.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
+        """Resume it."""
         os.killpg(self._process.pid, signal.SIGCONT)
 
     def _kill(self) -> None:
@@ -199,19 +201,19 @@ def _viewers(address: str, count: int, seconds: float) -> dict[str, Any]:
     Bare sockets: a WebSocket library in Python would cost more than what it watches, on the same two cores.
     """
     viewers: dict[socket.socket, Counted] = {}
-    told: list[socket.socket] = []
+    listeners: list[socket.socket] = []
     with selectors.DefaultSelector() as waiting:
         for _ in range(count):
             viewers[connection := _joined(address)] = Counted()
             waiting.register(connection, selectors.EVENT_READ, viewers[connection].feed)
-            waiting.register(events := _told(address), selectors.EVENT_READ, _drained)
-            told.append(events)
+            waiting.register(events := _listening(address), selectors.EVENT_READ, _drained)
+            listeners.append(events)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             for key, _ in waiting.select(left):
                 key.data(key.fileobj)
             time.sleep(0.005)  # several viewers a turn
-    for connection in [*viewers, *told]:
+    for connection in [*viewers, *listeners]:
         connection.close()
     counts = [viewer.messages for viewer in viewers.values()]
     each = {"least": min(counts), "median": int(np.median(counts))}
@@ -232,7 +234,7 @@ def _joined(address: str) -> socket.socket:
     return connection
 
 
-def _told(address: str) -> socket.socket:
+def _listening(address: str) -> socket.socket:
     """A page's server-sent events."""
     host, port = address.split(":")
     connection = socket.create_connection((host, int(port)), 60)
@@ -252,6 +254,7 @@ class Counted:
         self.messages, self._rest = 0, bytearray()
 
     def feed(self, connection: socket.socket) -> None:
+        """Read what has arrived, count its messages, answer pings."""
         data = connection.recv(1 << 20)
         assert data, "the server hung up"
         self._rest += data

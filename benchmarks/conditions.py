@@ -55,7 +55,7 @@ def interleaved(module: str, runs: int, variants: dict[str, list[str]]) -> dict[
 
 
 def median(results: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(r[key] for r in results)
+    return float(statistics.median(r[key] for r in results))
 
 
 def save(name: str, figures: dict[str, Any]) -> None:

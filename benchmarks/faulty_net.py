@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 import threading
+from collections.abc import Callable
 
 from tests.live.proxy import Proxy
 
@@ -96,14 +97,13 @@ class _Interleaved:
 class _Rewritten:
     """A socket whose received data goes through ``change`` first."""
 
-    def __init__(self, behind: socket.socket, change: object) -> None:
-        self._behind, self._cache_change = behind, change
+    def __init__(self, behind: socket.socket, change: Callable[[bytes], bytes]) -> None:
+        self._behind, self._change = behind, change
 
     def recv(self, size: int) -> bytes:
         while data := self._behind.recv(size):
-            assert callable(self._change)
             if changed := self._change(data):
-                return bytes(changed)
+                return changed
         return b""
 
     def shutdown(self, how: int) -> None:

@@ -46,6 +46,7 @@ CLIP = Path(__file__).resolve().parent.parent / "tests" / "clips" / "demo.mp4"
 
 
 def main() -> None:
+    """Make the images that are named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=["hero", "page"])
     parser.add_argument("--portraits", type=Path, help="folder of portraits, one face each")
@@ -59,6 +60,7 @@ def main() -> None:
 
 
 def read(path: Path) -> Image:
+    """The image file as (H, W, 3) uint8 RGB."""
     image = cv2.imread(str(path))
     if image is None:
         raise SystemExit(f"{path}: not an image")
@@ -66,6 +68,7 @@ def read(path: Path) -> Image:
 
 
 def save(path: Path, image: Image) -> None:
+    """Write ``image``, (H, W, 3) uint8 RGB, and print its size."""
     cv2.imwrite(str(path), image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     print(f"{path}: {image.shape[1]}x{image.shape[0]}, {path.stat().st_size / 1000:.0f} kB")
 
@@ -146,6 +149,7 @@ def through_product(views: list[Image]) -> list[tuple[Image, bool]]:
 
 
 def middle(view: Image) -> tuple[slice, slice]:
+    """Rows and columns of a 640 x 360 image that ``view`` is the middle of."""
     height, width = view.shape[:2]
     return slice(180 - height // 2, 180 - height // 2 + height), slice(320 - width // 2, 320 - width // 2 + width)
 
@@ -165,6 +169,7 @@ def laid_out(columns: list[Any]) -> Image:
 
 
 def write(sheet: Image, text: str, at: tuple[int, int]) -> None:
+    """Put ``text`` on ``sheet``, its baseline beginning at ``at`` (x, y)."""
     cv2.putText(sheet, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.62, (40, 40, 40), 1, cv2.LINE_AA)
 
 
@@ -235,6 +240,7 @@ def send(port: int, begin: float, stopped: threading.Event) -> None:
 
 
 def answers(url: str) -> bool:
+    """Whether the server at ``url`` is up."""
     try:
         with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
             return bool(answer.status == 200)

@@ -74,17 +74,15 @@ if TYPE_CHECKING:
     from .pipeline import EnhancedImage, Pipeline
     from .report import Report
     from .run import Run
-    from .stages.overlay import Rendered
-    from .types import Enhanced, Faces, Frame, Scene
+    from .types import Enhanced, Faces, Frame, Rendered, Scene
 
 _HOME = {  # imported when first used: nothing here needs av, onnxruntime or torch before that
     "EnhancedImage": "pipeline",
     "Pipeline": "pipeline",
     "Report": "report",
     "Run": "run",
-    "Rendered": "stages.overlay",
     **dict.fromkeys(("Config", *(name for name in __all__ if name.endswith("Options"))), "config"),
-    **dict.fromkeys(("Enhanced", "Faces", "Frame", "Scene"), "types"),
+    **dict.fromkeys(("Enhanced", "Faces", "Frame", "Rendered", "Scene"), "types"),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "errors"),
 }
 

@@ -1,6 +1,6 @@
-"""What can go wrong, as the user is told of it: one line that names the thing and the cure.
+"""What can go wrong, as the user reads it: one line that names the thing and the cure.
 
-``InputError`` and what derives from it is the user's to mend (exit code 2); any other ``StreamEnhanceError`` is a
+``InputError`` and what derives from it is the user's to fix (exit code 2); any other ``StreamEnhanceError`` is a
 failure of the run (exit code 1).  Messages never hold a URL's user name or password: see ``redact``.
 """
 
@@ -42,7 +42,7 @@ class ConfigError(InputError):
 
 
 class ModelError(InputError):
-    """A model file is missing, damaged or of the wrong shape, or a named provider cannot be had."""
+    """A model file is missing, damaged or of the wrong shape, or a named provider is not available."""
 
 
 class SourceError(InputError):

@@ -39,7 +39,7 @@ def configure_allocator() -> None:
 
 def trim() -> None:
     """Return unused memory to the system; at most every ``_INTERVAL`` seconds, however often it is called."""
-    global _trimmed_at
+    global _trimmed_at  # noqa: PLW0603 - of the process, as the allocator is
     if time.monotonic() - _trimmed_at < _INTERVAL or not _busy.acquire(blocking=False):
         return
     try:

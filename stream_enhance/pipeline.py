@@ -39,9 +39,9 @@ from .sources.open import open_source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
 from .stages.networks import open_enhancement
-from .stages.overlay import Overlay, Rendered
+from .stages.overlay import Overlay
 from .stages.track import Tracker
-from .types import Enhanced, Faces, Frame
+from .types import Enhanced, Faces, Frame, Rendered
 
 DETECTOR, UNET = "yolov8n-face.onnx", "unet.onnx"
 
@@ -142,6 +142,7 @@ class Pipeline:
         return f"ENHANCED by stream-enhance {__version__}: faces were changed by {by}; see the original"
 
     def close(self) -> None:
+        """Release the networks; no run of this pipeline may still be going."""
         self._open.close()
 
     def __enter__(self) -> Self:

@@ -23,8 +23,8 @@ from .sources.base import Source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
 from .stages.load_control import AdmissionControl, QualityController
-from .stages.overlay import Overlay, Rendered
-from .types import Enhanced, Frame, Scene
+from .stages.overlay import Overlay
+from .types import Enhanced, Frame, Rendered, Scene
 
 _WAITING = 4  # frames queued in front of each stage
 _WAITING_LIVE = 16  # between a camera's decoder and the first stage, where age, not number, is what bounds them
@@ -47,9 +47,13 @@ def _byte_count(item: Frame | Scene | Enhanced | Rendered) -> int:
 class Observer(Protocol):
     """Sees every enhanced scene before it is drawn, such as a gallery of best shots."""
 
-    def observe(self, item: Enhanced) -> None: ...
+    def observe(self, item: Enhanced) -> None:
+        """See one scene; called in the overlay's thread, in the frames' order."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Write what is left; called once, after the line has ended."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

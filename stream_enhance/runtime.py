@@ -112,6 +112,7 @@ class Channel(Generic[T]):
             yield taken[0]
 
     def close(self) -> None:
+        """There will be no more items; what is queued can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -151,6 +152,7 @@ class Worker:
     thread: threading.Thread = field(init=False)
 
     def start(self, on_error: Callable[[], None]) -> None:
+        """Start the thread; an error in its stage calls ``on_error`` in it."""
         self.thread = threading.Thread(target=self._run, args=(on_error,), name=self.name, daemon=True)
         self.thread.start()
 
@@ -215,9 +217,11 @@ class Line:
 
     @property
     def stopping(self) -> bool:
+        """Whether ``stop`` was called."""
         return self._stopping.is_set()
 
     def start(self) -> None:
+        """Start all threads; an error in one of them cancels the line."""
         for worker in self.workers:
             worker.start(self.cancel)
 

@@ -1,7 +1,7 @@
 """What travels down the line: each stage's output says what that stage added.
 
-``Frame`` leaves the source, ``Scene`` the detector, ``Enhanced`` the enhancer.  Arrays are struct-of-arrays, one row a
-face.
+``Frame`` leaves the source, ``Scene`` the detector, ``Enhanced`` the enhancer, ``Rendered`` the overlay.
+Arrays are struct-of-arrays, one row a face.
 """
 
 from __future__ import annotations
@@ -116,3 +116,23 @@ class Enhanced:
     patches: NDArray[np.uint8]  # (m, S, S, 3) RGB, enhanced
     to_frame: NDArray[np.float32]  # (m, 2, 3) patch pixels to frame pixels
     cached: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))  # (m,) taken from the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A finished frame and what it shows."""
+
+    image: av.VideoFrame  # pts and time_base are the source frame's
+    enhanced: Enhanced
+
+    def to_rgb(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, as a player shows it: upright, whatever the frame's rotation."""
+        rotation = self.enhanced.scene.frame.rotation
+        pixels: NDArray[np.uint8] = self.image.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        return np.ascontiguousarray(np.rot90(pixels, rotation // 90))
+
+    def _repr_png_(self) -> bytes:
+        """Shown by notebooks."""
+        import cv2  # types must be quick to import
+
+        return bytes(cv2.imencode(".png", self.to_rgb()[:, :, ::-1])[1])

@@ -27,7 +27,7 @@ def with_environment(url: str) -> str:
         SourceError: a variable is not set, or there is a space in the URL.
     """
     if re.search(r"\s", url):  # not shown: it may be in a password
-        raise SourceError(f"{url.split('://')[0]}://***: has a space in it; write %20")
+        raise SourceError(f"{url.split('://', maxsplit=1)[0]}://***: has a space in it; write %20")
     begin = url.find("://") + 3
     end = begin + url[begin:].partition("/")[0].rfind("@")
 

@@ -61,8 +61,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a command answered."""
+class Finished:
+    """What a command left: exit code, output and report."""
 
     code: int
     out: str
@@ -76,7 +76,7 @@ class Told:
         return line
 
 
-Command = Callable[..., Told]
+Command = Callable[..., Finished]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def command(capsys: pytest.CaptureFixture[str], models: Models, tmp_path: Path) 
         detector: Path = models.detector,
         enhancer: Path = models.enhancer,
         report: Path = tmp_path / ".report.json",
-    ) -> Told:
+    ) -> Finished:
         words = [str(word) for word in arguments]
         report.unlink(missing_ok=True)
         if words[0] in ("run", "batch"):
@@ -100,10 +100,10 @@ def command(capsys: pytest.CaptureFixture[str], models: Models, tmp_path: Path) 
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         code = leaving.value.code if isinstance(leaving.value.code, int) else 0
-        told: dict[str, Any] = json.loads(report.read_text()) if report.exists() else {}
-        if told:
-            assert told["frames_in"] == told["frames_out"] + told["frames_dropped"]
-        return Told(code, out, err, told)
+        content: dict[str, Any] = json.loads(report.read_text()) if report.exists() else {}
+        if content:
+            assert content["frames_in"] == content["frames_out"] + content["frames_dropped"]
+        return Finished(code, out, err, content)
 
     return call
 

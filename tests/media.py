@@ -22,7 +22,7 @@ FACE = (80.0, 60.0, 36.0, 48.0)  # centre x, y, width, height: where `detector` 
 PATCH = 64
 _RNG = np.random.default_rng(0)
 _TEXTURE = cv2.GaussianBlur(_RNG.integers(0, 256, (700, 900, 3), np.uint8), (0, 0), 9)
-_TEXTURE = cv2.normalize(_TEXTURE, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+_TEXTURE = cv2.normalize(_TEXTURE, _TEXTURE.copy(), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
 def image(index: int, width: int = SIZE[0], height: int = SIZE[1]) -> NDArray[np.uint8]:
@@ -104,12 +104,12 @@ def make_long(path: Path, frames: int) -> Path:
     """A video of fifty images again and again: its packets are copied, so that it is there at once."""
     part = make_video(path.with_name(f"once{path.suffix}"), 50)
     with av.open(str(part)) as source, av.open(str(path), "w") as container:
-        packets = [(bytes(p), p.pts, p.is_keyframe) for p in source.demux(video=0) if p.size]
+        packets = [(bytes(p), p.pts or 0, p.is_keyframe) for p in source.demux(video=0) if p.size]
         stream = container.add_stream_from_template(source.streams.video[0])
         step = packets[1][1] - packets[0][1]
         for i in range(frames):
             data, _, key = packets[i % len(packets)]
-            packet = av.Packet(data)
+            packet: Any = av.Packet(data)
             packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, i * step, i * step, key
             packet.time_base = source.streams.video[0].time_base
             container.mux(packet)
@@ -155,10 +155,17 @@ def planes_of(path: Path | str) -> list[list[NDArray[np.uint8]]]:
         ]
 
 
+def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
+    """The image file, (H, W, 3) RGB; (H, W) where ``flags`` ask for grey."""
+    found = cv2.imread(str(path), flags)
+    assert found is not None, f"{path} is not an image"
+    return found.astype(np.uint8) if found.ndim == 2 else found[:, :, ::-1].astype(np.uint8)
+
+
 def pts_of(path: Path | str) -> list[Fraction]:
     """Every image's time in seconds."""
     with av.open(str(path)) as container:
-        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+        return [Fraction(frame.pts or 0) * (frame.time_base or 0) for frame in container.decode(video=0)]
 
 
 def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -33,11 +33,11 @@ def test_the_example_of_cameras_can_be_used(tmp_path: Path, monkeypatch: pytest.
 def test_the_dashboard_asks_only_for_figures_that_there_are(models: Models) -> None:
     settings = {"detector": {"model": str(models.detector)}, "enhancer": {"model": str(models.enhancer)}, "threads": 1}
     cameras = Supervisor(settings, None)
-    told = set(re.findall(r"# TYPE (\w+)", metrics.text(cameras)))
+    published = set(re.findall(r"# TYPE (\w+)", metrics.text(cameras)))
     cameras.close()
     panels = json.loads((CONFIGS / "grafana.json").read_text())["panels"]
     asked = {n for p in panels for t in p["targets"] for n in re.findall(r"stream_enhance_\w+", t["expr"])}
-    assert {name.removesuffix("_bucket") for name in asked} <= told
+    assert {name.removesuffix("_bucket") for name in asked} <= published
     assert len(panels) == len({p["id"] for p in panels})
     places = {(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels}
     assert len(places) == len(panels), "no panel lies on another"

@@ -79,8 +79,8 @@ def test_printable_writes_out_what_would_forge_a_line(text: str) -> None:
 
 @pytest.mark.parametrize("form", [[], ["--log-json"]], ids=["plain", "json"])
 def test_a_files_name_forges_no_line(command: Command, tmp_path: Path, form: list[str]) -> None:
-    told = command("run", tmp_path / "a\nerror: all is lost\x1b[2K.mp4", "-o", tmp_path / "out.mp4", *form)
-    assert told.code == 2
-    assert len(told.err.splitlines()) == 1
-    assert "\x1b" not in told.err
+    result = command("run", tmp_path / "a\nerror: all is lost\x1b[2K.mp4", "-o", tmp_path / "out.mp4", *form)
+    assert result.code == 2
+    assert len(result.err.splitlines()) == 1
+    assert "\x1b" not in result.err
     logging.getLogger("stream_enhance").handlers.clear()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +22,7 @@ class Circle:
 def test_trim_frees_reference_cycles_but_not_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.disable()
     try:
-        monkeypatch.setattr(memory, "_trimmed_at", memory.time.monotonic())
+        monkeypatch.setattr(memory, "_trimmed_at", time.monotonic())
         alive = weakref.ref(Circle())
         memory.trim()
         assert alive() is not None, "it is too soon"
@@ -32,4 +34,4 @@ def test_trim_frees_reference_cycles_but_not_at_every_call(monkeypatch: pytest.M
 
 
 def test_what_the_process_holds_is_known_on_linux() -> None:
-    assert memory.resident() > 10_000_000 or not memory.Path("/proc/self/statm").exists()
+    assert memory.resident() > 10_000_000 or not Path("/proc/self/statm").exists()

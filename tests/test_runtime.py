@@ -85,7 +85,7 @@ def test_an_error_in_any_stage_reaches_run_with_the_stages_name(where: str) -> N
     assert threading.active_count() == before
 
 
-def test_two_errors_at_once_are_both_told() -> None:
+def test_two_errors_at_once_are_both_reported() -> None:
     both = threading.Barrier(2)
 
     def boom(item: int) -> int:

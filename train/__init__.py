@@ -18,15 +18,17 @@ class OldCommand(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """A spec for a command that moved, else None; see ``importlib.abc.MetaPathFinder``."""
         package, _, name = fullname.rpartition(".")
         return ModuleSpec(fullname, self) if package == "train" and name in OLD_COMMANDS else None
 
     def get_code(self, fullname: str) -> CodeType:
         """What runpy runs as __main__."""
-        text = f"import sys\nfrom train.common.command import renamed\nsys.exit(renamed({fullname!r}))\n"
+        text = f"import sys\nfrom train.enhancer.cli import renamed\nsys.exit(renamed({fullname!r}))\n"
         return compile(text, fullname, "exec")
 
     def exec_module(self, module: ModuleType) -> None:
+        """Raise ImportError with the module's new name."""
         name = module.__name__.removeprefix("train.")
         raise ImportError(f"train.{name} is now train.enhancer.{name}", name=module.__name__)
 

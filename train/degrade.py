@@ -134,6 +134,7 @@ class Lens:
     options: dict[str, str]
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+        """`image` (H, W, 3) uint8 as this lens and sensor give it; noise drawn from `rng`."""
         if self.blur is not None:
             image = cv2.filter2D(image, -1, self.blur, borderType=cv2.BORDER_REPLICATE).astype(np.uint8)
         if self.sigma:

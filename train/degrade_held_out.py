@@ -109,14 +109,14 @@ def record(
 
 
 def to_light(image: Image) -> Light:
-    """sRGB's electro-optical transfer function."""
+    """Linear light 0..1 of `image`, by sRGB's transfer function."""
     value = np.arange(256) / 255
     table = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
     return np.asarray(table[image], np.float32)
 
 
 def from_light(light: Light) -> Image:
-    """sRGB's inverse, to 8 bits."""
+    """8-bit sRGB of linear light 0..1."""
     clipped = np.clip(light, 0, 1)
     value = np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** (1 / 2.4) - 0.055)
     return (255 * value + 0.5).astype(np.uint8)

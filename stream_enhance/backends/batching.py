@@ -52,6 +52,11 @@ class BatchingSession:
         self._thread.start()
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Float32 (n, C, H, W) in, float32 out, rows in the same order; run in one batch with other callers' rows.
+
+        Raises:
+            LineError: the session is closed.
+        """
         request = _Request(batch)
         with self._changed:
             if self._closed:

@@ -165,6 +165,7 @@ class OnnxSession:
             )
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Float32 (n, C, H, W) in, float32 out, rows in the same order; cut into batches that the model takes."""
         if self.fixed_batch is None and self.provider == "cpu":
             return self._run(batch)
         parts, start = [], 0

@@ -50,12 +50,12 @@ def compare(path: Path, task: str, count: int, device: str) -> Parity:
 def _image(seed: int, shape: tuple[int, int]) -> NDArray[np.float32]:
     """(1, 3, H, W) in 0..1: smooth colours with edges, another for each seed."""
     rng = np.random.default_rng(seed)
-    soft = cv2.GaussianBlur(rng.random((*shape, 3), dtype=np.float32), (0, 0), rng.uniform(2, 12))
-    soft = (soft - soft.min()) / np.ptp(soft)
+    image = cv2.GaussianBlur(rng.random((*shape, 3), dtype=np.float32), (0, 0), rng.uniform(2, 12))
+    image = (image - image.min()) / np.ptp(image)
     centre = (int(shape[1] * rng.uniform(0.3, 0.7)), int(shape[0] * rng.uniform(0.3, 0.7)))
     axes = (int(shape[0] * rng.uniform(0.1, 0.25)), int(shape[0] * rng.uniform(0.15, 0.3)))
-    cv2.ellipse(soft, centre, axes, 0, 0, 360, rng.random(3).tolist(), -1, cv2.LINE_AA)
-    return np.ascontiguousarray(soft.transpose(2, 0, 1)[None], np.float32)
+    cv2.ellipse(image, centre, axes, 0, 0, 360, rng.random(3).tolist(), -1, cv2.LINE_AA)
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
 
 
 def _difference(task: str, exact: NDArray[np.float32], half: NDArray[np.float32]) -> tuple[float, ...]:

@@ -83,6 +83,7 @@ class TorchSession:
         self._captured: dict[tuple[int, ...], tuple[Any, torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Float32 (n, C, H, W) in, float32 out, rows in the same order."""
         import torch
 
         with torch.inference_mode():

@@ -43,6 +43,7 @@ class Progress:
         self._bar.set_postfix_str(f"{run.faces} faces")
 
     def close(self) -> None:
+        """Leave the bar as it is and end its line."""
         if self._bar is not None:
             self._bar.close()
 

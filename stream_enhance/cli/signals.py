@@ -16,6 +16,7 @@ class StopSignals:
     code = 0  # 128 + the signal's number
 
     def __call__(self, number: int, frame: object) -> None:
+        """Count one signal; the third ends the process at once.  A handler for ``signal.signal``."""
         self.count += 1
         self.code = 128 + number
         if self.count > 2:  # even the tearing down hangs

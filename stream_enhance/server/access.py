@@ -109,6 +109,7 @@ class Guard:
         self._files = RateLimit(rate=100, burst=400, max_wait=5)  # a page loads many, six at a time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on to the app, or answer it here with what is wrong with it (ASGI)."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return

@@ -19,8 +19,7 @@ from ..pipeline import Pipeline
 from ..run import Run
 from ..sinks.base import Sink
 from ..sources.open import open_source
-from ..stages.overlay import Rendered
-from ..types import Scene
+from ..types import Rendered, Scene
 from .config import CameraConfig
 from .notices import Notices
 from .shots import CameraShots, ShotStore
@@ -84,6 +83,7 @@ class Camera:
         return self._stopping.is_set()
 
     def join(self, seconds: float) -> None:
+        """Wait up to so many seconds for its thread, then let its viewers go."""
         if self._thread.is_alive():
             self._thread.join(seconds)
         self.view.close()

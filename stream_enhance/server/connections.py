@@ -209,5 +209,6 @@ class Server(uvicorn.Server):
         self._on_shutdown = on_shutdown
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Shut down as uvicorn does, after ``on_shutdown`` has ended what would never end by itself."""
         self._on_shutdown()
         await super().shutdown(sockets)

@@ -37,7 +37,7 @@ def codec_string(extradata: bytes) -> str:
 
 
 def fragment(serial: int, start: int, duration: int, data: bytes, key: bool) -> bytes:
-    """moof and mdat with one frame.
+    """One frame as a movie fragment: boxes moof and mdat (ISO/IEC 14496-12).
 
     Args:
         serial: counts fragments from 1.

@@ -67,6 +67,7 @@ class ShotStore:
             self._thread.start()
 
     def close(self) -> None:
+        """End the thread that deletes old galleries; waits 5 s at most."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(5)
@@ -212,6 +213,7 @@ class CameraShots:
         self._retry_at = 0.0  # time.monotonic()
 
     def observe(self, item: Enhanced) -> None:
+        """Show the frame and keep the best shots; a full disk is reported, never raised."""
         self._show(item)
         if self._store is None or time.monotonic() < self._retry_at:
             return
@@ -232,6 +234,7 @@ class CameraShots:
             self._failed(_problem(problem))
 
     def close(self) -> None:
+        """Write the last shots, without a contact sheet."""
         if self._gallery:
             self._gallery.close(sheet=False)  # many cameras may have to end within seconds
             if self._gallery.problem:

@@ -63,6 +63,7 @@ class LiveView:
 
     @property
     def viewers(self) -> int:
+        """How many clients watch."""
         return len(self._viewers)
 
     def join(self, kind: str, take: Callable[[Piece | None], None], loop: asyncio.AbstractEventLoop) -> int:
@@ -115,6 +116,7 @@ class LiveView:
             self._frames.put((left, image.reformat(left.width, left.height, "yuv420p"), seconds))
 
     def close(self) -> None:
+        """End the encoder's thread; waits 2 s at most."""
         self._frames.cancel()
         self._thread.join(2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import Any, Protocol
 
-from ..stages.overlay import Rendered
+from ..types import Rendered
 
 
 class Sink(Protocol):
@@ -15,7 +15,9 @@ class Sink(Protocol):
     takes_side_packets: bool  # whether the source's other streams are of use to it
     upright: bool  # whether frames must be turned as a player shows them, as its files hold no rotation
 
-    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]: ...
+    def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        """Write each frame, then yield it."""
+        ...
 
     def finish(self) -> None:
         """Make what was written the finished output.

@@ -1,7 +1,7 @@
-"""The certificate with which a WHIP push shows who it is (DTLS, RFC 8827): made anew for each process.
+"""The certificate with which a WHIP push shows who it is (DTLS, RFC 8827): a new one for each process.
 
 FFmpeg would make one itself, but with GnuTLS, which PyAV's wheels have, of a kind that other ends refuse; RFC 8827 has
-every end take ECDSA on P-256.  Nobody need trust it: its digest goes to the server with the offer.
+every end take ECDSA on P-256.  Nobody needs to trust it: its digest goes to the server with the offer.
 """
 
 from __future__ import annotations

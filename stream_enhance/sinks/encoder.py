@@ -21,8 +21,7 @@ from av.video.reformatter import ColorRange
 from ..errors import OutputError
 from ..imaging import planes
 from ..imaging.planes import LAYOUTS, Layout
-from ..stages.overlay import Rendered
-from ..types import Frame, StreamInfo
+from ..types import Frame, Rendered, StreamInfo
 from .codecs import Encoding, choose_encoder, ordinary_thread, pixel_format
 
 log = logging.getLogger(__name__)
@@ -80,6 +79,7 @@ class NullFile:
     """A file that keeps nothing: an encoder's stream needs a container to be in."""
 
     def write(self, data: bytes) -> int:
+        """Discard ``data``."""
         return len(data)
 
 

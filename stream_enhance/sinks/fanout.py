@@ -19,7 +19,7 @@ import av
 
 from ..errors import OutputError, SinkError, StreamEnhanceError
 from ..runtime import Cancelled, Channel
-from ..stages.overlay import Rendered
+from ..types import Rendered
 from .encoder import EncodedPacket, EncodedStream, Encoder
 from .muxer import Muxer
 from .passthrough import copied
@@ -57,7 +57,9 @@ class Output(Protocol):
         """Whether it has ended, as its first error is its end."""
         ...
 
-    def start(self, stream: EncodedStream) -> None: ...
+    def start(self, stream: EncodedStream) -> None:
+        """Begin, with what the encoder says of its stream; called once, before ``take``."""
+        ...
 
     def take(self, image: av.VideoFrame | None, packets: Sequence[EncodedPacket], side: _Side) -> None:
         """A frame, what the encoder gave for it, and the side packets before it.  Waits only where ``whole``."""
@@ -101,27 +103,33 @@ class MuxedOutput:
 
     @property
     def written(self) -> int:
+        """Frames that it got; once finished, frames that the output holds."""
         return self._muxed if self._held is None else self._held
 
     @property
     def lost(self) -> int:
+        """Frames that it did not get."""
         return self._queue.dropped + self._skipped if self._held is None else self._lacking
 
     def start(self, stream: EncodedStream) -> None:
+        """Start the thread that writes; it opens the muxer at the first key frame."""
         self._stream = stream
         self._thread = threading.Thread(target=self._run, name=f"output {self.name}", daemon=True)
         self._thread.start()
 
     def take(self, image: av.VideoFrame | None, packets: Sequence[EncodedPacket], side: _Side) -> None:
+        """Queue packets and side packets; only an output that is to be whole makes the caller wait."""
         for packet in packets:
             self._queue.put(packet)
         if side:
             self._queue.put(side)
 
     def end(self) -> None:
+        """There is no more; what is queued is still written."""
         self._queue.close()
 
     def join(self, seconds: float) -> None:
+        """Wait until what was taken is written; after ``seconds`` end it by force."""
         if self._thread is None:
             return
         self._thread.join(seconds)
@@ -132,6 +140,7 @@ class MuxedOutput:
             self._thread.join(1)
 
     def finish(self, frames: int) -> str:
+        """Give the output its name; what is wrong with it, "" where it holds all ``frames``."""
         if not self.whole:
             return ""
         if self.failed:
@@ -234,6 +243,11 @@ class Fanout:
         self._started = False
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        """Encode each frame, hand its packets to every output, then yield it.
+
+        Raises:
+            SinkError: no output can be written any more.
+        """
         try:
             for item in items:
                 frame = item.enhanced.scene.frame

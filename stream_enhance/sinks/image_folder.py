@@ -15,8 +15,7 @@ import cv2
 from ..errors import OutputError, SinkError
 from ..imaging import planes
 from ..imaging.planes import LAYOUTS
-from ..stages.overlay import Rendered
-from ..types import Frame
+from ..types import Frame, Rendered
 from .safe_files import Originals, write_whole
 
 log = logging.getLogger(__name__)
@@ -52,6 +51,11 @@ class ImageFolderSink:
             raise SinkError(f"{folder}: cannot be created ({error.strerror}); name another folder") from None
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        """Save each frame under its file's name, or its number, then yield it.
+
+        Raises:
+            OutputError: a file cannot be written, or is there already.
+        """
         for item in items:
             frame: Frame = item.enhanced.scene.frame
             path = self._folder / (frame.name or f"{frame.index:06d}.png")
@@ -66,6 +70,7 @@ class ImageFolderSink:
         """Every frame has its name already."""
 
     def outputs(self) -> list[dict[str, Any]] | None:
+        """None: its frames are all there is to report."""
         return None
 
 
@@ -87,6 +92,11 @@ class ImageSink:
         self._originals, self._saved = originals, False
 
     def __call__(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
+        """Save the one frame, then yield it.
+
+        Raises:
+            OutputError: there is a second frame, or the file cannot be written.
+        """
         for item in items:
             if self._saved:
                 raise OutputError(f"{self._path}: holds one image, and there are more; name a folder (ends in /)")
@@ -99,6 +109,7 @@ class ImageSink:
         """It has its name already."""
 
     def outputs(self) -> list[dict[str, Any]] | None:
+        """None: its frame is all there is to report."""
         return None
 
 

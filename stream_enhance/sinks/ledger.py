@@ -26,7 +26,7 @@ from .safe_files import Originals, wait_for_lock, write_whole
 log = logging.getLogger(__name__)
 
 LEDGER = ".stream-enhance-recordings.jsonl"
-_MANY = 1000  # lines, from which on it is written anew when a recorder starts
+_MANY = 1000  # lines, from which on it is rewritten when a recorder starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,10 @@ class Ledger:
         return round(self._since + time.monotonic(), 3)
 
     def _append(self, line: dict[str, Any]) -> None:
-        """Add a line; a recording is worth more than the note of it, so a disk that is full is only warned of."""
+        """Add a line; a recording matters more than its entry here, so a full disk gives a warning only."""
         try:
             with self._lock, _locked(self._path) as number:
-                data = f"\n{json.dumps(line)}\n".encode()  # a line that a full disk cut short spoils no other
+                data = f"\n{json.dumps(line)}\n".encode()  # a line that a full disk cut short damages no other
                 if os.write(number, data) < len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
@@ -121,7 +121,7 @@ class Ledger:
             self._warned = True
 
     def _compact(self) -> None:
-        """Write the ledger anew without the files that are gone, for all outputs in the folder."""
+        """Rewrite the ledger without the files that are gone, for all outputs in the folder."""
         with suppress(OSError, SinkError), self._lock, _locked(self._path):
             lines = self._lines()
             if len(lines) < _MANY:
@@ -145,7 +145,7 @@ class Ledger:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """The file descriptor of ``path``, opened to append, while no other process appends to it or writes it anew."""
+    """The file descriptor of ``path``, opened to append, while no other process appends to it or rewrites it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     while True:
         number = os.open(path, flags, 0o666)

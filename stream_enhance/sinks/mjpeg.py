@@ -1,7 +1,7 @@
 """Frames as JPEGs over HTTP (multipart/x-mixed-replace), for whatever can show nothing else.
 
 Each viewer is sent the newest frame as soon as it has taken the one before, so a slow one sees fewer and holds up
-nobody.  JPEGs are made only while somebody looks, once for all of them.  It listens on loopback only: there is no
+nobody.  JPEGs are made only while somebody watches, once for all of them.  It listens on loopback only: there is no
 password here; ``serve`` has a page with one.
 """
 

@@ -35,13 +35,17 @@ class Muxer(Protocol):
         """Begin; ``first`` is the packet that will be written first, a key frame's."""
         ...
 
-    def write(self, packet: EncodedPacket) -> None: ...
+    def write(self, packet: EncodedPacket) -> None:
+        """Write one packet of the video."""
+        ...
 
     def write_side(self, packets: Iterable[av.Packet[Any]]) -> None:
         """Write the other streams' packets that come before the next packet; they may be changed."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close what ``open`` opened, complete up to the last packet."""
+        ...
 
     def kill(self) -> None:
         """Have a call that waits for somebody end soon.  Called from another thread."""
@@ -98,14 +102,17 @@ class Container:
             raise
 
     def write(self, packet: EncodedPacket) -> None:
+        """Write one packet of the video."""
         self._inner.mux(packet.packet(self._video, self._shift))
         self.frames += 1
 
     def write_side(self, packets: Iterable[av.Packet[Any]]) -> None:
+        """Write packets of the other streams, as far as the format takes them."""
         if self._copies is not None:
             self._copies.write(packets, self._start)
 
     def close(self) -> None:
+        """Write the trailer and close."""
         try:
             if self._copies is not None:
                 self._copies.end()
@@ -186,19 +193,23 @@ class FileMuxer:
         self._container: Container | None = None
 
     def open(self, stream: EncodedStream, first: EncodedPacket) -> None:
+        """Create the file under its temporary name."""
         file = create(self._part, self._originals, self._replace)
         self._inode = file.inode
         self._container = Container(file, self._form, stream, str(self._path))
 
     def write(self, packet: EncodedPacket) -> None:
+        """Write one packet of the video."""
         assert self._container is not None
         self._container.write(packet)
 
     def write_side(self, packets: Iterable[av.Packet[Any]]) -> None:
+        """Write packets of the other streams."""
         assert self._container is not None
         self._container.write_side(packets)
 
     def close(self) -> None:
+        """Complete the file, which keeps its temporary name."""
         container, self._container = self._container, None
         if container is not None:
             container.close()
@@ -207,6 +218,11 @@ class FileMuxer:
         """A disk answers, however late."""
 
     def finish(self, frames: int) -> int:
+        """Give the file its name if it holds all ``frames``; how many it holds.
+
+        Raises:
+            OutputError: it holds them and cannot be renamed.
+        """
         if not self._ours():
             return 0
         if (held := count_frames(self._part, frames)) == frames:
@@ -219,6 +235,7 @@ class FileMuxer:
         return held
 
     def kept(self) -> str:
+        """The temporary file; "" where none was made."""
         return str(self._part) if self._ours() else ""
 
     def _ours(self) -> bool:
@@ -239,18 +256,22 @@ class PipeMuxer:
         self._written = 0
 
     def open(self, stream: EncodedStream, first: EncodedPacket) -> None:
+        """Begin MPEG-TS on standard output."""
         self._container = Container("pipe:1", "mpegts", stream, "standard output")
 
     def write(self, packet: EncodedPacket) -> None:
+        """Write one packet of the video."""
         assert self._container is not None
         self._container.write(packet)
         self._written += 1
 
     def write_side(self, packets: Iterable[av.Packet[Any]]) -> None:
+        """Write packets of the other streams."""
         assert self._container is not None
         self._container.write_side(packets)
 
     def close(self) -> None:
+        """Write what is left; standard output stays open."""
         container, self._container = self._container, None
         if container is not None:
             container.close()
@@ -259,7 +280,9 @@ class PipeMuxer:
         """Who reads it decides."""
 
     def finish(self, frames: int) -> int:
+        """How many frames were written."""
         return self._written
 
     def kept(self) -> str:
+        """Nothing: a pipe keeps nothing."""
         return ""

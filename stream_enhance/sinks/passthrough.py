@@ -3,7 +3,7 @@
 Packets come with the frames that they belong before and go into the open output as they are.  Sound that the output's
 kind of file cannot hold (a camera's G.711 in MP4, say) is encoded as AAC, with a warning; any other such stream is
 left out with one.  So is a packet that the muxer refuses because it is damaged.  A track of data that only repeats the
-chapters, as MP4 has it, is written anew by the muxer.
+chapters, as MP4 has it, is made again by the muxer.
 """
 
 from __future__ import annotations

@@ -120,9 +120,11 @@ class RemoteMuxer:
             child.kill()
 
     def finish(self, frames: int) -> int:
+        """How many frames were sent."""
         return self._sent
 
     def kept(self) -> str:
+        """Nothing: what was sent is not kept here."""
         return ""
 
     @property

@@ -104,7 +104,8 @@ class OutputFile:
         try_lock(self._file.fileno())  # until it is closed: see ``create``
 
     def write(self, data: bytes) -> int:
-        if self._error is not None:  # a muxer's last words would spoil what can be played up to here
+        """Write all of ``data``; after one OSError every call raises it again."""
+        if self._error is not None:  # a muxer's last words would damage what can be played up to here
             raise self._error
         view = memoryview(data)
         try:
@@ -116,12 +117,15 @@ class OutputFile:
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to ``offset``, as ``io.IOBase.seek`` does."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
+        """The position in bytes."""
         return self._file.tell()
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 

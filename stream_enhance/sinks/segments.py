@@ -99,11 +99,13 @@ class Segmenter:
         self.held = 0  # frames in finished files
 
     def open(self, stream: EncodedStream, first: EncodedPacket) -> None:
+        """Begin the first segment with ``first``."""
         self._stream = stream
         self._footage_start = None if stream.info.live else _creation_time(stream)
         self._begin(first)
 
     def write(self, packet: EncodedPacket) -> None:
+        """Write one packet of the video; a key frame begins a new segment where one is due."""
         if packet.key and self._container is not None and self._full(packet):
             self._flush_side(packet.seconds)
             self._end(packet.seconds)
@@ -116,9 +118,11 @@ class Segmenter:
         self._reached = max(self._reached, packet.seconds + duration)
 
     def write_side(self, packets: Iterable[av.Packet[Any]]) -> None:
+        """Keep packets of the other streams until their segment is known."""
         self._side.extend(packets)
 
     def close(self) -> None:
+        """End the last segment."""
         if self._container is not None:
             self._flush_side(None)
             self._end(self._reached)
@@ -222,9 +226,11 @@ class SegmentsMuxer:
         """A disk answers, however late."""
 
     def finish(self, frames: int) -> int:
+        """How many frames all segments hold; each got its name when it ended."""
         return self._segmenter.held
 
     def kept(self) -> str:
+        """The folder of the segments."""
         return str(self._path.parent)
 
     def _names(self, first: EncodedPacket) -> Iterable[Path]:
@@ -288,18 +294,20 @@ class HlsMuxer:
             from_zero=False,
             begun=lambda file: self._ledger.begun(file.path.name, file.inode),
             finished=self._done,
-            # each file counts its packets anew, and all have one clock
+            # each file counts its packets from 0, and all have one clock
             options={"mpegts_flags": "initial_discontinuity", "avoid_negative_ts": "disabled"},
         )
         self.write, self.write_side = self._segmenter.write, self._segmenter.write_side
 
     def open(self, stream: EncodedStream, first: EncodedPacket) -> None:
+        """Begin the first segment; of a camera, delete the segments of runs before."""
         if self._number < 0 and not self._whole:
             for entry in self._ledger.entries():  # of a run before this one, named by no playlist any more
                 self._ledger.delete(entry, self._originals)
         self._segmenter.open(stream, first)
 
     def close(self) -> None:
+        """End the last segment and the playlist."""
         self._segmenter.close()
         if self._segments:
             self._write_playlist(ended=True)
@@ -308,6 +316,11 @@ class HlsMuxer:
         """A disk answers, however late."""
 
     def finish(self, frames: int) -> int:
+        """Give a recording's playlist its name if it holds all ``frames``; how many it holds.
+
+        Raises:
+            OutputError: it holds them and cannot be renamed.
+        """
         if self._whole and self._segmenter.held == frames:
             try:
                 publish(self._written, self._path, self._originals, self._replace)
@@ -316,6 +329,7 @@ class HlsMuxer:
         return self._segmenter.held
 
     def kept(self) -> str:
+        """The playlist; "" where there is no segment."""
         return str(self._written) if self._segments else ""
 
     def _names(self, first: EncodedPacket) -> Iterable[Path]:

@@ -46,6 +46,7 @@ class SegmentsTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return os.path.realpath(self.path)
 
 
@@ -59,6 +60,7 @@ class HlsTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return os.path.realpath(self.path)
 
 
@@ -72,6 +74,7 @@ class PushTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return self.url
 
 
@@ -85,6 +88,7 @@ class MjpegTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return f"mjpeg://{self.host.lower().replace('localhost', '127.0.0.1')}:{self.port}"
 
 
@@ -97,6 +101,7 @@ class ImageFolderTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return os.path.realpath(self.path)
 
 
@@ -109,6 +114,7 @@ class ImageTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return os.path.realpath(self.path)
 
 
@@ -121,6 +127,7 @@ class StdoutTarget:
 
     @property
     def identity(self) -> str:
+        """Alike for alike places."""
         return "-"
 
 

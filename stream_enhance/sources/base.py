@@ -48,6 +48,7 @@ class SourceOptions(Options):
 
     @property
     def max_pixels(self) -> int:
+        """``max_megapixels`` as pixels."""
         return round(self.max_megapixels * 1e6)
 
 
@@ -85,10 +86,14 @@ class Source(Protocol):
         """
         ...
 
-    def status(self) -> SourceStatus: ...
+    def status(self) -> SourceStatus:
+        """How it is at this moment.  Called from any thread."""
+        ...
 
     def stop(self) -> None:
         """End ``frames`` soon, even where no frame arrives.  Called from any thread."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the file or the connection."""
+        ...

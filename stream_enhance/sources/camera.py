@@ -81,6 +81,7 @@ class CameraSource:
 
     @property
     def state(self) -> State:
+        """What the connection is doing now."""
         return self.states[-1][1]
 
     @property
@@ -90,9 +91,11 @@ class CameraSource:
 
     @property
     def info(self) -> StreamInfo:
+        """What is known of the stream; complete once ``wait_ready`` has returned."""
         return self._info
 
     def status(self) -> SourceStatus:
+        """How it is at this moment."""
         return SourceStatus(
             self.state, self.problem, self._corrupt, self.reconnects, self.no_signal_frames, tuple(self.states)
         )
@@ -106,7 +109,7 @@ class CameraSource:
         connection = self._connection
         if self.options.wait or connection is None:
             return
-        while not connection.settled.wait(0.1) and not self._stopping.is_set() and not stopped():
+        while not connection.resolved.wait(0.1) and not self._stopping.is_set() and not stopped():
             pass
         if connection.error is not None and not connection.has_frame:
             self.close()
@@ -118,10 +121,11 @@ class CameraSource:
         self._events.close()
 
     def close(self) -> None:
+        """Stop, and let the connection go; waits 1 s at most."""
         self.stop()
         if self._connection is not None:
             self._connection.abandon()
-            if self._connection.settled.is_set():  # one still being opened may take its whole timeout
+            if self._connection.resolved.is_set():  # one still being opened may take its whole timeout
                 self._connection.thread.join(1.0)  # a blocked read ends by its timeout; its thread then closes it
 
     def _connect(self) -> Connection:

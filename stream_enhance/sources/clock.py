@@ -160,7 +160,7 @@ class WallClock:
     """Camera timestamps laid onto the run's own clock: strictly rising ticks of ``TIME_BASE``.
 
     Within one connection the camera's own intervals are kept, so that network jitter does not show; where its clock
-    leaves ours by more than a second it is laid on anew.
+    leaves ours by more than a second it is aligned again.
     """
 
     def __init__(self, started: float) -> None:
@@ -168,6 +168,7 @@ class WallClock:
         self._offset: float | None = None  # seconds from the camera's clock to the run's
 
     def restart(self) -> None:
+        """The next frame is of another connection: its clock has no relation to the last one's."""
         self._offset = None
 
     def next(self, seconds: float | None, captured_at: float) -> int:

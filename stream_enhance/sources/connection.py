@@ -69,7 +69,7 @@ class Connection:
     ) -> None:
         self._name, self._opened, self._put, self._live = name, opened, put, live
         self._abandoned = threading.Event()
-        self.settled = threading.Event()  # its first frame is there, or never will be
+        self.resolved = threading.Event()  # set once its first frame has come or it has failed
         self.opened_at = 0.0  # time.monotonic() when connected
         self.has_frame = False
         self.source: OpenStream | None = None
@@ -110,7 +110,7 @@ class Connection:
         except BaseException as error:  # raised again where the line can see it
             self.error = error
         finally:
-            self.settled.set()
+            self.resolved.set()
             self._put((self, None, time.monotonic()))
 
     def _why_none(self) -> str:
@@ -133,7 +133,7 @@ class Connection:
                 seen = time.monotonic()
                 self.has_frame = True
                 self._put((self, image, seen))
-                self.settled.set()
+                self.resolved.set()
         self.finished = bool(source.container.duration)
 
 
@@ -172,9 +172,11 @@ class OpenStream:
 
     @property
     def metadata(self) -> dict[str, str]:
+        """The container's metadata."""
         return dict(self.container.metadata)
 
     def close(self) -> None:
+        """Close the container."""
         self.container.close()
 
     def decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:

@@ -77,18 +77,22 @@ class VideoSource:
 
     @property
     def info(self) -> StreamInfo:
+        """What is known of the stream."""
         return self._info
 
     def status(self) -> SourceStatus:
+        """How it is at this moment."""
         return SourceStatus(corrupt=self._corrupt)
 
     def wait_ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """It was opened before."""
 
     def stop(self) -> None:
+        """End ``frames`` after the frame that is being decoded."""
         self._stopping.set()
 
     def close(self) -> None:
+        """Close the container."""
         self._container.close()
 
     def frames(self, side_packets: bool = True) -> Generator[Frame, None, None]:

@@ -50,15 +50,18 @@ class ImageFolder:
 
     @property
     def info(self) -> StreamInfo:
+        """What is known of the images."""
         return self._info
 
     def status(self) -> SourceStatus:
+        """How it is at this moment."""
         return SourceStatus(corrupt=self._corrupt)
 
     def wait_ready(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """It is ready at once."""
 
     def stop(self) -> None:
+        """End ``frames`` after the image that is being read."""
         self._stopping.set()
 
     def close(self) -> None:

@@ -145,10 +145,10 @@ def motion(luma: Gray) -> tuple[Gray, float] | None:
     power = np.abs(np.fft.rfft2((luma - luma.mean()) * window, s=(_SPECTRUM, _SPECTRUM))) ** 2
     templates, lengths, angles = _motions()
     seen = _unringed(np.log1p(power))
-    likeness = templates @ (seen / max(float(np.linalg.norm(seen)), 1e-6))
-    likeness[lengths > min(side, _SPECTRUM) / 4] = 0
-    best = int(likeness.argmax())
-    trust = _ramp(float(likeness[best]), *_CERTAIN)
+    correlation = templates @ (seen / max(float(np.linalg.norm(seen)), 1e-6))
+    correlation[lengths > min(side, _SPECTRUM) / 4] = 0
+    best = int(correlation.argmax())
+    trust = _ramp(float(correlation[best]), *_CERTAIN)
     if trust == 0:
         return None
     length = float(lengths[best]) / reduced

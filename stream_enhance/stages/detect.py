@@ -1,7 +1,7 @@
 """Faces: letterbox by one swscale call, YOLOv8's head decoded, NMS, then tracks.
 
 ``Detector`` turns frames into scenes.  Between detections (``every`` > 1) faces move with their tracks; where the video
-changes to another place it looks anew, and no track goes on.  Takes ultralytics' detect exports (n, 4 + classes, cells)
+cuts to another scene it detects again, and no track goes on.  Takes ultralytics' detect exports (n, 4 + classes, cells)
 and pose exports (n, 5 + 15, cells): centre x, y, width, height in input pixels, scores after the sigmoid, then five
 points as x, y, visibility.
 """
@@ -80,7 +80,7 @@ class Detector:
 
     Args:
         session: a face-detection network.
-        options: how it looks; ``size`` is ignored where the model's input is fixed.
+        options: how it detects; ``size`` is ignored where the model's input is fixed.
         tracker: gives ids and carries faces between detections; None for a new one.
     """
 
@@ -101,6 +101,7 @@ class Detector:
         self.detected = 0  # faces of at least the least score, over all frames that were looked at
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
+        """Each frame with its faces, as float32 pixels of the frame, and their track ids."""
         since, scene_changed = 0, SceneChangeDetector()
         for frame in frames:
             if frame.no_signal:

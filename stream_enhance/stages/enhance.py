@@ -68,7 +68,7 @@ class _Patch:
     to_frame: NDArray[np.float32]  # (2, 3)
     strength: float  # 0..1
     memory: TrackMemory
-    motion: Motion | None  # since the track's last input; None: it begins anew
+    motion: Motion | None  # since the track's last input; None: it starts over
     cached: bool  # the track's last result is used again
     outside: NDArray[np.bool_] | None  # (S, S) beyond the frame's edge
     computed: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, by the network
@@ -168,6 +168,7 @@ class Enhancer:
         self.counts = Counts()
 
     def __call__(self, scenes: Iterable[Scene]) -> Generator[Enhanced, None, None]:
+        """Each scene with the patches of its faces before and after, (n, S, S, 3) uint8 RGB; small batches at once."""
         for waiting in batches(scenes, self._options.batch):
             jobs = [(scene, self._cut(scene)) for scene in waiting]
             self._fill([patch for _, patches in jobs for patch in patches])

@@ -26,7 +26,7 @@ class AdmissionControl:
     Args:
         max_age: seconds a frame may be old when it leaves the sink.
         cancelled: whether the line is being torn down.
-        waited: told for each frame let in how many seconds it had waited, and how many were dropped before it.
+        waited: called for each frame let in with how many seconds it had waited, and how many were dropped before it.
     """
 
     def __init__(self, max_age: float, cancelled: Callable[[], bool], waited: Callable[[float, int], None]) -> None:
@@ -38,6 +38,7 @@ class AdmissionControl:
         self._was_full = False
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Frame, None, None]:
+        """Let frames through as the line has room; of a channel, those too old are dropped and counted."""
         if not isinstance(frames, Channel):
             yield from frames
             return

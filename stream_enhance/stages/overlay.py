@@ -2,13 +2,13 @@
 
 ``inplace`` blends each patch into the frame's own planes under a feathered mask; ``panel`` leaves the frame as it was
 and adds a strip below with each face before and after, magnified; ``side_by_side`` shows original and enhanced frame
-next to each other.  Unless told otherwise each frame carries a small "ENHANCED" watermark.
+next to each other.  Unless ``watermark`` is off, each frame carries a small "ENHANCED" watermark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,28 +22,10 @@ from pydantic import Field
 from ..imaging import crop, planes
 from ..imaging.frames import blank_like
 from ..options import Options, OverlayMode
-from ..types import Enhanced
+from ..types import Enhanced, Rendered
 
 _STRIP = 1 / 3  # the panel's height, as a part of the frame's
 _FEATHER = 0.22  # of the patch's half side, where the mask falls from 1 to 0
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A finished frame and what it shows."""
-
-    image: av.VideoFrame  # pts and time_base are the source frame's
-    enhanced: Enhanced
-
-    def to_rgb(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB, as a player shows it: upright, whatever the frame's rotation."""
-        rotation = self.enhanced.scene.frame.rotation
-        pixels: NDArray[np.uint8] = self.image.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-        return np.ascontiguousarray(np.rot90(pixels, rotation // 90))
-
-    def _repr_png_(self) -> bytes:
-        """Shown by notebooks."""
-        return bytes(cv2.imencode(".png", self.to_rgb()[:, :, ::-1])[1])
 
 
 class OverlayOptions(Options):
@@ -74,6 +56,7 @@ class Overlay:
         self._slots: list[int] = []  # tracks shown in the panel, left to right; -1 where free
 
     def __call__(self, items: Iterable[Enhanced]) -> Generator[Rendered, None, None]:
+        """Each frame with its enhanced faces drawn into it."""
         for item in items:
             yield Rendered(self.draw(item), item)
 

@@ -27,6 +27,7 @@ class SceneChangeDetector:
         self._shape = (0, 0)
 
     def __call__(self, frame: Frame) -> bool:
+        """Whether ``frame`` shows another place than the frame before; False for the first."""
         luma = planes.samples(frame.image, 0)
         grid = cv2.resize(luma[:: max(1, len(luma) // _ROWS)], _GRID, interpolation=cv2.INTER_AREA).astype(np.float32)
         grid *= 255 / ((1 << planes.LAYOUTS[frame.image.format.name].bits) - 1)

@@ -70,7 +70,7 @@ class TrackMemory:
         return 0 <= seconds - self.seconds <= _GAP
 
     def add(self, patch: NDArray[np.uint8], seconds: float) -> Motion | None:
-        """Take in an input; how the face got there from the last one, None: it begins anew."""
+        """Take in an input; how the face got there from the last one, None: it starts over."""
         before, self.thumb, self.seconds = self.thumb, thumb_of(patch), seconds
         motion = motion_of(before, self.thumb)
         if self.seen is not None:

@@ -23,7 +23,8 @@ class Doubling:
     """A slow network that doubles its input, and fails on a negative one."""
 
     card: Any = SimpleNamespace(name="doubling")
-    path, sha256, provider, input_size = Path("doubling.onnx"), "", "cpu", None
+    path, sha256, provider = Path("doubling.onnx"), "", "cpu"
+    input_size: tuple[int, int] | None = None
     closed = False
 
     def __call__(self, batch: Any) -> Any:

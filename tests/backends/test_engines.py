@@ -111,7 +111,7 @@ def test_a_model_that_is_none_is_named(tmp_path: Path, models: Models) -> None:
 def test_a_graph_that_is_half_already_stays_as_it_is(tmp_path: Path, models: Models) -> None:
     weight = helper.make_tensor("w", TensorProto.FLOAT, (3, 3, 1, 1), np.eye(3, dtype=np.float32).ravel())
     node = helper.make_node("Conv", ["x", "w"], ["y"])
-    shape = ["n", 3, 8, 8]
+    shape: list[str | int | None] = ["n", 3, 8, 8]
     graph = helper.make_graph(
         [node],
         "one",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,9 +24,9 @@ RTX = providers.PROVIDERS["tensorrt-rtx"]
 class FalseSession:
     """A session on the CPU that says it runs on ``names``."""
 
-    def __init__(self, path: str, options: Any, names: list[str], spoil: Callable[[Any], Any]) -> None:
+    def __init__(self, path: str, options: Any, names: list[str], damage: Callable[[Any], Any]) -> None:
         self._inner = onnxruntime.InferenceSession(path, options.real, providers=["CPUExecutionProvider"])
-        self._names, self._spoil = names, spoil
+        self._names, self._damage = names, damage
         self.rows: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -34,15 +36,15 @@ class FalseSession:
         return self._names
 
     def run_with_iobinding(self, binding: Any) -> None:
-        self._spoil(self)
+        self._damage(self)
         self._inner.run_with_iobinding(binding)
 
 
 class FalseOrt:
     """onnxruntime with GPUs: ``offered`` compiled in, and ``devices`` that a plugin finds once it is registered."""
 
-    def __init__(self, *offered: str, devices: int = 0, spoil: Callable[[Any], Any] = lambda session: None) -> None:
-        self._offered, self._devices, self._spoil = offered, devices, spoil
+    def __init__(self, *offered: str, devices: int = 0, damage: Callable[[Any], Any] = lambda session: None) -> None:
+        self._offered, self._devices, self._damage = offered, devices, damage
         self.registered: list[tuple[str, str]] = []
         self.sessions: list[FalseSession] = []
         self.options: list[Any] = []
@@ -73,7 +75,7 @@ class FalseOrt:
     def InferenceSession(self, path: str, options: Any, providers: Any, enable_fallback: int) -> Any:
         assert not enable_fallback, "its own fallback prints on standard output"
         names = [p if isinstance(p, str) else p[0] for p in providers or [RTX]]
-        session = FalseSession(path, options, names, self._spoil)
+        session = FalseSession(path, options, names, self._damage)
         session.given = providers  # type: ignore[attr-defined]
         self.sessions.append(session)
         return session
@@ -82,7 +84,7 @@ class FalseOrt:
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     module = SimpleNamespace(get_library_path=lambda: "/plugin.so")
-    monkeypatch.setattr(providers.importlib, "import_module", lambda name: module)
+    monkeypatch.setattr(importlib, "import_module", lambda name: module)
 
 
 def opened(models: Models, ort: FalseOrt, provider: str, tmp_path: Path, device: int = 0) -> OnnxSession:
@@ -110,7 +112,7 @@ def test_a_plugin_without_a_card_is_named_with_its_cure(models: Models, tmp_path
 def test_tensorrt_has_profiles_limits_and_cuda_behind_it(models: Models, tmp_path: Path) -> None:
     ort = FalseOrt("tensorrt", "cuda")
     opened(models, ort, "tensorrt", tmp_path)
-    (name, settings), (behind, cuda) = ort.sessions[-1].given  # type: ignore[attr-defined]
+    (name, settings), (behind, cuda) = ort.sessions[-1].given
     assert (name, behind) == (providers.PROVIDERS["tensorrt"], providers.PROVIDERS["cuda"])
     assert settings["trt_profile_min_shapes"].endswith(":1x3x64x64")
     assert settings["device_id"] == cuda["device_id"] == "0"
@@ -122,10 +124,10 @@ def test_auto_takes_the_best_that_runs_one_batch_right(models: Models, tmp_path:
         if session.get_providers()[0] == providers.PROVIDERS["tensorrt"]:
             raise RuntimeError("an engine of another driver")
 
-    session = opened(models, FalseOrt("tensorrt", "cuda", spoil=broken), "auto", tmp_path)
+    session = opened(models, FalseOrt("tensorrt", "cuda", damage=broken), "auto", tmp_path)
     assert session.provider == "cuda"
     with pytest.raises(ModelError, match="'tensorrt' is not available: an engine of another driver"):
-        opened(models, FalseOrt("tensorrt", spoil=broken), "tensorrt", tmp_path)
+        opened(models, FalseOrt("tensorrt", damage=broken), "tensorrt", tmp_path)
 
 
 def test_auto_on_a_broken_gpu_is_the_cpu_and_says_so(
@@ -134,7 +136,7 @@ def test_auto_on_a_broken_gpu_is_the_cpu_and_says_so(
     def broken(session: FalseSession) -> None:
         raise RuntimeError("no kernel image is available")
 
-    session = opened(models, FalseOrt("cuda", spoil=broken), "auto", tmp_path)
+    session = opened(models, FalseOrt("cuda", damage=broken), "auto", tmp_path)
     assert session.provider == "cpu"
     assert "does not run on cuda (no kernel image is available)" in caplog.text
     assert session(np.zeros((2, 3, 64, 64), np.float32)).shape == (2, 3, 64, 64)
@@ -177,7 +179,7 @@ def test_two_flavours_in_one_folder_are_seen(monkeypatch: pytest.MonkeyPatch) ->
         return SimpleNamespace(metadata={"Name": name})
 
     found = [named("numpy"), named("onnxruntime"), named("onnxruntime-gpu")]
-    monkeypatch.setattr(providers.importlib.metadata, "distributions", lambda: found)
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
     assert providers.flavours() == ["onnxruntime", "onnxruntime-gpu"]
 
 

@@ -82,7 +82,7 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     assert "1 images" in format_summary(inspect_source(str(tmp_path)))
 
 
-def test_what_cannot_be_probed_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_probed_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
         inspect_source(str(tmp_path / "none.mp4"))
     with pytest.raises(SourceError, match="a live camera cannot be probed") as raised:

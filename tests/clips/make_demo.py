@@ -15,10 +15,12 @@ for benchmarks whose mark is for one face.  Needs scikit-image; takes a minute.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -73,9 +75,13 @@ def people() -> list[Person]:
     ]
 
 
+def blurred(image: NDArray[Any], sigma: float) -> Image:
+    return cv2.GaussianBlur(image, (0, 0), sigma).astype(np.float32)
+
+
 def bob(t: float, steps: float, size: float) -> float:
     """The rise and fall of a head that walks ``steps`` steps a second."""
-    return size * abs(np.sin(np.pi * steps * t)) * 2
+    return size * abs(math.sin(math.pi * steps * t)) * 2
 
 
 def passing(t: float) -> tuple[float, float, float] | None:
@@ -113,9 +119,10 @@ def cut_out() -> tuple[NDArray[np.uint8], Image]:
     cv2.fillPoly(mask, [np.array(outer)], cv2.GC_PR_FGD)
     cv2.fillPoly(mask, [np.array(inner)], cv2.GC_FGD)
     cv2.setRNGSeed(0)
-    cv2.grabCut(image, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
-    alpha = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
-    alpha = cv2.GaussianBlur(cv2.morphologyEx(alpha, cv2.MORPH_OPEN, np.ones((5, 5))), (0, 0), 1.2)
+    whole = (0, 0, *image.shape[1::-1])  # not read where there is a mask
+    cv2.grabCut(image, mask, whole, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+    inside = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
+    alpha = blurred(cv2.morphologyEx(inside, cv2.MORPH_OPEN, np.ones((5, 5))), 1.2)
     # her left arm, mirrored, in place of the helmet
     image[330:, 272:400], alpha[330:, 272:400] = image[330:, 138:10:-1], alpha[330:, 138:10:-1]
     alpha[330:, 400:] = 0
@@ -188,8 +195,8 @@ def shop() -> tuple[Image, Image]:
     counter[:, :, 3] = np.maximum(counter[:, :, 3], (counter[:, :, :3].sum(2) > 0).astype(np.float32))
     halve = (WIDTH, HEIGHT)
     return (
-        cv2.resize(room, halve, interpolation=cv2.INTER_AREA),
-        cv2.resize(counter, halve, interpolation=cv2.INTER_AREA),
+        cv2.resize(room, halve, interpolation=cv2.INTER_AREA).astype(np.float32),
+        cv2.resize(counter, halve, interpolation=cv2.INTER_AREA).astype(np.float32),
     )
 
 
@@ -201,7 +208,7 @@ def floor_tiles(width: int, height: int) -> Image:
     h, w = plane.shape[:2]
     corners = np.array([(0, 0), (w, 0), (w, h), (0, h)], np.float32)
     seen = np.array([(-200, 0), (width + 200, 0), (width * 1.8, height), (-width * 0.8, height)], np.float32)
-    return cv2.warpPerspective(plane, cv2.getPerspectiveTransform(corners, seen), (width, height))
+    return cv2.warpPerspective(plane, cv2.getPerspectiveTransform(corners, seen), (width, height)).astype(np.float32)
 
 
 def door(room: Image) -> None:
@@ -265,18 +272,18 @@ def scene(room: tuple[Image, Image], cast: list[Person], seconds: float) -> Imag
                 canvas *= 1 - room[1][:, :, 3:]
                 canvas += room[1][:, :, :3]
         moments.append(canvas)
-    return np.mean(moments, axis=0, dtype=np.float32)
+    return np.asarray(np.mean(moments, axis=0, dtype=np.float32))
 
 
 def camera(image: Image, index: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """The sensor's image of it: soft lens, little light, noise, clock.  (360, 640, 3) uint8."""
-    image = cv2.GaussianBlur(image, (0, 0), 0.85)
+    image = blurred(image, 0.85)
     y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
     image = image * (1 - 0.22 * (x * x + y * y) / 2)[..., None].astype(np.float32)
     image = image * np.array([0.74, 0.75, 0.68], np.float32) + 5
     grain = rng.normal(0, 1, (HEIGHT, WIDTH, 1)) * (2.2 + 0.012 * image.mean(2, keepdims=True))
     tint = cv2.resize(rng.normal(0, 2.2, (HEIGHT // 4, WIDTH // 4, 3)), (WIDTH, HEIGHT))
-    seen = np.clip(np.rint(image + grain + tint), 0, 255).astype(np.uint8)
+    seen: NDArray[np.uint8] = np.clip(np.rint(image + grain + tint), 0, 255).astype(np.uint8)
     clock = f"2026-11-23 14:02:{index // RATE + 7:02d}"
     for text, at in ((clock, (10, 20)), ("CAM 03  COUNTER", (10, HEIGHT - 12))):
         for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):  # a black rim, to be read on any ground

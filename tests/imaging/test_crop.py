@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stream_enhance.imaging import crop
 from stream_enhance.stages.overlay import mask_of
@@ -8,9 +9,9 @@ from stream_enhance.stages.overlay import mask_of
 BOX = np.array([[100, 80, 160, 160]], np.float32)
 
 
-def points_of(affine: np.ndarray, size: int) -> np.ndarray:
+def points_of(affine: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     template = crop.TEMPLATE * size - 0.5
-    return (template @ affine[:, :2].T + affine[:, 2]).astype(np.float32)
+    return np.asarray(template @ affine[:, :2].T + affine[:, 2], np.float32)
 
 
 @pytest.mark.parametrize("angle", [0, 30, 90, -170])

@@ -6,7 +6,9 @@ import pytest
 from stream_enhance.imaging import planes
 
 RNG = np.random.default_rng(0)
-IMAGE = cv2.resize(RNG.integers(0, 256, (9, 12, 3), np.uint8), (321, 243), interpolation=cv2.INTER_CUBIC)
+IMAGE = cv2.resize(RNG.integers(0, 256, (9, 12, 3), np.uint8), (321, 243), interpolation=cv2.INTER_CUBIC).astype(
+    np.uint8
+)
 
 
 def frame_of(name: str, space: int = 5, color_range: int = 1) -> av.VideoFrame:

@@ -13,7 +13,6 @@ import pytest
 from stream_enhance import Pipeline
 from stream_enhance.errors import SourceError
 from stream_enhance.jobs.batch import MANIFEST, Item, enhance_folder, output_name, settings_sha256, table, videos_in
-from stream_enhance.sinks.codecs import ordinary_thread
 from tests.conftest import Command, Models
 from tests.media import luma_of, make_enhancer, make_video
 
@@ -42,21 +41,21 @@ def states(out: str) -> dict[str, str]:
 
 
 def test_every_video_below_a_folder_keeps_its_place(command: Command, footage: Path, tmp_path: Path) -> None:
-    told = command("batch", footage, "-o", tmp_path / "out")
-    assert told.code == 0
+    result = command("batch", footage, "-o", tmp_path / "out")
+    assert result.code == 0
     assert len(luma_of(tmp_path / "out" / "yard.mp4")) == 6
     assert len(luma_of(tmp_path / "out" / "gate" / "night.avi.mp4")) == 8
-    assert states(told.out) == {"gate/night.avi": "done", "yard.mp4": "done"}
-    assert told.out.splitlines()[-1] == "2 done"
+    assert states(result.out) == {"gate/night.avi": "done", "yard.mp4": "done"}
+    assert result.out.splitlines()[-1] == "2 done"
 
 
 def test_a_second_run_does_only_what_is_not_done(command: Command, footage: Path, tmp_path: Path) -> None:
     assert command("batch", footage, "-o", tmp_path / "out").code == 0
     before = times_of(tmp_path / "out")
     make_video(footage / "new.mp4", 3)
-    told = command("batch", footage, "-o", tmp_path / "out")
-    assert told.code == 0
-    assert states(told.out) == {"gate/night.avi": "kept", "new.mp4": "done", "yard.mp4": "kept"}
+    result = command("batch", footage, "-o", tmp_path / "out")
+    assert result.code == 0
+    assert states(result.out) == {"gate/night.avi": "kept", "new.mp4": "done", "yard.mp4": "kept"}
     after = times_of(tmp_path / "out")
     assert {name: after[name] for name in before} == before
 
@@ -75,13 +74,13 @@ def test_what_counts_is_the_content_not_the_date(command: Command, footage: Path
 
 def test_other_settings_or_models_do_it_again(command: Command, footage: Path, tmp_path: Path) -> None:
     assert command("batch", footage, "-o", tmp_path / "out").code == 0
-    told = command("batch", footage, "-o", tmp_path / "out", "--set", "sink.crf=30")
-    assert set(states(told.out).values()) == {"done"}
-    told = command("batch", footage, "-o", tmp_path / "out", "--set", "sink.crf=30", "--set", "sink.threads=1")
-    assert set(states(told.out).values()) == {"kept"}, "threads do not change the result"
+    result = command("batch", footage, "-o", tmp_path / "out", "--set", "sink.crf=30")
+    assert set(states(result.out).values()) == {"done"}
+    result = command("batch", footage, "-o", tmp_path / "out", "--set", "sink.crf=30", "--set", "sink.threads=1")
+    assert set(states(result.out).values()) == {"kept"}, "threads do not change the result"
     other = make_enhancer(tmp_path / "other.onnx", name="another")
-    told = command("batch", footage, "-o", tmp_path / "out", "--set", "sink.crf=30", enhancer=other)
-    assert set(states(told.out).values()) == {"done"}
+    result = command("batch", footage, "-o", tmp_path / "out", "--set", "sink.crf=30", enhancer=other)
+    assert set(states(result.out).values()) == {"done"}
 
 
 def test_where_a_model_lies_does_not_matter_but_what_it_is(models: Models, tmp_path: Path) -> None:
@@ -107,30 +106,30 @@ def test_a_half_written_one_is_done_again(command: Command, footage: Path, tmp_p
             del manifest["files"]["yard.mp4"]["bytes"]
             (out / MANIFEST).write_text(json.dumps(manifest))
             (out / "yard.part.mp4").write_bytes(b"half")
-    told = command("batch", footage, "-o", out)
-    assert told.code == 0
-    assert states(told.out) == {"gate/night.avi": "kept", "yard.mp4": "done"}
+    result = command("batch", footage, "-o", out)
+    assert result.code == 0
+    assert states(result.out) == {"gate/night.avi": "kept", "yard.mp4": "done"}
     assert len(luma_of(out / "yard.mp4")) == 6
     assert not (out / "yard.part.mp4").exists()
 
 
 def test_one_bad_file_does_not_stop_the_rest(command: Command, footage: Path, tmp_path: Path) -> None:
     (footage / "a-bad.mp4").write_bytes(b"not a video")
-    told = command("batch", footage, "-o", tmp_path / "out")
-    assert told.code == 1
-    assert states(told.out) == {"a-bad.mp4": "failed", "gate/night.avi": "done", "yard.mp4": "done"}
-    assert "a-bad.mp4: cannot be opened" in told.err
-    assert told.out.splitlines()[-1] == "2 done, 1 failed"
+    result = command("batch", footage, "-o", tmp_path / "out")
+    assert result.code == 1
+    assert states(result.out) == {"a-bad.mp4": "failed", "gate/night.avi": "done", "yard.mp4": "done"}
+    assert "a-bad.mp4: cannot be opened" in result.err
+    assert result.out.splitlines()[-1] == "2 done, 1 failed"
     make_video(footage / "a-bad.mp4", 3)
     assert command("batch", footage, "-o", tmp_path / "out").code == 0
 
 
-def test_a_file_it_did_not_write_is_not_replaced_unless_told(command: Command, footage: Path, tmp_path: Path) -> None:
+def test_a_file_it_did_not_write_is_not_replaced_unless_asked(command: Command, footage: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "yard.mp4").write_bytes(b"mine")
-    told = command("batch", footage, "-o", tmp_path / "out")
-    assert told.code == 1
-    assert "is there already" in told.err
+    result = command("batch", footage, "-o", tmp_path / "out")
+    assert result.code == 1
+    assert "is there already" in result.err
     assert (tmp_path / "out" / "yard.mp4").read_bytes() == b"mine"
     assert command("batch", footage, "-o", tmp_path / "out").code == 1, "failing once does not make it ours"
     assert (tmp_path / "out" / "yard.mp4").read_bytes() == b"mine"
@@ -145,9 +144,9 @@ def test_results_inside_the_folder_are_not_taken_for_footage(command: Command, f
 
 
 def test_the_folder_of_the_originals_is_refused(command: Command, footage: Path) -> None:
-    told = command("batch", footage, "-o", footage)
-    assert told.code == 2
-    assert "holds the originals" in told.err
+    result = command("batch", footage, "-o", footage)
+    assert result.code == 2
+    assert "holds the originals" in result.err
 
 
 def test_results_may_go_above_the_footage_but_never_over_it(command: Command, clip: Path, tmp_path: Path) -> None:
@@ -155,9 +154,9 @@ def test_results_may_go_above_the_footage_but_never_over_it(command: Command, cl
     (footage / "day").mkdir(parents=True)
     for path in (footage / "a.mp4", footage / "day" / "a.mp4"):
         path.write_bytes(clip.read_bytes())
-    told = command("batch", footage, "-o", tmp_path / "day", "--overwrite")
-    assert told.code == 1
-    assert "is an original, which is never written over" in told.err
+    result = command("batch", footage, "-o", tmp_path / "day", "--overwrite")
+    assert result.code == 1
+    assert "is an original, which is never written over" in result.err
     assert (footage / "a.mp4").read_bytes() == clip.read_bytes()
     assert (tmp_path / "day" / "a.mp4").is_file()
 
@@ -168,39 +167,39 @@ def test_a_per_cent_sign_in_a_name_is_no_time(command: Command, clip: Path, tmp_
     names = ["a 100%.mp4", "b%20two.mp4", "c.mp4", "d%.mp4"]
     for name in names:
         (footage / name).write_bytes(clip.read_bytes())
-    told = command("batch", footage, "-o", tmp_path / "out 50%S")
-    assert told.code == 0
+    result = command("batch", footage, "-o", tmp_path / "out 50%S")
+    assert result.code == 0
     assert sorted(p.name for p in (tmp_path / "out 50%S").glob("*.mp4")) == names
     with av.open(str(tmp_path / "out 50%S" / names[0])) as container:
         assert len(container.streams.audio) == 1
         assert container.metadata["comment"].startswith("ENHANCED by")
 
 
-def test_two_videos_that_would_become_one_are_told(command: Command, tmp_path: Path) -> None:
+def test_two_videos_that_would_become_one_are_reported(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     make_video(folder / "a.avi", 2, codec="mpeg4")
     make_video(folder / "a.avi.mp4", 3)
-    told = command("batch", folder, "-o", tmp_path / "out")
-    assert told.code == 1
-    assert "rename one of them" in told.err
-    assert states(told.out) == {"a.avi": "done", "a.avi.mp4": "failed"}
+    result = command("batch", folder, "-o", tmp_path / "out")
+    assert result.code == 1
+    assert "rename one of them" in result.err
+    assert states(result.out) == {"a.avi": "done", "a.avi.mp4": "failed"}
 
 
 @pytest.mark.parametrize("text", ["[1, 2", '{"files": []}', '{"files": {"a.mp4": 3}}'])
-def test_a_manifest_that_is_none_is_told(command: Command, footage: Path, tmp_path: Path, text: str) -> None:
+def test_a_manifest_that_is_none_is_reported(command: Command, footage: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / MANIFEST).write_text(text)
-    told = command("batch", footage, "-o", tmp_path / "out")
-    assert told.code == 2
-    assert "is not a manifest of this program; move it away" in told.err
+    result = command("batch", footage, "-o", tmp_path / "out")
+    assert result.code == 2
+    assert "is not a manifest of this program; move it away" in result.err
 
 
 def test_quiet_says_nothing_and_json_lines_are_json(command: Command, footage: Path, tmp_path: Path) -> None:
-    told = command("batch", footage, "-o", tmp_path / "out", "--quiet")
-    assert (told.out, told.err) == ("", "")
-    told = command("batch", footage, "-o", tmp_path / "other", "--log-json")
-    lines = [json.loads(line) for line in told.err.splitlines()]
+    result = command("batch", footage, "-o", tmp_path / "out", "--quiet")
+    assert (result.out, result.err) == ("", "")
+    result = command("batch", footage, "-o", tmp_path / "other", "--log-json")
+    lines = [json.loads(line) for line in result.err.splitlines()]
     assert sum("frames at" in line["message"] for line in lines) == 2
 
 
@@ -218,16 +217,15 @@ def test_unknown_suffixes_are_looked_into_and_what_is_passed_over_is_listed(
 ) -> None:
     names = {"a.dav": "mpegts", "b.m2t": "mpegts", "c.tp": "mpegts", "d.ivf": "ivf", "e.3g2": "3g2", "f": "matroska"}
     for name, form in names.items():
-        with ordinary_thread():  # as SVT-AV1 makes the caller real-time
-            make_video(footage / name, 3, codec="libsvtav1" if form == "ivf" else "libx264", form=form)
+        make_video(footage / name, 3, codec="libvpx" if form == "ivf" else "libx264", form=form)
     make_video(footage / "g.mp4", 2).rename(footage / "photo.jpg")  # an image by its suffix
     (footage / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nyard.mp4\n")
     (footage / "concat").write_text("ffconcat version 1.0\nfile yard.mp4\n")
     (footage / "README.txt").write_text("\x1b[31mnot a video\n" * 100)
-    told = command("batch", footage, "-o", tmp_path / "out")
-    assert told.code == 0, told.err
-    assert set(states(told.out)) == {*names, "yard.mp4", "gate/night.avi"}
-    (line,) = [line for line in told.err.splitlines() if "files that hold no video are passed over" in line]
+    result = command("batch", footage, "-o", tmp_path / "out")
+    assert result.code == 0, result.err
+    assert set(states(result.out)) == {*names, "yard.mp4", "gate/night.avi"}
+    (line,) = [line for line in result.err.splitlines() if "files that hold no video are passed over" in line]
     assert all(word in line for word in ("2 .txt", "1 .m3u8", "1 .jpg", "1 without a suffix"))
 
 
@@ -236,12 +234,12 @@ def test_a_second_batch_on_one_folder_is_refused(
 ) -> None:
     process = started("batch", long_footage, "-o", tmp_path / "out")
     begun(tmp_path / "out" / "a.part.mp4", process)
-    told = command("batch", long_footage, "-o", tmp_path / "out", "--overwrite")
-    assert told.code == 2
-    assert "another batch is writing there; wait until it has ended" in told.error
-    told = command("run", long_footage / "b.mp4", "-o", tmp_path / "out" / "a.mp4", "--overwrite")
-    assert told.code in (1, 2)
-    assert "another run is writing it" in told.err
+    result = command("batch", long_footage, "-o", tmp_path / "out", "--overwrite")
+    assert result.code == 2
+    assert "another batch is writing there; wait until it has ended" in result.error
+    result = command("run", long_footage / "b.mp4", "-o", tmp_path / "out" / "a.mp4", "--overwrite")
+    assert result.code in (1, 2)
+    assert "another run is writing it" in result.err
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert not (tmp_path / "out" / "a.mp4").exists()
@@ -253,9 +251,9 @@ def test_a_full_disk_leaves_no_file_that_looks_finished(
     (tmp_path / "in").mkdir()
     make_video(tmp_path / "in" / "a.mp4", 100)
     disk = small_disk("size=64k")
-    told = command("batch", tmp_path / "in", "-o", disk, "--set", "sink.crf=12")
-    assert told.code == 1
-    assert states(told.out) == {"a.mp4": "failed"}
+    result = command("batch", tmp_path / "in", "-o", disk, "--set", "sink.crf=12")
+    assert result.code == 1
+    assert states(result.out) == {"a.mp4": "failed"}
     assert not (disk / "a.mp4").exists()
 
 

@@ -1,4 +1,4 @@
-"""A browser for the tests: Debian's chromium, told what to do over its debugging protocol."""
+"""A browser for the tests: Debian's chromium, driven over its debugging protocol."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Browser:
         words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--mute-audio"]
         words += [f"--user-data-dir={self._folder.name}", "--window-size={},{}".format(*self._size), "about:blank"]
         self._process = subprocess.Popen([CHROMIUM, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        told = Path(self._folder.name) / "DevToolsActivePort"
+        port_file = Path(self._folder.name) / "DevToolsActivePort"
         end = time.monotonic() + 60
-        while not (told.exists() and told.read_text().count("\n")):
+        while not (port_file.exists() and port_file.read_text().count("\n")):
             assert time.monotonic() < end, "chromium does not start"
             time.sleep(0.1)
-        port = told.read_text().split("\n")[0]
+        port = port_file.read_text().split("\n")[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
             page = next(target for target in json.load(answer) if target["type"] == "page")
         self._connection = connect(page["webSocketDebuggerUrl"], max_size=None)

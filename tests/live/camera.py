@@ -8,6 +8,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import gi
 
@@ -21,7 +22,7 @@ BITS, BLOCK = 24, 16
 class Images:
     """The images of one media, pushed by a timer."""
 
-    def __init__(self, media, arguments):
+    def __init__(self, media: Any, arguments: argparse.Namespace) -> None:
         self.source = media.get_element().get_by_name("images")
         self.ended = False
         media.connect("unprepared", self.end)
@@ -38,10 +39,10 @@ class Images:
         self.due = time.monotonic()
         GLib.timeout_add(5, self.push)
 
-    def end(self, _):
+    def end(self, _: object) -> None:
         self.ended = True
 
-    def push(self):
+    def push(self) -> bool:
         frame = bytearray(self.frames[self.count % len(self.frames)])
         now = int(time.time() * 1000) % (1 << BITS)
         row = b"".join((b"\xeb" if now >> bit & 1 else b"\x10") * BLOCK for bit in range(BITS))
@@ -57,7 +58,7 @@ class Images:
         return False
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", default="8554")
     parser.add_argument("--raw")

@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from tests.conftest import Told
+    from tests.conftest import Finished
 PYTHON = "/usr/bin/python3"  # the system's, which has GStreamer's bindings
 _CHECK = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
 
 
 def missing() -> str:
     """Why there can be no camera here, or nothing."""
-    if not Path(PYTHON).exists() or subprocess.run([PYTHON, "-c", _CHECK], capture_output=True).returncode:
+    if not Path(PYTHON).exists() or subprocess.run([PYTHON, "-c", _CHECK], capture_output=True, check=False).returncode:
         return "needs Debian's gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-{base,good,ugly} and python3-gi"
     return ""
 
 
-needs_camera = pytest.mark.skipif(bool(missing()), reason=missing() or "a camera can be had")
+needs_camera = pytest.mark.skipif(bool(missing()), reason=missing() or "a camera is available")
 
 
 def free_port() -> int:
@@ -105,12 +105,12 @@ def wait_until(holds: object, seconds: float = 100.0) -> None:
         time.sleep(0.02)
 
 
-def patient(run: Callable[[str], Told], least: int) -> Told:
-    """What ``run(duration)`` told; on a busy machine again, for longer, until ``least`` frames came through."""
+def patient(run: Callable[[str], Finished], least: int) -> Finished:
+    """What ``run(duration)`` gave; on a busy machine again, for longer, until ``least`` frames came through."""
     for seconds in (6, 25, 80):
-        told = run(f"{seconds}s")
-        if told.code or told.report["frames_out"] >= least:
+        result = run(f"{seconds}s")
+        if result.code or result.report["frames_out"] >= least:
             break
-    assert told.code == 0, told.err
-    assert told.report["frames_out"] >= least, told.report
-    return told
+    assert result.code == 0, result.err
+    assert result.report["frames_out"] >= least, result.report
+    return result

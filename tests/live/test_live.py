@@ -32,8 +32,9 @@ class Going:
 
     def __init__(self, models: Models, url: str, out: Path | str, **live: object) -> None:
         config = models.config(live={"stall": 10, **live}, sink={"preset": "ultrafast"})
-        self.source = open_source(url, config.source, config.live)
-        assert isinstance(self.source, CameraSource)
+        source = open_source(url, config.source, config.live)
+        assert isinstance(source, CameraSource)
+        self.source = source
         self.report: Report | None = None
         self._stop = threading.Event()
 
@@ -65,7 +66,7 @@ class Going:
 
 def times_and_sizes(path: Path) -> tuple[list[int], set[tuple[int, int]]]:
     with av.open(str(path)) as container:
-        frames = [(f.pts, (f.width, f.height)) for f in container.decode(video=0)]
+        frames = [(f.pts or 0, (f.width, f.height)) for f in container.decode(video=0)]
     return [pts for pts, _ in frames], {size for _, size in frames}
 
 
@@ -107,7 +108,7 @@ def test_a_camera_that_restarts_with_another_size_and_codec_goes_on_in_the_same_
         camera.start(width=320, height=240, codec="h265")
         going.wait("live")
         report = going.stop()
-    assert report.reconnects >= 1
+    assert report.reconnects
     assert report.frames_no_signal
     pts, sizes = times_and_sizes(out)
     assert sizes == {(640, 360)}
@@ -126,7 +127,7 @@ def test_a_frozen_camera_is_noticed_and_taken_up_again(models: Models, tmp_path:
         camera.thaw()
         going.wait("live")
         report = going.stop()
-    assert report.reconnects >= 1
+    assert report.reconnects
 
 
 @needs_camera
@@ -155,19 +156,19 @@ def test_credentials_come_from_the_environment_and_are_never_shown(
         bad = command("run", url.replace("PASS", "BAD"), "-o", tmp_path / "bad.mp4")
     assert bad.code == 2
     assert "password" in bad.err
-    for told in (good, bad):
-        assert "wort" not in told.out + told.err + str(told.report)
-        assert "wart:" not in told.out + told.err + str(told.report)
+    for result in (good, bad):
+        assert "wort" not in result.out + result.err + str(result.report)
+        assert "wart:" not in result.out + result.err + str(result.report)
     assert b"Zauberwort7" not in (tmp_path / "good.mp4").read_bytes()
 
 
 @needs_camera
 def test_a_url_without_such_a_stream_is_one_clear_line(command: Command, tmp_path: Path) -> None:
     with Camera() as camera:
-        told = command("run", camera.url + "era/9", "-o", tmp_path / "out.mp4")
-    assert told.code == 2
-    assert "no such stream" in told.err
-    assert told.err.count("\n") == 1
+        result = command("run", camera.url + "era/9", "-o", tmp_path / "out.mp4")
+    assert result.code == 2
+    assert "no such stream" in result.err
+    assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -179,11 +180,11 @@ def test_a_url_without_such_a_stream_is_one_clear_line(command: Command, tmp_pat
     ],
 )
 def test_what_cannot_be_reached_is_one_clear_line(command: Command, tmp_path: Path, url: str, word: str) -> None:
-    told = command("run", url, "-o", tmp_path / "out.mp4")
-    assert told.code == 2
-    assert word in told.err
-    assert "user:" not in told.err
-    assert told.err.count("\n") == 1
+    result = command("run", url, "-o", tmp_path / "out.mp4")
+    assert result.code == 2
+    assert word in result.err
+    assert "user:" not in result.err
+    assert result.err.count("\n") == 1
     assert not list(tmp_path.glob("out*"))
 
 
@@ -205,22 +206,22 @@ def test_a_run_ends_at_once_while_it_waits_for_a_camera(
 
     threading.Thread(target=interrupt, daemon=True).start()
     began = time.monotonic()
-    told = command("run", deaf, "-o", tmp_path / "out.mp4", "--set", "live.timeout=100")
-    assert told.code == 128 + number
+    result = command("run", deaf, "-o", tmp_path / "out.mp4", "--set", "live.timeout=100")
+    assert result.code == 128 + number
     assert time.monotonic() - began < 50
 
 
 def test_a_camera_that_says_nothing_gave_no_answer(command: Command, tmp_path: Path, deaf: str) -> None:
-    told = command("run", deaf, "-o", tmp_path / "out.mp4", "--set", "live.timeout=1")
-    assert told.code == 2
-    assert "no answer within 1 s; is the camera on" in told.error
+    result = command("run", deaf, "-o", tmp_path / "out.mp4", "--set", "live.timeout=1")
+    assert result.code == 2
+    assert "no answer within 1 s; is the camera on" in result.error
 
 
 def test_a_duration_ends_a_run_to_which_no_frame_ever_comes(command: Command, tmp_path: Path) -> None:
     url = f"rtsp://127.0.0.1:{free_port()}/cam"
-    told = command("run", url, "-o", tmp_path / "out.mp4", "--duration", "1s", "--wait")
-    assert told.code == 0
-    assert (told.report["frames_in"], told.report["first_frame_s"]) == (0, None)
+    result = command("run", url, "-o", tmp_path / "out.mp4", "--duration", "1s", "--wait")
+    assert result.code == 0
+    assert (result.report["frames_in"], result.report["first_frame_s"]) == (0, None)
 
 
 @needs_camera
@@ -234,7 +235,7 @@ def test_no_thread_is_left_after_losses(models: Models, tmp_path: Path) -> None:
             going.wait("lost")
             camera.start()
         going.wait("live")
-        assert going.stop().reconnects >= 3
+        assert (going.stop().reconnects or 0) >= 3
     wait_until(lambda: threading.active_count() <= before)
 
 
@@ -260,7 +261,7 @@ def test_a_network_that_falls_silent_without_closing_is_noticed_too() -> None:
         wait_until(lambda: source.state == "live")
         proxy.frozen.set()
         wait_until(lambda: source.state != "live")
-        assert source.state == "stalled"
+        assert source.status().state == "stalled"
         wait_until(lambda: source.no_signal_frames > 1)
         proxy.frozen.clear()
         wait_until(lambda: source.state == "live")

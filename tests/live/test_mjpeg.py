@@ -50,6 +50,7 @@ def test_a_page_elsewhere_cannot_look(models: Models) -> None:
     request = urllib.request.Request(output.url, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(request, timeout=60)
+    raised.value.close()
     assert raised.value.code == 421
     output.end()
     output.join(1)

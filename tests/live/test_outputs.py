@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.conftest import Command, Models, Told
+from tests.conftest import Command, Finished, Models
 from tests.live.cameras import Camera, free_port, needs_camera, patient, wait_until
 from tests.live.test_live import Going, rising, times_and_sizes
 from tests.media import make_video
@@ -24,14 +24,14 @@ def test_one_encoding_goes_to_files_hls_and_a_server_past_a_dead_one(command: Co
         words = [w for f in files for w in ("-o", f)]
         words += ["-o", camera.url.replace("/cam", "/push"), "-o", dead]
         words += ["--max-age", "3s", "--overwrite"]
-        told = patient(lambda duration: command("run", camera.url, *words, "--duration", duration), 40)
-    outputs = {o["name"]: o for o in told.report["outputs"]}
+        result = patient(lambda duration: command("run", camera.url, *words, "--duration", duration), 40)
+    outputs = {o["name"]: o for o in result.report["outputs"]}
     assert outputs[dead]["packets"] == 0
     assert "refused" in outputs[dead]["problem"]
     assert len({outputs[str(f)]["packets"] for f in files}) == 1
     for file in files:
         pts, _ = times_and_sizes(file)
-        assert len(pts) == told.report["frames_out"]
+        assert len(pts) == result.report["frames_out"]
         assert rising(pts)
     pts, _ = times_and_sizes(pushed)
     assert len(pts) > 10
@@ -58,13 +58,13 @@ def test_a_push_goes_on_when_its_server_comes_back(models: Models, tmp_path: Pat
 def test_segments_are_cut_at_key_frames_and_together_hold_every_frame(command: Command, tmp_path: Path) -> None:
     with Camera() as camera:
 
-        def run(duration: str) -> Told:
+        def run(duration: str) -> Finished:
             for old in tmp_path.glob("*.mp4"):
                 old.unlink()
             words = ["-o", tmp_path / "%H%M%S.mp4", "--segment", "2s", "--max-age", "3s"]
             return command("run", camera.url, *words, "--duration", duration)
 
-        told = patient(run, 110)
+        result = patient(run, 110)
     parts = sorted(tmp_path.glob("*.mp4"), key=lambda p: p.stat().st_mtime)
     assert len(parts) >= 2
     counts = []
@@ -73,21 +73,21 @@ def test_segments_are_cut_at_key_frames_and_together_hold_every_frame(command: C
             frames = list(container.decode(video=0))
         assert frames[0].key_frame
         counts.append(len(frames))
-    assert sum(counts) == told.report["frames_out"]
+    assert sum(counts) == result.report["frames_out"]
 
 
 def test_segments_need_a_name_with_the_time_in_it(command: Command, tmp_path: Path, clip: Path) -> None:
-    told = command("run", clip, "-o", tmp_path / "out.mp4", "--segment", "2s")
-    assert told.code == 2
-    assert "%" in told.err
+    result = command("run", clip, "-o", tmp_path / "out.mp4", "--segment", "2s")
+    assert result.code == 2
+    assert "%" in result.err
 
 
 def test_an_output_that_cannot_take_the_codec_is_told_before_the_work(
     command: Command, tmp_path: Path, clip: Path
 ) -> None:
-    told = command("run", clip, "-o", tmp_path / "x.mp4", "-o", "udp://127.0.0.1:9", "--set", "sink.codec=av1")
-    assert told.code == 2
-    assert "cannot hold av1" in told.err
+    result = command("run", clip, "-o", tmp_path / "x.mp4", "-o", "udp://127.0.0.1:9", "--set", "sink.codec=av1")
+    assert result.code == 2
+    assert "cannot hold av1" in result.err
 
 
 def test_files_beside_each_other_say_what_was_changed_and_keep_the_sources_tags(
@@ -107,11 +107,11 @@ def test_a_recordings_output_on_a_full_disk_is_told_and_the_others_are_finished(
 ) -> None:
     disk, clip = small_disk("size=200k"), make_video(tmp_path / "in.mp4", frames=150)
     good = tmp_path / "b.mkv"
-    told = command("run", clip, "-o", disk / "a.mp4", "-o", good, "--set", "sink.crf=1")
-    assert told.code == 1
-    assert "frames (No space left on device)" in told.err
-    assert "free some space and run again" in told.err
+    result = command("run", clip, "-o", disk / "a.mp4", "-o", good, "--set", "sink.crf=1")
+    assert result.code == 1
+    assert "frames (No space left on device)" in result.err
+    assert "free some space and run again" in result.err
     assert [p.name for p in disk.iterdir()] == ["a.part.mp4"], "what was written is kept, and is not called finished"
     assert len(times_and_sizes(good)[0]) == 150
-    told = command("run", clip, "-o", disk / "c.mp4", "-o", disk / "d.mkv", "--set", "sink.crf=1")
-    assert told.code == 1, "nor does it go on where none is left"
+    result = command("run", clip, "-o", disk / "c.mp4", "-o", disk / "d.mkv", "--set", "sink.crf=1")
+    assert result.code == 1, "nor does it go on where none is left"

@@ -15,14 +15,15 @@ from stream_enhance.sinks.remote import RemoteMuxer
 from stream_enhance.sources.camera import CameraSource
 from stream_enhance.sources.connection import LiveOptions
 from tests.live.cameras import PYTHON, Camera, free_port, needs_camera
-from tests.live.test_push import packets, sent
+from tests.live.test_push import encoded, sent
 
 pytestmark = pytest.mark.timeout(300)
 
 
 def no_tls() -> bool:
     check = "from gi.repository import Gio; raise SystemExit(not Gio.TlsBackend.get_default().supports_tls())"
-    return not shutil.which("openssl") or bool(subprocess.run([PYTHON, "-c", check], capture_output=True).returncode)
+    asked = subprocess.run([PYTHON, "-c", check], capture_output=True, check=False)
+    return not shutil.which("openssl") or bool(asked.returncode)
 
 
 @needs_camera
@@ -51,7 +52,7 @@ def test_rtmp_is_pushed_to_a_server() -> None:
         with av.open(url, "r", format="flv", options={"listen": "1"}, timeout=60) as container:
             try:
                 got.extend(packet.size for packet in container.demux(video=0))
-            except av.FFmpegError:  # FFmpeg's server is not told of the end
+            except av.FFmpegError:  # FFmpeg's server does not learn of the end
                 return
 
     server = threading.Thread(target=serve, daemon=True)
@@ -66,7 +67,7 @@ def test_rtmp_is_pushed_to_a_server() -> None:
         finally:
             push.close()
     server.join(60)
-    assert len([size for size in got if size]) == len(packets(50)[1])
+    assert len([size for size in got if size]) == len(encoded(50)[1])
 
 
 def test_a_protocol_that_this_ffmpeg_lacks_is_one_clear_line() -> None:

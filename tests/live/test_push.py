@@ -17,8 +17,7 @@ import pytest
 from stream_enhance.sinks.codecs import Encoding
 from stream_enhance.sinks.encoder import EncodedPacket, EncodedStream, Encoder
 from stream_enhance.sinks.remote import RemoteMuxer
-from stream_enhance.stages.overlay import Rendered
-from stream_enhance.types import Enhanced, Faces, Frame, Scene
+from stream_enhance.types import Enhanced, Faces, Frame, Rendered, Scene
 from tests.conftest import Command
 from tests.live.cameras import Camera, needs_camera, patient
 from tests.media import make_video
@@ -80,13 +79,13 @@ def test_other_threads_go_on_while_a_deaf_server_is_greeted_and_it_can_be_given_
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"rtsp://127.0.0.1:{deaf.getsockname()[1]}/push"
         push = RemoteMuxer(url, "rtsp", {"rtsp_transport": "tcp", "timeout": "600000000"})  # ten minutes
-        told: list[str] = []
+        errors: list[str] = []
 
         def go() -> None:
             try:
                 sent(push, 2)
             except OSError as error:
-                told.append(str(error))
+                errors.append(str(error))
 
         thread = threading.Thread(target=go, daemon=True)
         thread.start()
@@ -96,7 +95,7 @@ def test_other_threads_go_on_while_a_deaf_server_is_greeted_and_it_can_be_given_
             push.kill()
             thread.join(60)
         push.close()
-    assert told
+    assert errors
 
 
 @pytest.mark.parametrize("signalled", [False, True])
@@ -122,12 +121,12 @@ def test_a_dead_push_beside_a_good_file_is_an_error_and_the_file_is_whole(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         dead = f"rtsp://127.0.0.1:{free.getsockname()[1]}/x"
-    told = command("run", clip, "-o", tmp_path / "a.mp4", "-o", dead)
-    assert told.code == 1
-    assert f"{dead}: incomplete, 0 of 12 frames (Connection refused)" in told.error
+    result = command("run", clip, "-o", tmp_path / "a.mp4", "-o", dead)
+    assert result.code == 1
+    assert f"{dead}: incomplete, 0 of 12 frames (Connection refused)" in result.error
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 12
-    outputs = {o["name"]: o for o in told.report["outputs"]}
+    outputs = {o["name"]: o for o in result.report["outputs"]}
     assert (outputs[dead]["packets"], outputs[dead]["lost"]) == (0, 12)
     assert outputs[str(tmp_path / "a.mp4")]["lost"] == 0
 
@@ -149,11 +148,11 @@ def test_every_packet_of_a_recording_is_sent_beside_a_file(command: Command, tmp
 
         thread = threading.Thread(target=receive)
         thread.start()
-        told = command("run", path, "-o", tmp_path / "a.mp4", "-o", url)
+        result = command("run", path, "-o", tmp_path / "a.mp4", "-o", url)
         ended.set()
         thread.join(60)
-    assert told.code == 0, told.err
-    assert [(o["packets"], o["lost"]) for o in told.report["outputs"]] == [(100, 0), (100, 0)]
+    assert result.code == 0, result.err
+    assert [(o["packets"], o["lost"]) for o in result.report["outputs"]] == [(100, 0), (100, 0)]
     (tmp_path / "got.ts").write_bytes(got)
     with av.open(str(tmp_path / "got.ts")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 100
@@ -164,9 +163,9 @@ def test_a_deaf_server_takes_no_frames_from_a_recording_of_a_camera(command: Com
     with Camera() as camera, socket.create_server(("127.0.0.1", 0)) as deaf:
         address = f"rtsp://127.0.0.1:{deaf.getsockname()[1]}/push"
         words = ["run", camera.url, "-o", tmp_path / "a.mp4", "-o", address, "--max-age", "10s", "--overwrite"]
-        told = patient(lambda duration: command(*words, "--duration", duration), 5)
-    assert told.code == 0, told.err
-    outputs = {o["name"]: o for o in told.report["outputs"]}
+        result = patient(lambda duration: command(*words, "--duration", duration), 5)
+    assert result.code == 0, result.err
+    outputs = {o["name"]: o for o in result.report["outputs"]}
     assert outputs[address]["packets"] == 0
     assert outputs[str(tmp_path / "a.mp4")]["lost"] == 0
-    assert told.report["frames_out"] > 0
+    assert result.report["frames_out"] > 0

@@ -56,7 +56,8 @@ class Server:
             with urllib.request.urlopen(self.url + path, timeout=20) as answer:
                 body = answer.read().decode()
         except urllib.error.HTTPError as error:
-            body = error.read().decode()
+            with error:
+                body = error.read().decode()
             if error.code == 429:  # asked too often, while waiting for something
                 time.sleep(1)
                 return self.get(path)
@@ -75,7 +76,8 @@ class Server:
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "stream_enhance", "serve", str(self.path)]
-        self.process = subprocess.Popen(command, stderr=self._log.open("w"))
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(command, stderr=log)
 
         def up() -> bool:
             assert self.process.poll() is None, self._log.read_text()

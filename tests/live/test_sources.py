@@ -212,7 +212,7 @@ def test_a_raw_image_outlives_its_packet(tmp_path: Path) -> None:
                 assert image.planes[0].buffer_ptr not in inside
                 images.append(image)
         camera.close()
-        assert [image.pts * image.time_base for image in images] == [Fraction(i, 25) for i in range(3)]
+        assert [(image.pts or 0) * (image.time_base or 0) for image in images] == [Fraction(i, 25) for i in range(3)]
         assert abs(images[-1].to_ndarray(format="rgb24").astype(int) - 90).max() <= 2
 
 

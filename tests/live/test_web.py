@@ -139,9 +139,9 @@ def test_connected_and_never_a_frame_is_one_line(command: Command, tmp_path: Pat
 
     with web_server({"/mjpeg": noise}) as port:
         url = f"http://127.0.0.1:{port}/mjpeg"
-        told = command("run", url, "-o", tmp_path / "out.mp4", "--set", "live.first_frame=2", "--set", "live.stall=2")
-    assert told.code == 2
-    assert "connected, but no frame came within 2 s" in told.error
+        result = command("run", url, "-o", tmp_path / "out.mp4", "--set", "live.first_frame=2", "--set", "live.stall=2")
+    assert result.code == 2
+    assert "connected, but no frame came within 2 s" in result.error
     assert not list(tmp_path.glob("out*"))
 
 
@@ -149,8 +149,8 @@ def test_a_stream_that_ends_before_its_first_frame_is_one_line(command: Command,
     data = make_video(tmp_path / "in.flv", 2).read_bytes()
     header = data[: data.index(b"\x09", 13) + 11 + 40]
     with web_server({"/live": endless(header, 0.1, "video/x-flv")}) as port:
-        told = command("run", f"http://127.0.0.1:{port}/live", "-o", tmp_path / "out.mp4")
-    assert told.code == 2
+        result = command("run", f"http://127.0.0.1:{port}/live", "-o", tmp_path / "out.mp4")
+    assert result.code == 2
     assert not list(tmp_path.glob("out*"))
 
 

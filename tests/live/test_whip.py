@@ -32,12 +32,12 @@ def test_a_whip_server_sees_the_images(command: Command, tmp_path: Path) -> None
         url = f"http://127.0.0.1:{port}/whip"
         with Camera() as camera:
             words = ["run", camera.url, "-o", url, "-o", tmp_path / "a.mp4", "--overwrite", "--max-age", "10s"]
-            told = patient(lambda duration: command(*words, "--duration", duration), 20)
+            result = patient(lambda duration: command(*words, "--duration", duration), 20)
     finally:
         server.terminate()
         server.wait(10)
     reader.join(10)
-    pushed = next(o for o in told.report["outputs"] if o["name"] == redact(url))
+    pushed = next(o for o in result.report["outputs"] if o["name"] == redact(url))
     assert pushed["packets"] > 0, pushed
     images = [line.split() for line in lines if line.startswith("image")]
     assert images, lines

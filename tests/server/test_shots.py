@@ -79,10 +79,9 @@ def test_no_file_is_deleted_that_the_ledger_does_not_have_as_it_is(tmp_path: Pat
     replaced.write_bytes(b"somebody else's")
     outside = tmp_path.parent / "outside.png"
     outside.write_bytes(b"z")
-    (tmp_path / LEDGER).open("a").write(
-        json.dumps({"path": "../outside.png", "inode": outside.stat().st_ino, "written": 0, "size": 10**9}) + "\n"
-        "not JSON\n"
-    )
+    with (tmp_path / LEDGER).open("a") as ledger:
+        entry = {"path": "../outside.png", "inode": outside.stat().st_ino, "written": 0, "size": 10**9}
+        ledger.write(json.dumps(entry) + "\nnot JSON\n")
     ShotStore(tmp_path, keep_hours=1e-9, keep_megabytes=0.000001).delete_expired()
     assert all(path.exists() for path in (foreign, replaced, keeper, outside))
 

@@ -18,12 +18,12 @@ from tests.media import luma_of, make_video
 pytestmark = pytest.mark.timeout(90)
 
 
-def test_never_overwrites_unless_told(command: Command, clip: Path, tmp_path: Path) -> None:
+def test_never_overwrites_unless_asked(command: Command, clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     out.write_bytes(b"mine")
-    told = command("run", clip, "-o", out)
-    assert told.code == 2
-    assert "is there already; use --overwrite" in told.error
+    result = command("run", clip, "-o", out)
+    assert result.code == 2
+    assert "is there already; use --overwrite" in result.error
     assert out.read_bytes() == b"mine"
     assert command("run", clip, "-o", out, "--overwrite").code == 0
     assert len(luma_of(out)) == 12
@@ -40,9 +40,9 @@ def test_the_source_itself_is_never_half_overwritten(command: Command, clip: Pat
 def test_a_full_disk(command: Command, tmp_path: Path, small_disk: Callable[[str], Path], suffix: str) -> None:
     disk = small_disk("size=64k")
     path = make_video(tmp_path / "in.mp4", 100)
-    told = command("run", path, "-o", disk / f"out.{suffix}", "--set", "sink.crf=12")
-    assert told.code == 1
-    said = re.search(r"incomplete, (\d+) of \d+ frames \(No space left on device\).*free some space", told.error)
+    result = command("run", path, "-o", disk / f"out.{suffix}", "--set", "sink.crf=12")
+    assert result.code == 1
+    said = re.search(r"incomplete, (\d+) of \d+ frames \(No space left on device\).*free some space", result.error)
     assert said
     assert decodable(disk / f"out.part.{suffix}") == int(said[1]), "just what the message says"
     assert not (disk / f"out.{suffix}").exists(), "only a whole file gets the name"
@@ -56,16 +56,16 @@ def decodable(path: Path) -> int:
 
 def test_a_folder_that_cannot_be_written(command: Command, clip: Path, small_disk: Callable[[str], Path]) -> None:
     disk = small_disk("size=64k,ro")  # holds for root too, as permission bits do not
-    told = command("run", clip, "-o", disk / "out.mp4")
-    assert told.code == 2
-    assert "no permission to write there" in told.error
+    result = command("run", clip, "-o", disk / "out.mp4")
+    assert result.code == 2
+    assert "no permission to write there" in result.error
     for out in (f"{disk}/faces/", disk / "deep" / "out.mp4"):
-        told = command("run", clip, "-o", out)
-        assert told.code == 2
-        assert str(disk) in told.error
-    told = command("batch", clip.parent, "-o", disk / "out")
-    assert told.code == 2
-    assert "cannot be" in told.error
+        result = command("run", clip, "-o", out)
+        assert result.code == 2
+        assert str(disk) in result.error
+    result = command("batch", clip.parent, "-o", disk / "out")
+    assert result.code == 2
+    assert "cannot be" in result.error
 
 
 def test_a_file_where_a_folder_should_be(command: Command, clip: Path, tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_a_file_where_a_folder_should_be(command: Command, clip: Path, tmp_path:
         ["run", clip, "-o", f"{tmp_path}/file/"],
         ["batch", clip.parent, "-o", tmp_path / "file"],
     ):
-        told = command(*words)
-        assert told.code == 2, words
-        assert "file" in told.error
+        result = command(*words)
+        assert result.code == 2, words
+        assert "file" in result.error
 
 
 def grown(path: Path, process: Popen[str], size: int = 30_000) -> None:
@@ -142,7 +142,7 @@ def test_a_push_whose_password_is_not_in_the_environment_is_one_clear_line(
     command: Command, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = command("run", clip, "-o", "rtsp://wart:{NOT_SET_ANYWHERE}@127.0.0.1/push", *more)
-    assert told.code == 2
-    assert "NOT_SET_ANYWHERE is not set" in told.error
-    assert "wart" not in told.err
+    result = command("run", clip, "-o", "rtsp://wart:{NOT_SET_ANYWHERE}@127.0.0.1/push", *more)
+    assert result.code == 2
+    assert "NOT_SET_ANYWHERE is not set" in result.error
+    assert "wart" not in result.err

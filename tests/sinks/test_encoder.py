@@ -17,8 +17,7 @@ from stream_enhance.sinks.codecs import Encoding, choose_encoder, encoder_names,
 from stream_enhance.sinks.open import open_sink
 from stream_enhance.sources.base import Source
 from stream_enhance.sources.open import open_source
-from stream_enhance.stages.overlay import Rendered
-from stream_enhance.types import Enhanced, Faces, Frame, Scene
+from stream_enhance.types import Enhanced, Faces, Frame, Rendered, Scene
 from tests.media import SIZE, coloured, image, luma_of, make_video, planes_of, psnr, pts_of
 
 pytestmark = pytest.mark.timeout(60)
@@ -228,7 +227,7 @@ def test_rotation_and_pixel_aspect_are_the_sources_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("angle", "expected"), [(0, Fraction(4, 3)), (90, Fraction(3, 4)), (180, Fraction(4, 3))])
-def test_pixels_of_a_image_turned_upright_lie_on_their_side(tmp_path: Path, angle: int, expected: Fraction) -> None:
+def test_pixels_of_an_image_turned_upright_lie_on_their_side(tmp_path: Path, angle: int, expected: Fraction) -> None:
     path = make_video(tmp_path / "in.mp4", frames=2, rotation=angle)
     source = open_source(str(path))
     aspect = replace(source.info, pixel_aspect=Fraction(4, 3))
@@ -288,7 +287,7 @@ def test_the_last_images_survive_the_cutting_into_fragments(tmp_path: Path, fram
     assert pts_of(tmp_path / "out.mp4") == pts_of(path)
 
 
-def test_what_is_there_is_not_replaced_unless_told(clip: Path, tmp_path: Path) -> None:
+def test_what_is_there_is_not_replaced_unless_asked(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     out.write_bytes(b"mine")
     with pytest.raises(SinkError, match="is there already; use --overwrite"):

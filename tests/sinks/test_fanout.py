@@ -53,24 +53,24 @@ def with_subtitles(path: Path) -> Path:
 def test_each_file_has_every_frame_the_sound_and_the_subtitles_it_can_hold(command: Command, tmp_path: Path) -> None:
     source, names = with_subtitles(tmp_path / "in.mkv"), ["a.mp4", "b.mkv", "c.ts", "d.mkv"]
     outputs = [tmp_path / name for name in names]
-    told = command("run", source, *(word for path in outputs for word in ("-o", path)))
-    assert told.code == 0, told.err
+    result = command("run", source, *(word for path in outputs for word in ("-o", path)))
+    assert result.code == 0, result.err
     for path in outputs:
         assert times_of(path) == pytest.approx(times_of(source), abs=0.0011)
     sound = side(source, "audio")
     assert side(outputs[0], "audio") == side(outputs[1], "audio") == side(outputs[3], "audio") == sound
     assert len(side(outputs[2], "audio")) == len(sound)
     assert side(outputs[1], "subtitles") == side(outputs[3], "subtitles") == [b"hello", b"there"]
-    assert [o["packets"] for o in told.report["outputs"]] == [60] * 4
-    assert {o["lost"] for o in told.report["outputs"]} == {0}
+    assert [o["packets"] for o in result.report["outputs"]] == [60] * 4
+    assert {o["lost"] for o in result.report["outputs"]} == {0}
     assert sorted(path.name for path in tmp_path.iterdir() if ".part" in path.name) == []
 
 
 def test_sound_is_encoded_for_each_file_that_cannot_hold_it(command: Command, tmp_path: Path) -> None:
     source = with_sound(tmp_path / "in.avi", "pcm_mulaw", 8000)
     outputs = [tmp_path / "a.mp4", tmp_path / "b.ts", tmp_path / "c.mov"]
-    told = command("run", source, *(word for path in outputs for word in ("-o", path)))
-    assert told.code == 0, told.err
+    result = command("run", source, *(word for path in outputs for word in ("-o", path)))
+    assert result.code == 0, result.err
     for path, codec in zip(outputs, ("aac", "aac", "pcm_mulaw"), strict=True):
         with av.open(str(path)) as container:
             assert container.streams.audio[0].codec_context.name == codec
@@ -80,7 +80,7 @@ def test_sound_is_encoded_for_each_file_that_cannot_hold_it(command: Command, tm
 def test_standard_output_carries_the_whole_recording(models: Models, clip: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "stream_enhance", "run", str(clip), "-o", "-", "-o", str(tmp_path / "a.mkv")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*words, *models.options], capture_output=True, timeout=80, env=environment)
+    done = subprocess.run([*words, *models.options], capture_output=True, timeout=80, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     with av.open(io.BytesIO(done.stdout), "r") as container:
         assert sum(1 for _ in container.decode(video=0)) == 12
@@ -89,17 +89,17 @@ def test_standard_output_carries_the_whole_recording(models: Models, clip: Path,
 
 def test_a_single_image_becomes_a_single_image(command: Command, clip: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "in.png"), images_of(clip)[0])
-    told = command("run", tmp_path / "in.png", "-o", tmp_path / "one.png")
-    assert told.code == 0, told.err
+    result = command("run", tmp_path / "in.png", "-o", tmp_path / "one.png")
+    assert result.code == 0, result.err
     assert images_of(tmp_path / "one.png")[0].shape == images_of(clip)[0].shape
     assert b"ENHANCED by stream-enhance" in (tmp_path / "one.png").read_bytes()
-    told = command("run", tmp_path / "in.png", "-o", tmp_path / "one.png")
-    assert (told.code, "is there already; use --overwrite" in told.error) == (2, True)
-    told = command("run", clip, "-o", tmp_path / "two.jpg")
-    assert told.code == 1
-    assert "holds one image, and there are more; name a folder (ends in /)" in told.error
-    told = command("run", clip, "-o", tmp_path / "three.jpg", "-o", tmp_path / "x.mp4")
-    assert "images are written alone" in told.error
+    result = command("run", tmp_path / "in.png", "-o", tmp_path / "one.png")
+    assert (result.code, "is there already; use --overwrite" in result.error) == (2, True)
+    result = command("run", clip, "-o", tmp_path / "two.jpg")
+    assert result.code == 1
+    assert "holds one image, and there are more; name a folder (ends in /)" in result.error
+    result = command("run", clip, "-o", tmp_path / "three.jpg", "-o", tmp_path / "x.mp4")
+    assert "images are written alone" in result.error
 
 
 def test_outputs_that_cannot_all_be_opened_let_go_of_what_they_have(tmp_path: Path) -> None:

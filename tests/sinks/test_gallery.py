@@ -5,7 +5,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from stream_enhance.sinks import gallery
 from stream_enhance.sinks.gallery import Gallery
 from stream_enhance.types import Enhanced, Faces, Frame, Scene
 from tests.conftest import Command
-from tests.media import luma_of
+from tests.media import luma_of, read_image
 
 SIDE = 64
 RED, BLUE = (220, 30, 40), (20, 40, 210)
@@ -24,7 +23,7 @@ def image(colour: tuple[int, int, int], contrast: int = 0) -> NDArray[np.uint8]:
     """A patch of one colour, with squares of ``contrast`` in it so that it can be sharp."""
     out = np.full((SIDE, SIDE, 3), colour, np.uint8).astype(int)
     out[::16, ::16] += contrast
-    return np.clip(out, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(out, 0, 255), np.uint8)
 
 
 def seen(
@@ -56,21 +55,15 @@ def seen(
     )
 
 
-def read(path: Path) -> NDArray[np.uint8]:
-    image = cv2.imread(str(path))
-    assert image is not None, f"{path} is no image"
-    return image[:, :, ::-1]
-
-
 def test_each_track_leaves_its_image_before_and_after_in_the_right_colours(tmp_path: Path) -> None:
     shots = Gallery(tmp_path / "new" / "folder", "shop.mp4")
     shots.observe(seen(0, [3, 12]))
     shots.close()
     for track in (3, 12):
         np.testing.assert_array_equal(
-            read(shots.folder / f"track_{track:05d}_before.png"), seen(0, [track]).originals[0]
+            read_image(shots.folder / f"track_{track:05d}_before.png"), seen(0, [track]).originals[0]
         )
-        np.testing.assert_array_equal(read(shots.folder / f"track_{track:05d}_after.png"), image(BLUE))
+        np.testing.assert_array_equal(read_image(shots.folder / f"track_{track:05d}_after.png"), image(BLUE))
     assert not list(shots.folder.glob("*.part"))
 
 
@@ -86,7 +79,7 @@ def test_the_best_shot_is_kept(tmp_path: Path, worse: dict, better: dict, better
     for i, is_better in enumerate([better_first, not better_first]):
         shots.observe(seen(i * 0.1, [1], after=marks[is_better], **(better if is_better else worse)))
     shots.close()
-    np.testing.assert_array_equal(read(tmp_path / "track_00001_after.png"), marks[True])
+    np.testing.assert_array_equal(read_image(tmp_path / "track_00001_after.png"), marks[True])
 
 
 def test_a_face_from_the_cache_is_no_shot_as_its_after_is_of_another_moment(tmp_path: Path) -> None:
@@ -111,7 +104,7 @@ def test_images_are_written_while_the_run_goes_on(tmp_path: Path) -> None:
     shots.observe(seen(1.5, [2]))
     assert (tmp_path / "track_00002_after.png").exists(), "a track that stays is written without waiting for its end"
     shots.observe(seen(4.0, []))
-    assert (tmp_path / "track_00001_after.png").exists(), "a track that went is written"
+    assert (tmp_path / "track_00001_after.png").exists(), "a track that ended is written"
 
 
 def test_a_shot_that_is_notably_better_is_written_again(tmp_path: Path) -> None:
@@ -122,7 +115,7 @@ def test_a_shot_that_is_notably_better_is_written_again(tmp_path: Path) -> None:
     shots.observe(seen(1.4, [1], height=44, after=image((0, 200, 0))))
     assert (tmp_path / "track_00001_after.png").read_bytes() == old, "a little better can wait"
     shots.observe(seen(1.6, [1], height=80, after=image((200, 200, 0))))
-    np.testing.assert_array_equal(read(tmp_path / "track_00001_after.png"), image((200, 200, 0)))
+    np.testing.assert_array_equal(read_image(tmp_path / "track_00001_after.png"), image((200, 200, 0)))
 
 
 def test_memory_does_not_grow_with_the_tracks(tmp_path: Path) -> None:
@@ -150,7 +143,7 @@ def test_the_contact_sheet_shows_before_above_after(tmp_path: Path) -> None:
     for i in range(13):
         shots.observe(seen(i * 0.1, [i]))
     shots.close()
-    sheet = read(tmp_path / "contact_sheet.png")
+    sheet = read_image(tmp_path / "contact_sheet.png")
     columns = [tuple(int(v) for v in sheet[y, 40]) for y in range(sheet.shape[0])]
     assert columns.count(RED) >= 2 * 110
     assert columns.count(BLUE) >= 2 * 110
@@ -189,7 +182,7 @@ def test_a_rotated_video_s_faces_stand_upright(tmp_path: Path, angle: float, tur
     shots = Gallery(tmp_path, "phone.mp4")
     shots.observe(seen(0, [1], before=half, rotation=90, angle=angle))
     shots.close()
-    np.testing.assert_array_equal(read(tmp_path / "track_00001_before.png"), np.rot90(half) if turned else half)
+    np.testing.assert_array_equal(read_image(tmp_path / "track_00001_before.png"), np.rot90(half) if turned else half)
 
 
 @pytest.mark.parametrize("folder", ["taken", "/proc/faces"])
@@ -230,7 +223,7 @@ def test_a_name_that_is_no_utf_8_is_shown_as_far_as_it_can_be(tmp_path: Path) ->
 def test_a_full_disk_costs_the_gallery_alone(
     command: Command, clip: Path, tmp_path: Path, small_disk: Callable[[str], Path]
 ) -> None:
-    told = command("run", clip, "-o", tmp_path / "out.mp4", "--gallery", small_disk("size=4k") / "faces")
-    assert told.code == 0, told.err
-    assert told.err.count("the gallery cannot be written there (No space left on device)") == 1
+    result = command("run", clip, "-o", tmp_path / "out.mp4", "--gallery", small_disk("size=4k") / "faces")
+    assert result.code == 0, result.err
+    assert result.err.count("the gallery cannot be written there (No space left on device)") == 1
     assert len(luma_of(tmp_path / "out.mp4")) == 12

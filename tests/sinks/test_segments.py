@@ -20,8 +20,7 @@ from stream_enhance.sinks.codecs import Codec, Encoding, choose_encoder, opens
 from stream_enhance.sinks.ledger import LEDGER, Ledger
 from stream_enhance.sinks.open import open_sink
 from stream_enhance.sinks.segments import SegmentOptions
-from stream_enhance.stages.overlay import Rendered
-from stream_enhance.types import Enhanced, Faces, Frame, Scene, StreamInfo
+from stream_enhance.types import Enhanced, Faces, Frame, Rendered, Scene, StreamInfo
 from tests.conftest import Command
 from tests.media import coloured, image, make_video, pts_of
 
@@ -124,8 +123,8 @@ def test_a_recordings_segments_hold_all_of_it_with_its_sound_and_its_own_time(co
                 made.mux(packet)
     folder = tmp_path / "out"
     folder.mkdir()
-    told = command("run", source, "-o", folder / "%Y.mp4", "--segment", "2s")
-    assert told.code == 0, told.err
+    result = command("run", source, "-o", folder / "%Y.mp4", "--segment", "2s")
+    assert result.code == 0, result.err
     found = sorted(segments_in(folder), key=lambda path: about(path)[4])
     assert [about(path)[3] for path in found] == [50, 50, 50]
     starts = [datetime.fromisoformat(about(path)[4]) for path in found]
@@ -146,13 +145,13 @@ def test_segments_of_a_recording_on_a_full_disk_are_an_error(
     command: Command, tmp_path: Path, small_disk: Callable[[str], Path]
 ) -> None:
     path, disk = make_video(tmp_path / "in.mp4", 250), small_disk("size=150k")
-    told = command("run", path, "-o", disk / "%H%M%S.mp4", "--segment", "1s", "--set", "sink.crf=10")
-    assert told.code == 1
-    assert "No space left on device" in told.error
+    result = command("run", path, "-o", disk / "%H%M%S.mp4", "--segment", "1s", "--set", "sink.crf=10")
+    assert result.code == 1
+    assert "No space left on device" in result.error
     whole = [about(p)[3] for p in segments_in(disk) if ".part" not in p.name]
     assert whole
     assert set(whole) == {25}
-    said = re.search(r"incomplete, (\d+) of (\d+) frames", told.error)
+    said = re.search(r"incomplete, (\d+) of (\d+) frames", result.error)
     assert said
     assert sum(whole) <= int(said[1]) < int(said[2])
 
@@ -163,8 +162,8 @@ def playlist(path: Path) -> list[Path]:
 
 def test_hls_of_a_recording_names_every_segment(command: Command, tmp_path: Path) -> None:
     path, out = make_video(tmp_path / "in.mp4", 400, sound=True), tmp_path / "all.m3u8"
-    told = command("run", path, "-o", out)
-    assert told.code == 0, told.err
+    result = command("run", path, "-o", out)
+    assert result.code == 0, result.err
     assert "#EXT-X-ENDLIST" in out.read_text()
     assert len(playlist(out)) == 8
     assert len(pts_of(out)) == 400
@@ -177,9 +176,9 @@ def test_hls_of_a_recording_names_every_segment(command: Command, tmp_path: Path
 
 def test_an_empty_playlist_is_no_success(command: Command, tmp_path: Path, small_disk: Callable[[str], Path]) -> None:
     path, disk = make_video(tmp_path / "in.mp4", 250), small_disk("size=64k")
-    told = command("run", path, "-o", disk / "all.m3u8", "--set", "sink.crf=1")
-    assert told.code == 1
-    assert "incomplete, 0 of" in told.error
+    result = command("run", path, "-o", disk / "all.m3u8", "--set", "sink.crf=1")
+    assert result.code == 1
+    assert "incomplete, 0 of" in result.error
     assert not (disk / "all.m3u8").exists()
 
 

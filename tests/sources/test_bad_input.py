@@ -35,9 +35,9 @@ EXACT = ["--set", "overlay.watermark=false", "--set", "sink.crf=12", "--set", "e
 
 
 def test_no_such_file(command: Command, tmp_path: Path) -> None:
-    told = command("run", tmp_path / "none.mp4", "-o", tmp_path / "out.mp4")
-    assert told.code == 2
-    assert "none.mp4: no such file" in told.error
+    result = command("run", tmp_path / "none.mp4", "-o", tmp_path / "out.mp4")
+    assert result.code == 2
+    assert "none.mp4: no such file" in result.error
     assert not (tmp_path / "out.mp4").exists()
 
 
@@ -45,9 +45,9 @@ def test_no_such_file(command: Command, tmp_path: Path) -> None:
 def test_a_folder_without_videos(command: Command, tmp_path: Path, verb: str) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("nothing here")
-    told = command(verb, tmp_path / "in", "-o", tmp_path / "out/")
-    assert told.code == 2
-    assert "holds no" in told.error
+    result = command(verb, tmp_path / "in", "-o", tmp_path / "out/")
+    assert result.code == 2
+    assert "holds no" in result.error
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_a_folder_without_videos(command: Command, tmp_path: Path, verb: str) ->
 )
 def test_not_a_video(command: Command, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "in.mp4").write_bytes(content)
-    told = command("run", tmp_path / "in.mp4", "-o", tmp_path / "out.mp4")
-    assert told.code == 2
-    assert "in.mp4: cannot be opened" in told.error
+    result = command("run", tmp_path / "in.mp4", "-o", tmp_path / "out.mp4")
+    assert result.code == 2
+    assert "in.mp4: cannot be opened" in result.error
     assert not list(tmp_path.glob("out*"))
 
 
@@ -68,9 +68,9 @@ def test_no_video_stream(command: Command, tmp_path: Path) -> None:
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), format="s16", layout="mono")
         sound.sample_rate = 16000
         container.mux([*stream.encode(sound), *stream.encode(None)])
-    told = command("run", path, "-o", tmp_path / "out.mp4")
-    assert told.code == 2
-    assert "sound.mp4: holds no video stream" in told.error
+    result = command("run", path, "-o", tmp_path / "out.mp4")
+    assert result.code == 2
+    assert "sound.mp4: holds no video stream" in result.error
 
 
 def test_zero_frames(command: Command, tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_zero_frames(command: Command, tmp_path: Path) -> None:
     data[start:end] = bytes(end - start)
     (tmp_path / "zeros.mp4").write_bytes(data)
     for name, says in (("header.mkv", "cannot be opened"), ("zeros.mp4", "not one frame could be decoded")):
-        told = command("run", tmp_path / name, "-o", tmp_path / "out.mp4")
-        assert told.code == 2
-        assert f"{name}: {says}" in told.error
+        result = command("run", tmp_path / name, "-o", tmp_path / "out.mp4")
+        assert result.code == 2
+        assert f"{name}: {says}" in result.error
         assert not list(tmp_path.glob("out*"))
 
 
@@ -102,12 +102,12 @@ def test_truncated_in_the_middle(command: Command, tmp_path: Path, suffix: str) 
     path = tmp_path / f"cut.{suffix}"
     data = whole.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10 + 1])
-    told = command("run", path, "-o", tmp_path / "out.mp4")
-    assert told.code == 0
-    assert 30 < told.report["frames_out"] < 90
-    assert told.report["frames_out"] == len(luma_of(tmp_path / "out.mp4"))
+    result = command("run", path, "-o", tmp_path / "out.mp4")
+    assert result.code == 0
+    assert 30 < result.report["frames_out"] < 90
+    assert result.report["frames_out"] == len(luma_of(tmp_path / "out.mp4"))
     if suffix != "ts":  # a transport stream does not say how long it should be
-        assert "warning: " in told.err
+        assert "warning: " in result.err
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
@@ -126,10 +126,10 @@ def test_flipped_bytes_are_never_a_crash_or_a_hang(command: Command, tmp_path: P
         where = rng.integers(2500, len(data), len(data) // 700)
         data[where] ^= rng.integers(1, 256, len(where), dtype=np.uint8)
         data.tofile(path)
-        told = command("run", path, "-o", tmp_path / "out.mp4", "--overwrite")
-        assert told.code == 0, f"seed {seed}: {told.err}"
-        assert 0 < told.report["frames_out"] == len(luma_of(tmp_path / "out.mp4"))
-        damaged += told.report["packets_corrupt"]
+        result = command("run", path, "-o", tmp_path / "out.mp4", "--overwrite")
+        assert result.code == 0, f"seed {seed}: {result.err}"
+        assert 0 < result.report["frames_out"] == len(luma_of(tmp_path / "out.mp4"))
+        damaged += result.report["packets_corrupt"]
     assert damaged > 0
 
 
@@ -142,9 +142,9 @@ def test_size_and_pixel_format_changing_midway(command: Command, tmp_path: Path,
     for size, form in ((SIZE, "yuv420p"), ((320, 240), "yuv420p"), ((96, 64), "yuv444p"), (SIZE, "yuv420p")):
         data += raw_h264(tmp_path / "part.h264", [size], 6, form).read_bytes()
     (tmp_path / "in.h264").write_bytes(data)
-    told = command("run", tmp_path / "in.h264", "-o", tmp_path / "out.mp4", "--overlay", overlay)
-    assert told.code == 0
-    assert told.report["frames_out"] == 24
+    result = command("run", tmp_path / "in.h264", "-o", tmp_path / "out.mp4", "--overlay", overlay)
+    assert result.code == 0
+    assert result.report["frames_out"] == 24
     assert len({p.shape for p in images_of(tmp_path / "out.mp4")}) == 1
 
 
@@ -152,8 +152,8 @@ def test_size_and_pixel_format_changing_midway(command: Command, tmp_path: Path,
 @pytest.mark.parametrize("size", [(321, 243), (161, 121), (33, 17)])
 def test_odd_sizes(command: Command, tmp_path: Path, size: tuple[int, int], overlay: str) -> None:
     path = make_video(tmp_path / "in.mkv", 4, size, codec="ffv1")
-    told = command("run", path, "-o", tmp_path / "out.mp4", "--overlay", overlay, *EXACT)
-    assert told.code == 0
+    result = command("run", path, "-o", tmp_path / "out.mp4", "--overlay", overlay, *EXACT)
+    assert result.code == 0
     got, expected = luma_of(tmp_path / "out.mp4")[1], luma_of(path)[1]
     height, width = expected.shape
     assert got.shape[0] - height in range(2) or overlay == "panel"
@@ -166,9 +166,9 @@ FORMATS = ["yuv420p10le", "yuv422p", "yuv422p10le", "yuv444p", "yuv444p10le", "g
 @pytest.mark.parametrize("form", FORMATS)
 def test_ten_bits_every_subsampling_and_grey(command: Command, tmp_path: Path, form: str) -> None:
     path = make_video(tmp_path / "in.mkv", 4, codec="ffv1", pixel_format=form)
-    told = command("run", path, "-o", tmp_path / "out.mkv", *EXACT)
-    assert told.code == 0
-    assert told.report["faces_enhanced"] == 4
+    result = command("run", path, "-o", tmp_path / "out.mkv", *EXACT)
+    assert result.code == 0
+    assert result.report["faces_enhanced"] == 4
     for before, after in zip(images_of(path), images_of(tmp_path / "out.mkv"), strict=True):
         assert psnr(before[:, :40], after[:, :40]) > 33, "a wrong range or matrix is off by far more"
         assert gain(before, after) > 15
@@ -180,9 +180,9 @@ def test_outside_faces_nothing_changes_but_by_the_encoder(
     command: Command, tmp_path: Path, space: int, full: bool
 ) -> None:
     path = make_video(tmp_path / "in.mp4", 6, (320, 240), space=space, full=full)
-    told = command("run", path, "-o", tmp_path / "out.mp4", *EXACT)
-    assert told.code == 0
-    assert told.report["faces_enhanced"] == 6
+    result = command("run", path, "-o", tmp_path / "out.mp4", *EXACT)
+    assert result.code == 0
+    assert result.report["faces_enhanced"] == 6
     for before, after in zip(planes_of(path), planes_of(tmp_path / "out.mp4"), strict=True):
         for old, new in zip(before, after, strict=True):
             outside = np.ones(old.shape, bool)
@@ -205,8 +205,8 @@ def gain(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any], scale: int =
 @pytest.mark.parametrize("angle", [90, 180, 270])
 def test_rotation_metadata(command: Command, tmp_path: Path, angle: int) -> None:
     path = make_video(tmp_path / "in.mp4", 4, rotation=angle)
-    told = command("run", path, "-o", tmp_path / "out.mp4", *EXACT)
-    assert told.code == 0
+    result = command("run", path, "-o", tmp_path / "out.mp4", *EXACT)
+    assert result.code == 0
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert round(next(container.decode(video=0)).rotation) % 360 == angle
     before, after = luma_of(path)[1], luma_of(tmp_path / "out.mp4")[1]
@@ -229,9 +229,9 @@ def test_rotation_metadata(command: Command, tmp_path: Path, angle: int) -> None
 )
 def test_times_that_jump_repeat_or_run_backwards(command: Command, tmp_path: Path, times: list[int]) -> None:
     path = flv_with_times(tmp_path / "in.flv", times)
-    told = command("run", path, "-o", tmp_path / "out.mp4")
-    assert told.code == 0
-    assert told.report["frames_out"] == len(times)
+    result = command("run", path, "-o", tmp_path / "out.mp4")
+    assert result.code == 0
+    assert result.report["frames_out"] == len(times)
     written = pts_of(tmp_path / "out.mp4")
     assert len(written) == len(times)
     assert all(a < b for a, b in pairwise(written))
@@ -240,34 +240,34 @@ def test_times_that_jump_repeat_or_run_backwards(command: Command, tmp_path: Pat
 @pytest.mark.parametrize("rate", [1, 120])
 def test_slow_and_fast_frame_rates(command: Command, tmp_path: Path, rate: int) -> None:
     path = make_video(tmp_path / "in.mp4", 6, rate=rate)
-    told = command("run", path, "-o", tmp_path / "out.mp4")
-    assert told.code == 0
-    assert told.report["faces_detected"] > 0
+    result = command("run", path, "-o", tmp_path / "out.mp4")
+    assert result.code == 0
+    assert result.report["faces_detected"] > 0
     assert pts_of(tmp_path / "out.mp4") == pts_of(path)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_one_frame_only(command: Command, tmp_path: Path, suffix: str) -> None:
     path = make_video(tmp_path / f"in.{suffix}", 1)
-    told = command("run", path, "-o", tmp_path / "out.mp4")
-    assert told.code == 0
-    assert told.report["frames_out"] == len(luma_of(tmp_path / "out.mp4")) == 1
-    assert told.report["faces_enhanced"] == 1
+    result = command("run", path, "-o", tmp_path / "out.mp4")
+    assert result.code == 0
+    assert result.report["frames_out"] == len(luma_of(tmp_path / "out.mp4")) == 1
+    assert result.report["faces_enhanced"] == 1
 
 
 def test_a_folder_of_one_image(command: Command, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     make_video(tmp_path / "in" / "only.png", 1, codec="png", pixel_format="rgb24", form="image2")
-    told = command("run", tmp_path / "in", "-o", f"{tmp_path}/out/")
-    assert told.code == 0
+    result = command("run", tmp_path / "in", "-o", f"{tmp_path}/out/")
+    assert result.code == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["only.png"]
 
 
 def test_no_faces_at_all(command: Command, clip: Path, tmp_path: Path) -> None:
     nobody = make_detector(tmp_path / "nobody.onnx", boxes=())
-    told = command("run", clip, "-o", tmp_path / "out.mp4", *EXACT, detector=nobody)
-    assert told.code == 0
-    assert (told.report["frames_out"], told.report["faces_detected"], told.report["tracks"]) == (12, 0, 0)
+    result = command("run", clip, "-o", tmp_path / "out.mp4", *EXACT, detector=nobody)
+    assert result.code == 0
+    assert (result.report["frames_out"], result.report["faces_detected"], result.report["tracks"]) == (12, 0, 0)
     for before, after in zip(luma_of(clip), luma_of(tmp_path / "out.mp4"), strict=True):
         assert psnr(before, after) > 45
 
@@ -276,9 +276,13 @@ def test_two_hundred_faces_in_a_frame(command: Command, tmp_path: Path) -> None:
     boxes = [(4 + 8 * i, 6 + 12 * j, 4, 6) for i in range(20) for j in range(10)]
     crowd = make_detector(tmp_path / "crowd.onnx", boxes)
     path = make_video(tmp_path / "in.mp4", 3, (640, 480))
-    told = command("run", path, "-o", tmp_path / "out.mp4", *EXACT, "--set", "detector.every=1", detector=crowd)
-    assert told.code == 0
-    assert (told.report["faces_detected"], told.report["faces_enhanced"], told.report["tracks"]) == (600, 600, 200)
+    result = command("run", path, "-o", tmp_path / "out.mp4", *EXACT, "--set", "detector.every=1", detector=crowd)
+    assert result.code == 0
+    assert (result.report["faces_detected"], result.report["faces_enhanced"], result.report["tracks"]) == (
+        600,
+        600,
+        200,
+    )
     assert luma_of(tmp_path / "out.mp4")[1].mean() > luma_of(path)[1].mean() + 3
 
 
@@ -286,9 +290,9 @@ def test_two_hundred_faces_in_a_frame(command: Command, tmp_path: Path) -> None:
 
 
 def test_a_missing_model(command: Command, clip: Path, tmp_path: Path) -> None:
-    told = command("run", clip, "-o", tmp_path / "out.mp4", enhancer=tmp_path / "gone.onnx")
-    assert told.code == 2
-    assert "gone.onnx: no such model file" in told.error
+    result = command("run", clip, "-o", tmp_path / "out.mp4", enhancer=tmp_path / "gone.onnx")
+    assert result.code == 2
+    assert "gone.onnx: no such model file" in result.error
 
 
 @pytest.mark.parametrize("kind", ["detector", "enhancer"])
@@ -297,9 +301,9 @@ def test_a_truncated_model(command: Command, models: Models, clip: Path, tmp_pat
     cut = tmp_path / "cut.onnx"
     for length in (0, len(whole) // 3, len(whole) - 20):
         cut.write_bytes(whole[:length])
-        told = command("run", clip, "-o", tmp_path / "out.mp4", **{kind: cut})
-        assert told.code == 2
-        assert "cut.onnx" in told.error
+        result = command("run", clip, "-o", tmp_path / "out.mp4", **{kind: cut})
+        assert result.code == 2
+        assert "cut.onnx" in result.error
 
 
 def test_a_wrong_shaped_model(command: Command, models: Models, clip: Path, tmp_path: Path) -> None:
@@ -310,9 +314,9 @@ def test_a_wrong_shaped_model(command: Command, models: Models, clip: Path, tmp_
         "for the other task": {"detector": models.enhancer},
     }
     for what, model in wrong.items():
-        told = command("run", clip, "-o", tmp_path / "out.mp4", **model)
-        assert told.code == 2, what
-        assert ".onnx" in told.error
+        result = command("run", clip, "-o", tmp_path / "out.mp4", **model)
+        assert result.code == 2, what
+        assert ".onnx" in result.error
     assert not list(tmp_path.glob("out*"))
 
 
@@ -325,9 +329,9 @@ def test_a_detector_with_a_head_of_another_shape(command: Command, models: Model
     for i, size in enumerate((3, 4), 1):
         model.graph.output[0].type.tensor_type.shape.dim[i].dim_value = size
     onnx.save(model, str(tmp_path / "head.onnx"))
-    told = command("run", clip, "-o", tmp_path / "out.mp4", detector=tmp_path / "head.onnx")
-    assert told.code == 2
-    assert "head.onnx" in told.error
+    result = command("run", clip, "-o", tmp_path / "out.mp4", detector=tmp_path / "head.onnx")
+    assert result.code == 2
+    assert "head.onnx" in result.error
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "open"])
@@ -349,24 +353,24 @@ def test_an_enhancer_that_gives_another_shape_than_it_takes(
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "H"
     model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "W"
     onnx.save(model, str(tmp_path / "other.onnx"))
-    told = command("run", clip, "-o", tmp_path / "out.mp4", enhancer=tmp_path / "other.onnx")
-    assert told.code == 2
-    assert "other.onnx: gives (" in told.error
-    assert told.error.endswith("; export it again")
+    result = command("run", clip, "-o", tmp_path / "out.mp4", enhancer=tmp_path / "other.onnx")
+    assert result.code == 2
+    assert "other.onnx: gives (" in result.error
+    assert result.error.endswith("; export it again")
 
 
 def test_a_model_without_a_card(command: Command, models: Models, clip: Path, tmp_path: Path) -> None:
     model = onnx.load(str(models.enhancer))
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / "bare.onnx"))
-    told = command("run", clip, "-o", tmp_path / "out.mp4", enhancer=tmp_path / "bare.onnx")
-    assert told.code == 2
-    assert "no card" in told.error
+    result = command("run", clip, "-o", tmp_path / "out.mp4", enhancer=tmp_path / "bare.onnx")
+    assert result.code == 2
+    assert "no card" in result.error
 
 
 def test_an_unknown_config_key(command: Command, clip: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text("detector:\n  sise: 320\n")
-    told = command("run", clip, "-o", tmp_path / "out.mp4", "--config", settings)
-    assert told.code == 2
-    assert "unknown key detector.sise; did you mean detector.size?" in told.error
+    result = command("run", clip, "-o", tmp_path / "out.mp4", "--config", settings)
+    assert result.code == 2
+    assert "unknown key detector.sise; did you mean detector.size?" in result.error

@@ -157,7 +157,7 @@ def test_cancelling_wakes_a_line_whose_sink_never_takes_anything() -> None:
 
 
 class _Camera:
-    """A camera over UDP that sends ``grey`` images when told to."""
+    """A camera over UDP that sends ``grey`` images when asked to."""
 
     def __init__(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:

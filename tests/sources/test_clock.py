@@ -101,8 +101,8 @@ def test_a_recording_that_begins_in_1970_begins_at_0(command: Command, tmp_path:
     begin = 1_600_000_000 * 25
     path = make_video(tmp_path / "in.mkv", 10, pts=[begin + i for i in range(10)])
     assert frames_of(path)[0].pts == 0
-    told = command("run", path, "-o", tmp_path / "out.mp4")
-    assert (told.code, "cut off" in told.err) == (0, False)
+    result = command("run", path, "-o", tmp_path / "out.mp4")
+    assert (result.code, "cut off" in result.err) == (0, False)
     assert pts_of(tmp_path / "out.mp4")[-1] == Fraction(9, 25)
 
 
@@ -153,11 +153,11 @@ def test_start_and_end_are_in_the_footages_time(tmp_path: Path, suffix: str) -> 
 
 def test_a_duration_is_the_footages(command: Command, tmp_path: Path) -> None:
     path = make_video(tmp_path / "in.mp4", 100)
-    told = command("run", path, "-o", tmp_path / "out.mp4", "--duration", "2s", "--start", "1s")
-    assert (told.code, told.report["frames_out"]) == (0, 50)
-    told = command("run", path, "-o", tmp_path / "out2.mp4", "--start", "2s", "--end", "1s")
-    assert told.code == 2
-    assert "end must be after start" in told.error
+    result = command("run", path, "-o", tmp_path / "out.mp4", "--duration", "2s", "--start", "1s")
+    assert (result.code, result.report["frames_out"]) == (0, 50)
+    result = command("run", path, "-o", tmp_path / "out2.mp4", "--start", "2s", "--end", "1s")
+    assert result.code == 2
+    assert "end must be after start" in result.error
 
 
 @needs_faults

@@ -11,20 +11,19 @@ import pytest
 
 from stream_enhance.errors import SinkError
 from tests.conftest import Command
-from tests.media import SIZE, image, images_of, make_video, psnr
+from tests.media import SIZE, image, images_of, make_video, psnr, read_image
 from tests.sinks.test_encoder import copied
 
 pytestmark = pytest.mark.timeout(60)
 
 
-def test_a_folder_gets_a_image_a_frame(tmp_path: Path) -> None:
+def test_a_folder_gets_an_image_a_frame(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for i in range(3):
         cv2.imwrite(str(tmp_path / "in" / f"cam{i}.png"), cv2.cvtColor(image(i), cv2.COLOR_RGB2BGR))
     assert copied(tmp_path / "in", f"{tmp_path}/out/") == 3
     for i in range(3):
-        got = cv2.cvtColor(cv2.imread(str(tmp_path / "out" / f"cam{i}.png")), cv2.COLOR_BGR2RGB)
-        assert np.array_equal(got, image(i))
+        assert np.array_equal(read_image(tmp_path / "out" / f"cam{i}.png"), image(i))
     with pytest.raises(SinkError, match=r"cam0\.png: is there already"):
         copied(tmp_path / "in", tmp_path / "out")
     assert not list((tmp_path / "out").glob(".part*"))
@@ -42,10 +41,10 @@ def _with_orientation(path: Path, rgb: Any, orientation: int) -> None:
 def test_images_stand_upright_whatever_their_exif(command: Command, tmp_path: Path, orientation: int) -> None:
     (tmp_path / "in").mkdir()
     _with_orientation(tmp_path / "in" / "a.jpg", image(0, 320, 240), orientation)
-    told = command("run", tmp_path / "in", "-o", f"{tmp_path}/out/", "--set", "overlay.watermark=false")
-    assert (told.code, told.report["frames_out"]) == (0, 1)
-    expected = cv2.imread(str(tmp_path / "in" / "a.jpg"))  # OpenCV goes by EXIF
-    got = cv2.imread(str(tmp_path / "out" / "a.jpg"), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    result = command("run", tmp_path / "in", "-o", f"{tmp_path}/out/", "--set", "overlay.watermark=false")
+    assert (result.code, result.report["frames_out"]) == (0, 1)
+    expected = read_image(tmp_path / "in" / "a.jpg")  # OpenCV goes by EXIF
+    got = read_image(tmp_path / "out" / "a.jpg", cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     assert got.shape == expected.shape
     corner = np.s_[:60, :60]  # the face is elsewhere
     assert psnr(got[corner], expected[corner]) > 30
@@ -56,7 +55,7 @@ def test_a_rotated_videos_images_stand_upright(command: Command, tmp_path: Path,
     path = make_video(tmp_path / "phone.mp4", frames=2, rotation=angle)
     assert command("run", path, "-o", f"{tmp_path}/out/", "--set", "overlay.watermark=false").code == 0
     expected = np.rot90(images_of(path)[1], angle // 90)
-    got = cv2.imread(str(tmp_path / "out" / "000001.png"))[:, :, ::-1]
+    got = read_image(tmp_path / "out" / "000001.png")
     assert psnr(got[:20], expected[:20]) > 35
 
 
@@ -67,7 +66,7 @@ def test_grey_images_are_written_grey(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "in" / "b.png"), grey)
     assert copied(tmp_path / "in", f"{tmp_path}/out/") == 2
     for name in ("a.pgm", "b.png"):
-        assert np.array_equal(cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_GRAYSCALE), grey)
+        assert np.array_equal(read_image(tmp_path / "out" / name, cv2.IMREAD_GRAYSCALE), grey)
     (tmp_path / "in" / "b.png").unlink()
     copied(tmp_path / "in", tmp_path / "out.mp4")
     assert psnr(images_of(tmp_path / "out.mp4")[0][:, :, 0], grey) > 40, "full range, as image files are"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stream_enhance.cli.probe import inspect_source
 from stream_enhance.errors import SourceError
@@ -19,7 +21,7 @@ from stream_enhance.sources.open import open_source
 from stream_enhance.types import Frame
 from tests.conftest import Command
 from tests.faults import FAULTS, needs_faults
-from tests.media import SIZE, image, luma_of, make_video, psnr
+from tests.media import SIZE, image, luma_of, make_video, psnr, read_image
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -35,16 +37,16 @@ def first_of(path: Path) -> Frame:
 # ── Shown as a player shows it ───────────────────────────────────────────────────────────────────────────────────────
 
 MATRICES: dict[
-    str, tuple[Any, ...]
+    str, tuple[tuple[int, int, int, int], Callable[[NDArray[Any]], NDArray[Any]]]
 ] = {  # a, b, c, d of the display matrix: (x, y) is shown at (ax + cy, bx + dy); and the same for an array
-    "as it is": (1, 0, 0, 1, lambda p: p),
-    "mirrored": (-1, 0, 0, 1, lambda p: p[:, ::-1]),
-    "upside down": (1, 0, 0, -1, lambda p: p[::-1]),
-    "half turn": (-1, 0, 0, -1, lambda p: p[::-1, ::-1]),
-    "quarter clockwise": (0, 1, -1, 0, lambda p: np.rot90(p, -1)),
-    "quarter counter-clockwise": (0, -1, 1, 0, lambda p: np.rot90(p)),
-    "transposed": (0, 1, 1, 0, lambda p: p.transpose(1, 0, 2)),
-    "transposed the other way": (0, -1, -1, 0, lambda p: np.rot90(p, 2).transpose(1, 0, 2)),
+    "as it is": ((1, 0, 0, 1), lambda p: p),
+    "mirrored": ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+    "upside down": ((1, 0, 0, -1), lambda p: p[::-1]),
+    "half turn": ((-1, 0, 0, -1), lambda p: p[::-1, ::-1]),
+    "quarter clockwise": ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+    "quarter counter-clockwise": ((0, -1, 1, 0), np.rot90),
+    "transposed": ((0, 1, 1, 0), lambda p: p.transpose(1, 0, 2)),
+    "transposed the other way": ((0, -1, -1, 0), lambda p: np.rot90(p, 2).transpose(1, 0, 2)),
 }
 
 
@@ -63,7 +65,7 @@ def with_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
 
 @pytest.mark.parametrize("name", MATRICES)
 def test_every_display_matrix_is_shown_as_a_player_shows_it(tmp_path: Path, name: str) -> None:
-    *matrix, shown = MATRICES[name]
+    matrix, shown = MATRICES[name]
     path = make_video(tmp_path / "in.mp4", 2)
     expected = shown(first_of(path).image.to_ndarray(format="rgb24"))
     (turned,) = upright([first_of(with_matrix(path, *matrix))])
@@ -72,10 +74,9 @@ def test_every_display_matrix_is_shown_as_a_player_shows_it(tmp_path: Path, name
 
 def test_a_mirrored_video_stays_mirrored_as_a_player_shows_it(command: Command, tmp_path: Path) -> None:
     path = with_matrix(make_video(tmp_path / "in.mp4", 4), -1, 0, 0, 1)
-    told = command("run", path, "-o", f"{tmp_path}/out/", "--set", "overlay.watermark=false")
-    assert told.code == 0
-    got: Any = cv2.imread(str(tmp_path / "out" / "000001.png"))
-    got = got[:, :, ::-1]
+    result = command("run", path, "-o", f"{tmp_path}/out/", "--set", "overlay.watermark=false")
+    assert result.code == 0
+    got = read_image(tmp_path / "out" / "000001.png")
     assert psnr(got[:20], first_of(make_video(tmp_path / "b.mp4", 4)).image.to_ndarray(format="rgb24")[:20, ::-1]) > 20
     assert got.shape == (SIZE[1], SIZE[0], 3)
 
@@ -91,8 +92,8 @@ def test_one_image_is_shown_as_its_exif_says(tmp_path: Path, orientation: int) -
     path = tmp_path / "a.jpg"
     path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part + data[2:])
     (turned,) = upright([first_of(path)])
-    expected: Any = cv2.imread(str(path))  # OpenCV goes by EXIF
-    assert psnr(turned.image.to_ndarray(format="rgb24"), expected[:, :, ::-1]) > 30
+    expected = read_image(path)  # OpenCV goes by EXIF
+    assert psnr(turned.image.to_ndarray(format="rgb24"), expected) > 30
 
 
 def test_exif_is_found_in_every_kind_of_image_file() -> None:
@@ -106,9 +107,9 @@ def test_exif_is_found_in_every_kind_of_image_file() -> None:
 def test_a_matrix_that_nothing_can_convert_from_is_no_matrix(command: Command, tmp_path: Path, space: int) -> None:
     path = make_video(tmp_path / "in.mp4", 4, options={"x264-params": f"colormatrix={_X264[space]}"})
     assert int(next(av.open(str(path)).decode(video=0)).colorspace) == space or space == 3
-    told = command("run", path, "-o", tmp_path / "out.mp4")
-    assert (told.code, told.report["frames_out"]) == (0, 4)
-    assert "it is treated as untagged" in told.err or space == 3
+    result = command("run", path, "-o", tmp_path / "out.mp4")
+    assert (result.code, result.report["frames_out"]) == (0, 4)
+    assert "it is treated as untagged" in result.err or space == 3
 
 
 _X264 = {3: "undef", 8: "YCgCo", 10: "bt2020c", 14: "ICtCp"}
@@ -151,9 +152,9 @@ def test_what_no_output_holds_is_said_by_probe_and_by_run(
         container.mux(stream.encode(None))
     for path, words in ((interlaced, "interlacing"), (clear, "its transparency")):
         assert any(words in lost for lost in inspect_source(str(path))["lost"])
-        told = command("run", path, "-o", tmp_path / f"{path.stem}.mp4")
-        assert told.code == 0
-        assert told.err.count(words) == 1
+        result = command("run", path, "-o", tmp_path / f"{path.stem}.mp4")
+        assert result.code == 0
+        assert result.err.count(words) == 1
 
 
 def test_hdr_metadata_is_said_or_kept(command: Command, tmp_path: Path) -> None:
@@ -170,9 +171,9 @@ def test_hdr_metadata_is_said_or_kept(command: Command, tmp_path: Path) -> None:
 @needs_faults
 @pytest.mark.parametrize("name", ["04_timecode_tmcd.mov", "04_iphone_mebx.mov"])
 def test_metadata_tracks_of_mov_are_copied_rightly_or_left_out(command: Command, tmp_path: Path, name: str) -> None:
-    told = command("run", FAULTS / name, "-o", tmp_path / "o.mov")
-    assert told.code == 0, told.err
-    assert "warning: " in told.err
+    result = command("run", FAULTS / name, "-o", tmp_path / "o.mov")
+    assert result.code == 0, result.err
+    assert "warning: " in result.err
     assert inspect_source(str(FAULTS / name))["lost"]
     with av.open(str(tmp_path / "o.mov")) as container:
         assert len(luma_of(tmp_path / "o.mov")) == 25
@@ -193,8 +194,8 @@ def test_a_stream_of_an_unknown_kind_can_be_probed(tmp_path: Path, command: Comm
     path.write_bytes(whole)
     with av.open(str(path)) as container:
         assert "unknown" in {s.type for s in container.streams}
-    told = command("probe", path)
-    assert (told.code, "h264" in told.out) == (0, True)
+    result = command("probe", path)
+    assert (result.code, "h264" in result.out) == (0, True)
 
 
 def _crc(data: bytes) -> bytes:
@@ -209,8 +210,8 @@ def _crc(data: bytes) -> bytes:
 
 @needs_faults
 def test_the_faulty_program_map_that_was_reported_can_be_probed(command: Command) -> None:
-    told = command("probe", FAULTS / "probe-attributeerror.ts")
-    assert (told.code, "h264" in told.out) == (0, True)
+    result = command("probe", FAULTS / "probe-attributeerror.ts")
+    assert (result.code, "h264" in result.out) == (0, True)
 
 
 # ── Cut off, or not a video ──────────────────────────────────────────────────────────────────────────────────────────
@@ -228,9 +229,9 @@ def test_a_recording_that_was_cut_off_before_its_index_is_named(tmp_path: Path, 
 
 def test_a_name_that_no_file_system_takes_is_one_line(command: Command, tmp_path: Path) -> None:
     for name in ("a" * 300 + ".mp4", "a\0b.mp4"):
-        told = command("run", name, "-o", tmp_path / "out.mp4")
-        assert told.code == 2
-        assert "cannot be opened" in told.error
+        result = command("run", name, "-o", tmp_path / "out.mp4")
+        assert result.code == 2
+        assert "cannot be opened" in result.error
 
 
 def test_every_suffix_of_an_image_is_in_a_folder(tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def detector_of(session: Any, **options: Any) -> Detector:
 def frame(x: int, y: int, side: int, size: tuple[int, int] = (640, 360), rotation: int = 0, index: int = 0) -> Frame:
     image = np.zeros((size[1], size[0], 3), np.uint8)
     image[y : y + side, x : x + side] = 255
-    image = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p")
-    return Frame(image, index, index, Fraction(1, 25), time.monotonic(), time.time(), rotation)
+    video_frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p")
+    return Frame(video_frame, index, index, Fraction(1, 25), time.monotonic(), time.time(), rotation)
 
 
 @pytest.mark.parametrize("size", [(640, 360), (360, 640), (1920, 1080), (321, 243), (97, 33)])

@@ -27,15 +27,15 @@ class Brighter:
     def __call__(self, patches: np.ndarray, scales: np.ndarray) -> np.ndarray:
         assert len(patches) == len(scales)
         self.batches.append(len(patches))
-        return np.clip(patches.astype(int) + 30, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(patches.astype(int) + 30, 0, 255), np.uint8)
 
 
 def scene(index: int, *boxes: tuple[float, float, float, float], image: np.ndarray = TEXTURE) -> Scene:
-    image = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p")
+    video_frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p")
     xyxy = np.array(boxes, np.float32).reshape(-1, 4)
     n = len(xyxy)
     faces = Faces(xyxy, np.full(n, 0.9, np.float32), np.arange(1, n + 1), None)
-    return Scene(Frame(image, index, index, Fraction(1, 25), time.monotonic(), time.time()), faces)
+    return Scene(Frame(video_frame, index, index, Fraction(1, 25), time.monotonic(), time.time()), faces)
 
 
 def enhancer_of(network: Network | None, **options: Any) -> Enhancer:
@@ -99,7 +99,7 @@ def test_the_cache_ends_with_time_with_change_and_with_the_setting() -> None:
 
 def test_a_cached_face_goes_where_the_face_went() -> None:
     enhancer = enhancer_of(Brighter(), cache_ttl=0.5)
-    moved = np.roll(TEXTURE, 3, axis=1)  # the image went 3 pixels right, the box stayed
+    moved = np.roll(TEXTURE, 3, axis=1)  # the image moved 3 pixels right, the box stayed
     _, second = enhancer([scene(0, BOX), scene(1, BOX, image=moved)])
     assert second.cached.all()
     middle = np.s_[60:200, 60:200]
@@ -117,7 +117,7 @@ def test_too_small_and_already_sharp_faces_are_left_alone_and_counted() -> None:
 
 def test_a_large_but_blurred_face_is_enhanced() -> None:
     blurred = cv2.GaussianBlur(TEXTURE, (0, 0), 24)
-    blurred = cv2.normalize(blurred, None, 20, 230, cv2.NORM_MINMAX)
+    blurred = cv2.normalize(blurred, blurred.copy(), 20, 230, cv2.NORM_MINMAX)
     (done,) = enhancer_of(Brighter(), max_face=100)([scene(0, (200, 50, 360, 250), image=blurred)])
     assert len(done.patches) == 1
 

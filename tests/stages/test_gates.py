@@ -50,7 +50,7 @@ def test_outside_marks_the_pixels_beyond_the_frame() -> None:
     assert gates.outside(affine, 64, 114, 60) is None
     beyond = gates.outside(affine, 64, 100, 60)
     assert beyond is not None
-    assert beyond.all(0).nonzero()[0].tolist() == list(range(40, 64))
+    assert np.flatnonzero(beyond.all(0)).tolist() == list(range(40, 64))
     assert not beyond[:, :39].any()
 
 
@@ -68,10 +68,10 @@ def test_strength_has_no_steps_and_is_nothing_on_sharp_input() -> None:
 def test_sharpness_is_that_of_the_cameras_pixels_not_of_their_enlargement(native: int) -> None:
     rng = np.random.default_rng(3)
     image = cv2.GaussianBlur(rng.normal(128, 120, (native, native, 3)), (0, 0), 0.6).clip(0, 255).astype(np.uint8)
-    soft = cv2.GaussianBlur(image, (0, 0), 1.2)
+    blurred = cv2.GaussianBlur(image, (0, 0), 1.2)
     values = [
-        gates.sharpness_of(cv2.resize(im, (256, 256), interpolation=cv2.INTER_CUBIC), native / 256)
-        for im in (image, soft)
+        gates.sharpness_of(cv2.resize(im, (256, 256), interpolation=cv2.INTER_CUBIC).astype(np.uint8), native / 256)
+        for im in (image, blurred)
     ]
     assert values[0] > 40, "enlarged, it would be next to nothing"
     assert values[1] < 0.5 * values[0]

@@ -1,14 +1,17 @@
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from stream_enhance.stages.steady import THUMB, Motion, TrackMemory, motion_of, thumb_of
 
 RNG = np.random.default_rng(2)
-FACE = cv2.resize(RNG.integers(60, 190, (9, 9, 3), np.uint8), (64, 64), interpolation=cv2.INTER_CUBIC)
+FACE = np.asarray(
+    cv2.resize(RNG.integers(60, 190, (9, 9, 3), np.uint8), (64, 64), interpolation=cv2.INTER_CUBIC), np.uint8
+)
 
 
-def seen(noise: float = 12.0, face: np.ndarray = FACE) -> np.ndarray:
-    return np.clip(face + RNG.normal(0, noise, face.shape), 0, 255).astype(np.uint8)
+def seen(noise: float = 12.0, face: NDArray[np.uint8] = FACE) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(face + RNG.normal(0, noise, face.shape), 0, 255), np.uint8)
 
 
 def test_a_mouth_that_opens_is_a_change_and_the_rest_is_none() -> None:
@@ -21,7 +24,7 @@ def test_a_mouth_that_opens_is_a_change_and_the_rest_is_none() -> None:
     assert motion.change[50, 32] > 0.8
 
 
-def test_another_face_or_light_begins_anew() -> None:
+def test_another_face_or_light_starts_over() -> None:
     memory = TrackMemory.of(seen(), 0.0)
     memory.mix(seen(), None)
     memory.given()
@@ -54,13 +57,13 @@ def test_results_are_mixed_with_those_before_where_nothing_changed() -> None:
 def test_a_result_that_is_used_again_is_carried_to_where_the_face_went() -> None:
     memory = TrackMemory.of(FACE, 0.0)
     memory.mix(FACE, None)
-    went = np.roll(FACE, 3, axis=1)
-    memory.mix(None, memory.add(went, 0.04))
+    moved = np.roll(FACE, 3, axis=1)
+    memory.mix(None, memory.add(moved, 0.04))
     assert memory.result is not None
     inner = np.s_[10:54, 10:54]
     assert (
-        np.abs(memory.result[inner].astype(int) - went[inner]).mean()
-        < 0.4 * np.abs(FACE[inner].astype(int) - went[inner]).mean()
+        np.abs(memory.result[inner].astype(int) - moved[inner]).mean()
+        < 0.4 * np.abs(FACE[inner].astype(int) - moved[inner]).mean()
     )
 
 

@@ -12,7 +12,8 @@ def tracker_of(high_threshold: float = 0.3, **options: float) -> Tracker:
 def faces(*boxes: tuple[float, float, float, float], score: float = 0.8, points: bool = False) -> Faces:
     xyxy = np.array(boxes, np.float32).reshape(-1, 4)
     n = len(xyxy)
-    five = np.repeat(((xyxy[:, :2] + xyxy[:, 2:]) / 2)[:, None], 5, 1) if points else None
+    center = ((xyxy[:, :2] + xyxy[:, 2:]) / 2).astype(np.float32)
+    five = np.repeat(center[:, None], 5, 1) if points else None
     return Faces(xyxy, np.full(n, score, np.float32), np.full(n, -1, np.int64), five)
 
 

@@ -42,6 +42,7 @@ class Command(click.Command):
     """A command whose `Several` options take all values up to the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat a `Several` option before each of its values, as click wants it."""
         several = {name for each in self.params if isinstance(each, Several) for name in each.opts}
         spread: list[str] = []
         current = ""  # the option that the next value belongs to
@@ -62,9 +63,11 @@ class Commands(click.Group):
         self.places = places
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands' names, in their order of use."""
         return list(self.places)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command called `cmd_name`, its module imported now; None where there is none."""
         if cmd_name not in self.places:
             return None
         module, _, name = self.places[cmd_name][0].partition(":")
@@ -73,6 +76,7 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in self.places.items()])
 
@@ -141,13 +145,3 @@ def is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def renamed(old: str, arguments: Sequence[str] | None = None) -> int:
-    """Run the enhancer's command that replaced `python -m OLD`, with a warning; for one release."""
-    from train.enhancer.cli import main
-
-    name = old.rpartition(".")[2]
-    new = f"python -m train.enhancer {name}"
-    print(f"warning: `python -m {old}` is now `{new}`; the old name goes in the next release", file=sys.stderr)
-    return main([name, *(sys.argv[1:] if arguments is None else arguments)])

@@ -27,6 +27,7 @@ class Labels:
         return len(self.xyxy)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> "Labels":
+        """The labels at `which`: a mask or indices."""
         return Labels(self.xyxy[which], self.points[which], self.ignore[which])
 
 

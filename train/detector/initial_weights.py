@@ -20,7 +20,7 @@ GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "pose": 6.0, "kobj": 0.5}
 
 
 def build(network: str, gains: dict[str, float] | None = None) -> Any:
-    """ultralytics' PoseModel that its yaml `network` describes, with one class and five points; random weights."""
+    """The PoseModel that ultralytics' yaml `network` describes, with one class and five points; random weights."""
     from ultralytics.cfg import get_cfg
     from ultralytics.nn.tasks import PoseModel
 

@@ -43,7 +43,7 @@ class TaughtPoseLoss(v8PoseLoss):
         self.taught[where, cell, 0] = batch["t_score"] * self.teacher_scores
         self.weight = self.face_weight(preds, batch["partial"])
         total, parts = super().loss(preds, batch)
-        taught = self.soft_loss(preds, batch) * self.teacher_weight
+        taught = self.teacher_loss(preds, batch) * self.teacher_weight
         return torch.cat([total, taught[None] * scores.shape[0]]), parts | {"teacher": taught.detach()}
 
     def face_weight(self, preds: dict[str, Any], boxes: torch.Tensor) -> torch.Tensor:
@@ -58,7 +58,7 @@ class TaughtPoseLoss(v8PoseLoss):
             weight[int(row[0]), within, 0] = weight[int(row[0]), within, 0].clamp(max=row[5].item())
         return weight
 
-    def soft_loss(self, preds: dict[str, torch.Tensor], batch: dict[str, Any]) -> torch.Tensor:
+    def teacher_loss(self, preds: dict[str, torch.Tensor], batch: dict[str, Any]) -> torch.Tensor:
         """Cross entropy to the teacher's box distributions and distance to its points, weighted by its score."""
         where, cell = batch["t_index"]
         strong = batch["t_box_score"] > 0.2

@@ -41,6 +41,7 @@ class Shards(Part):
 
     @property
     def folder(self) -> str:
+        """The name of the folder that holds them."""
         return f"{self.side}-{self.name}" if self.name else str(self.side)
 
 
@@ -58,6 +59,7 @@ class Stage(Part):
 
     @model_validator(mode="after")
     def whole_sheets(self) -> Self:
+        """Raises ValueError where the batch is not a whole number of sheets."""
         if self.batch % self.sheet**2:
             raise ValueError(f"batch {self.batch} is not whole sheets of {self.sheet} x {self.sheet}")
         return self

@@ -77,7 +77,7 @@ def yunet(path: str | Path, floor: float = 0.3) -> cv2.FaceDetectorYN:
 def find_yunet(
     detector: cv2.FaceDetectorYN, image: Image, side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """xyxy (n, 4), points (n, 5, 2), scores (n,): YuNet's faces, the image's longer side resized to `side`."""
+    """YuNet's faces, the longer side resized to `side`: xyxy (n, 4), points (n, 5, 2), scores (n,)."""
     canvas, sx, sy = padded(image, side / max(image.shape[:2]))
     detector.setInputSize((canvas.shape[1], canvas.shape[0]))
     rows = detector.detect(np.ascontiguousarray(canvas[:, :, ::-1]))[1]

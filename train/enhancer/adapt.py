@@ -21,9 +21,10 @@ from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import BOX_HEIGHT
 from stream_enhance.stages.classical import noise_level
 from train.common import checkpoints
-from train.common.command import FILE, Command, renamed
+from train.common.command import FILE, Command
 from train.common.images import SUFFIXES, Image, read_image
 from train.degrade import DEFAULT
+from train.enhancer.cli import renamed
 from train.enhancer.models import build
 from train.enhancer.weights import NEEDS
 

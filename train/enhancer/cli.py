@@ -1,5 +1,6 @@
 """The enhancer's commands: `python -m train.enhancer COMMAND`."""
 
+import sys
 from collections.abc import Sequence
 
 from train.common.command import Commands, run
@@ -26,3 +27,11 @@ cli = Commands(PLACES, name="enhancer", help="Train, export and measure the face
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 the run failed, 2 what was given cannot be used, 130 interrupted."""
     return run(cli, arguments, "python -m train.enhancer")
+
+
+def renamed(old: str, arguments: Sequence[str] | None = None) -> int:
+    """Run the command that replaced `python -m OLD`, with a warning; for one release."""
+    name = old.rpartition(".")[2]
+    new = f"python -m train.enhancer {name}"
+    print(f"warning: `python -m {old}` is now `{new}`; the old name goes in the next release", file=sys.stderr)
+    return main([name, *(sys.argv[1:] if arguments is None else arguments)])

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 
 from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
-from train.common.command import FILE, Command, Several, renamed
+from train.common.command import FILE, Command, Several
 from train.common.images import read_image
 from train.degrade import DEFAULT, KINDS, Ranges, degrade_clip
 from train.enhancer.baselines import Method, Sample, bicubic, network, peers
+from train.enhancer.cli import renamed
 from train.enhancer.data import (
     SMALLEST,
     Portrait,

@@ -19,8 +19,9 @@ from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import TEMPLATE, cut
 from stream_enhance.pipeline import DETECTOR, UNET, default_model
 from stream_enhance.stages.detect import Detector
-from train.common.command import FILE, Command, renamed
+from train.common.command import FILE, Command
 from train.common.images import Image, read_image, write_image
+from train.enhancer.cli import renamed
 from train.enhancer.data import patch_place
 from train.enhancer.find_faces import OPTIONS, largest_face
 from train.enhancer.weights import network_of

@@ -20,10 +20,11 @@ from torch import nn
 
 from stream_enhance.backends.card import Card, weights_sha256, write_card
 from stream_enhance.errors import InputError, ModelError
-from train.common.command import FILE, Command, ExportDiffers, json_object, refuse_existing, renamed
+from train.common.command import FILE, Command, ExportDiffers, json_object, refuse_existing
 from train.common.git import commit
 from train.common.onnx_export import store_half, to_onnx
 from train.common.recipe import CardText
+from train.enhancer.cli import renamed
 from train.enhancer.models import Clipped, UNetFast
 from train.enhancer.recipe import card_of
 from train.enhancer.weights import network_of

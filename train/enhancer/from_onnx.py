@@ -45,6 +45,7 @@ class OnnxNetwork(nn.Module):
         self.source, self.result = graph.input[0].name, graph.output[0].name
 
     def forward(self, x: Tensor) -> Tensor:
+        """What the ONNX graph gives for `x`, (n, 3, H, W)."""
         known = {name: getattr(self, slot) for name, slot in self.names.items()} | {self.source: x}
         for operator, inputs, output, settings in self.steps:
             known[output] = operator([known[name] for name in inputs], settings)
@@ -52,6 +53,7 @@ class OnnxNetwork(nn.Module):
 
 
 def convolve(x: list[Tensor], settings: dict[str, Any]) -> Tensor:
+    """ONNX's Conv, of [input, weight, bias]."""
     top, left, bottom, right = settings["pads"]
     padded = x[0] if top == bottom and left == right else F.pad(x[0], (left, right, top, bottom))
     pads = (top, left) if padded is x[0] else (0, 0)
@@ -60,14 +62,17 @@ def convolve(x: list[Tensor], settings: dict[str, Any]) -> Tensor:
 
 
 def prelu(x: list[Tensor], settings: dict[str, Any]) -> Tensor:
+    """ONNX's PRelu, of [input, slope]."""
     return F.prelu(x[0], x[1].flatten())
 
 
 def gemm(x: list[Tensor], settings: dict[str, Any]) -> Tensor:
+    """ONNX's Gemm with alpha and beta 1, of [input, weight, bias]."""
     return F.linear(x[0], x[1] if settings.get("transB") else x[1].T, x[2] if len(x) > 2 else None)
 
 
 def batch_norm(x: list[Tensor], settings: dict[str, Any]) -> Tensor:
+    """ONNX's BatchNormalization in inference, of [input, scale, shift, mean, variance]."""
     return F.batch_norm(x[0], x[3], x[4], x[1], x[2], False, 0.0, settings.get("epsilon", 1e-5))
 
 

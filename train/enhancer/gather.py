@@ -22,8 +22,9 @@ from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import cut, patch_to_frame
 from stream_enhance.pipeline import DETECTOR, default_model
 from stream_enhance.stages.detect import Detector
-from train.common.command import FILE, Command, Several, renamed
+from train.common.command import FILE, Command, Several
 from train.common.images import SUFFIXES, Image, read_image, write_image
+from train.enhancer.cli import renamed
 from train.enhancer.data import NO_BOX, POINTS, arcface_warp, named, read_faces, split
 from train.enhancer.find_faces import OPTIONS, Box, largest_face
 

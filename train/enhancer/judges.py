@@ -35,6 +35,7 @@ class OnnxEmbedder:
         self.session = open_onnx(path)
 
     def __call__(self, patches: Sequence[Image]) -> NDArray[np.float32]:
+        """(n, d) float32 unit vectors of the patches, each (256, 256, 3) uint8 RGB."""
         batch = np.stack(patches).transpose(0, 3, 1, 2).astype(np.float32)
         return unit(self.session.run(None, {self.session.get_inputs()[0].name: batch})[0])
 
@@ -53,6 +54,7 @@ class DlibEmbedder:
         self.network = dlib.face_recognition_model_v1(str(folder / DLIB))
 
     def __call__(self, patches: Sequence[Image]) -> NDArray[np.float32]:
+        """(n, 128) float32 unit vectors; the landmarks are those of the first patch, so that all are cropped alike."""
         box = self.dlib.rectangle(*(round(SIZE * v) for v in (0.22, 0.24, 0.78, 0.80)))
         place = self.landmarks(np.ascontiguousarray(patches[0]), box)
         chips = [self.dlib.get_face_chip(np.ascontiguousarray(p), place, 150, 0.25) for p in patches]

@@ -209,16 +209,19 @@ class Loss:
 
 
 def perceptual(ours: Tensor, target: Tensor, frozen: Frozen) -> Tensor:
+    """Distance of VGG-19's features, a scalar."""
     assert frozen.vgg is not None
     return frozen.vgg.perceptual(ours, target)
 
 
 def lpips(ours: Tensor, target: Tensor, frozen: Frozen) -> Tensor:
+    """LPIPS, the mean over the batch."""
     assert frozen.vgg is not None
     return frozen.vgg.lpips(ours, target).mean()
 
 
 def identity(ours: Tensor, target: Tensor, frozen: Frozen) -> Tensor:
+    """Distance of the face embeddings, the mean over the batch."""
     assert frozen.identity is not None
     found: Tensor = frozen.identity(ours, target)
     return found.mean()

@@ -27,6 +27,7 @@ class ResidualBlock(nn.Module):
         zero_bias(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, C, H, W) in and out."""
         return x + self.second(F.leaky_relu(self.first(x), 0.1))
 
 
@@ -69,6 +70,7 @@ class UNetFast(nn.Module):
         zero_bias(self.head)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, S, S) RGB 0..1 in; the same shape out, not yet clipped."""
         if not self.levelled:
             return x + self.coloured(self.residual(x), x)
         s = x.shape[-1]
@@ -148,6 +150,7 @@ class Generator(nn.Module):
         self.apply(start_small)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, S, S) RGB -1..1 in and out."""
         skips = []
         for down in self.down:
             x = down(x)
@@ -198,6 +201,7 @@ class Refinement(nn.Module):
         nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, S, S) RGB -1..1 in and out."""
         return (x + self.layers(x)).clamp(-1, 1)
 
 
@@ -210,6 +214,7 @@ class Pix2Pix(nn.Module):
         self.refine = Refinement() if refined else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, S, S) RGB 0..1 in and out."""
         y = self.base(2 * x - 1)
         if self.refine is not None:
             y = self.refine(y)
@@ -233,6 +238,7 @@ class Discriminator(nn.Module):
         self.apply(start_small)
 
     def forward(self, low: Tensor, image: Tensor) -> Tensor:
+        """Logits of each receptive field: is `image`, given `low`, a true face?  Both (n, 3, S, S) RGB 0..1."""
         return self.layers(2 * torch.cat([low[:, :3], image], 1) - 1)
 
 
@@ -250,6 +256,7 @@ class Clipped(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
+        """The network's result, clipped to 0..1."""
         return self.network(x).clamp(0, 1)
 
 

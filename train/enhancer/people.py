@@ -12,8 +12,9 @@ import click
 import cv2
 import numpy as np
 
-from train.common.command import FILE, Command, Several, renamed
+from train.common.command import FILE, Command, Several
 from train.common.images import read_image
+from train.enhancer.cli import renamed
 from train.enhancer.data import read_faces, same_people, usable
 from train.enhancer.gather import Embedder
 

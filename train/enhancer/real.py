@@ -26,8 +26,9 @@ from stream_enhance.pipeline import DETECTOR, default_model
 from stream_enhance.stages.detect import Detector
 from stream_enhance.stages.networks import UNet
 from train.common.bootstrap import interval
-from train.common.command import FILE, Command, renamed
+from train.common.command import FILE, Command
 from train.common.images import Image, list_images, read_image, write_image
+from train.enhancer.cli import renamed
 from train.enhancer.data import patch_place
 from train.enhancer.find_faces import OPTIONS, largest_face
 from train.enhancer.metrics import Quality

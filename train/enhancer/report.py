@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from train.common.bootstrap import interval
-from train.common.command import FILE, Command, renamed
+from train.common.command import FILE, Command
 from train.common.images import Image
 from train.enhancer.baselines import Sample, network
+from train.enhancer.cli import renamed
 from train.enhancer.data import read_faces
 from train.enhancer.evaluate import Row, column_table, harmed, mean, read_rows, samples
 

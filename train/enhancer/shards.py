@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import BOX_CENTRE_Y, BOX_HEIGHT, cut, scale_of
-from train.common.command import FILE, Command, Several, renamed
+from train.common.command import FILE, Command, Several
 from train.common.images import Image, read_image
 from train.common.recipe import load
 from train.degrade import DEFAULT, KINDS, Ranges, Seen, degrade_clip, frame_to_image, in_light, jpeg
 from train.degrade_sensor import film
+from train.enhancer.cli import renamed
 from train.enhancer.data import (
     Pair,
     Portrait,

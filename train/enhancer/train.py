@@ -24,9 +24,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stream_enhance.errors import ConfigError, InputError
 from train.common import checkpoints
-from train.common.command import FILE, Command, renamed
+from train.common.command import FILE, Command
 from train.common.journal import Journal
 from train.common.schedule import Limit
+from train.enhancer.cli import renamed
 from train.enhancer.data import FolderPairs, Pair, heatmaps, named, read_faces, split, usable
 from train.enhancer.recipe import Data, Recipe, load
 from train.enhancer.shards import ShardPairs

@@ -1,13 +1,17 @@
 """The fidelity measurement rewards what nears the truth, counts harm and painted faces, and says what is missing."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError
 from tests.train import portraits
+from train.common.images import Image
 from train.enhancer import fidelity
 from train.enhancer.cli import main
 from train.enhancer.data import read_faces
@@ -18,7 +22,7 @@ pytest.importorskip("onnx")
 from tests.train.enhancer.test_evaluate import write_enhancer
 
 
-def embed(patches):
+def embed(patches: Sequence[Image]) -> NDArray[np.float32]:
     """Coarse colours, less their mean, as unit vectors: an embedder of three lines."""
     small = np.stack([cv2.resize(p, (8, 8), interpolation=cv2.INTER_AREA).ravel() for p in patches]).astype(np.float32)
     small -= small.mean(1, keepdims=True)
@@ -26,22 +30,22 @@ def embed(patches):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return portraits.write_folder(tmp_path_factory.mktemp("fidelity") / "faces", people=4)
 
 
 @pytest.fixture(scope="module")
-def faces(folder):
+def faces(folder: Path) -> Faces:
     return film_faces(read_faces(folder), (24, 48))
 
 
-def test_filming_gives_each_face_at_each_size_with_its_truth(faces):
+def test_filming_gives_each_face_at_each_size_with_its_truth(faces: Faces) -> None:
     assert faces.low.shape == faces.clean.shape == (8, 256, 256, 3)
     assert faces.px.tolist() == [24, 48] * 4
     assert not np.array_equal(faces.low, faces.clean)
 
 
-def test_the_truth_gains_and_noise_harms(faces):
+def test_the_truth_gains_and_noise_harms(faces: Faces) -> None:
     truth = measure(faces, lambda low: faces.clean, (0.5, 1.0), {"coarse": embed})
     found = summary(faces, truth, (0.5, 1.0))["24"]
     assert found["1.0"]["psnr"][0] > found["0.5"]["psnr"][0] > 0
@@ -49,13 +53,13 @@ def test_the_truth_gains_and_noise_harms(faces):
     assert found["1.0"]["harm coarse"][0] == 0
     assert found["1.0"]["rank1 coarse"] == 1
     noise = np.random.default_rng(0).integers(0, 256, faces.low.shape, dtype=np.uint8)
-    spoiled = measure(faces, lambda low: noise, (1.0,), {"coarse": embed})
-    found = summary(faces, spoiled, (1.0,))["24"]["1.0"]
+    noisy = measure(faces, lambda low: noise, (1.0,), {"coarse": embed})
+    found = summary(faces, noisy, (1.0,))["24"]["1.0"]
     assert found["psnr"][2] < 0
     assert found["harm coarse"][0] == 1
 
 
-def test_rank_one_counts_only_the_right_person(faces):
+def test_rank_one_counts_only_the_right_person(faces: Faces) -> None:
     vectors = np.zeros((8, 2, 4))
     for k in range(8):
         vectors[k, 0, k // 2] = 1  # the truth of person k // 2
@@ -63,18 +67,18 @@ def test_rank_one_counts_only_the_right_person(faces):
     assert rank_one(faces, vectors)[:, 0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
-def test_clean_faces_lose_nothing_where_nothing_is_done(faces):
+def test_clean_faces_lose_nothing_where_nothing_is_done(faces: Faces) -> None:
     found = clean_faces(faces, lambda low: low, (1.0,))
     assert {px: row["1.0"] for px, row in found.items()} == {"64": [0, 0, 0], "96": [0, 0, 0], "128": [0, 0, 0]}
 
 
-def test_only_squares_that_were_silent_before_count_as_painted():
+def test_only_squares_that_were_silent_before_count_as_painted() -> None:
     squares = np.stack([np.full((256, 256, 3), v, np.uint8) for v in (10, 10, 200)])
     found = painted(squares, lambda s: s + 50, (0.2, 1.0), lambda patch: float(patch.mean() > 40))
     assert found == {"squares": 2, "painted": {"0.2": 0, "1.0": 2}}
 
 
-def test_groups_follow_the_labels_in_the_names_and_leave_out_small_ones():
+def test_groups_follow_the_labels_in_the_names_and_leave_out_small_ones() -> None:
     count = 2 * fidelity.FEWEST
     young = [f"{20 if k % 2 else 60}_{k % 2}_1_x.jpg" for k in range(count)]
     blank = np.zeros((count, 1, 1, 3), np.uint8)
@@ -87,7 +91,9 @@ def test_groups_follow_the_labels_in_the_names_and_leave_out_small_ones():
     assert not dict(groups(some.only(people == "p1")))
 
 
-def test_the_commands_film_and_measure(folder, tmp_path, capsys, monkeypatch):
+def test_the_commands_film_and_measure(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fidelity, "DlibEmbedder", lambda: embed)
     model, out = write_enhancer(tmp_path / "same.onnx"), tmp_path / "out.json"
     filmed = tmp_path / "faces.npz"
@@ -102,7 +108,7 @@ def test_the_commands_film_and_measure(folder, tmp_path, capsys, monkeypatch):
     assert main([*order, "--overwrite", "--sizes", "99"]) == 2
 
 
-def test_a_file_that_film_did_not_write_is_named(tmp_path):
+def test_a_file_that_film_did_not_write_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", low=np.zeros(1))
     with pytest.raises(InputError, match=r"other\.npz: not a set of faces"):
         fidelity.load(tmp_path / "other.npz")
