@@ -91,6 +91,10 @@ class TorchSession:
             parts = [self._replayed(batch[start : start + step], step) for start in range(0, len(batch), step)]
             return np.concatenate(parts)
 
+    def on_device(self, batch: torch.Tensor) -> torch.Tensor:
+        """The network on a float32 tensor (n, C, H, W) that lies on its device, with no copy and no captured graph."""
+        return self._graph(batch)
+
     def _replayed(self, rows: NDArray[np.float32], step: int) -> NDArray[np.float32]:
         """Up to ``step`` rows through the captured graph of that many, captured at the first of its shape."""
         import torch

@@ -1,6 +1,8 @@
 """Learning-rate schedules: factors on the rate, as pure functions of how far a run has come."""
 
 import math
+import time
+from dataclasses import dataclass
 from typing import Literal
 
 Shape = Literal["constant", "step", "cosine", "trapezoid"]
@@ -19,3 +21,19 @@ def cosine(done: float, fall: float = 1.0) -> float:
     """
     falling = max(0.0, done - (1 - fall)) / fall
     return LAST + (1 - LAST) * 0.5 * (1 + math.cos(math.pi * min(1.0, falling)))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A run that ends at a time: `until`, seconds of time.monotonic(); the rate falls linearly in the last `fall` s."""
+
+    until: float
+    fall: float = 0
+
+    def left(self) -> float:
+        """Seconds until the end; negative after it."""
+        return self.until - time.monotonic()
+
+    def factor(self) -> float:
+        """The factor on the learning rate now, LAST to 1."""
+        return min(1.0, max(LAST, self.left() / self.fall)) if self.fall else 1.0

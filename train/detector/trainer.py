@@ -20,7 +20,7 @@ from stream_enhance.errors import InputError
 from train.common import checkpoints
 from train.common.command import finite
 from train.common.journal import Journal
-from train.common.schedule import cosine, warmup
+from train.common.schedule import Limit, cosine, warmup
 from train.detector.data.batch import Shards
 from train.detector.distillation import FeatureLoss, through
 from train.detector.initial_weights import build, load_folded
@@ -53,8 +53,8 @@ def schedule(recipe: Recipe) -> list[Step]:
     ]
 
 
-def train(recipe: Recipe, run: Path, resume: bool = False) -> Path:
-    """Train by `recipe` in the folder `run`; the path of the last checkpoint.
+def train(recipe: Recipe, run: Path, resume: bool = False, limit: Limit | None = None) -> Path:
+    """Train by `recipe` in the folder `run` and no longer than to `limit`; the path of the last checkpoint.
 
     Raises InputError where there is nothing to train on or the run to resume was another recipe's, and LossNotFinite
     where the loss is no longer a number (the last good checkpoint stays).
@@ -87,7 +87,7 @@ def train(recipe: Recipe, run: Path, resume: bool = False) -> Path:
     if resume:
         optimizer.load_state_dict(state["optimizer"])
     with Journal(run, begin, every=1) as journal:
-        learn(recipe, last, steps[begin:], Learner(model, average, features, optimizer), journal)
+        learn(recipe, last, steps[begin:], Learner(model, average, features, optimizer), journal, limit)
     return last
 
 
@@ -131,8 +131,11 @@ def start(model: nn.Module, recipe: Recipe) -> None:
     load_folded(model, recipe.start, recipe.start_classes, sample)
 
 
-def learn(recipe: Recipe, last: Path, steps: list[Step], learner: Learner, journal: Journal) -> None:
-    """Do `steps`; every `save_every` of them the checkpoint `last` and the mean of each loss since the one before."""
+def learn(
+    recipe: Recipe, last: Path, steps: list[Step], learner: Learner, journal: Journal, limit: Limit | None = None
+) -> None:
+    """Do `steps`, or as many as end by `limit`; every `save_every` of them the checkpoint `last` and the mean of each
+    loss since the one before."""
     model, average, features, optimizer = learner.model, learner.average, learner.features, learner.optimizer
     device = next(model.parameters()).device
     criterion = TaughtPoseLoss(model, recipe.teacher_weight, recipe.teacher_scores, recipe.point_sigma)
@@ -149,7 +152,7 @@ def learn(recipe: Recipe, last: Path, steps: list[Step], learner: Learner, journ
             )
         batch = {k: v.to(device) for k, v in next(feed).items()}
         for group in optimizer.param_groups:
-            group["lr"] = step.rate
+            group["lr"] = step.rate * (limit.factor() if limit else 1.0)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast()):
             preds, felt = through(model.model, batch["img"])
             apart = features(felt, batch["clean"], score_map(batch)) if features is not None else None
@@ -165,12 +168,15 @@ def learn(recipe: Recipe, last: Path, steps: list[Step], learner: Learner, journ
         optimizer.step()
         follow(average, model, min(recipe.average, (step.number + 1) / (step.number + 10)))
         seen.append({name: float(value) for name, value in parts.items()})
-        if (step.number + 1) % recipe.save_every == 0 or step is steps[-1]:
+        late = limit is not None and limit.left() < 0
+        if (step.number + 1) % recipe.save_every == 0 or step is steps[-1] or late:
             checkpoints.save(state_of(recipe, step.number + 1, learner), last)
             means = {name: sum(losses[name] for losses in seen) / len(seen) for name in seen[0]}
             speed = len(seen) * stage.batch / (time.monotonic() - since)
             journal.step(recipe.stages.index(stage), step.number + 1, means, step.rate, speed)
             seen, since = [], time.monotonic()
+        if late:
+            return
 
 
 def score_map(batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -26,6 +26,7 @@ from stream_enhance.errors import ConfigError, InputError
 from train.common import checkpoints
 from train.common.command import FILE, Command
 from train.common.journal import Journal
+from train.common.schedule import Limit
 from train.enhancer.cli import renamed
 from train.enhancer.data import FolderPairs, Pair, heatmaps, named, read_faces, split, usable
 from train.enhancer.recipe import Data, Recipe, load
@@ -96,9 +97,17 @@ def open_data(data: Data) -> tuple[Any, Any]:
 
 
 def fit(
-    recipe: Recipe, out: Path, resume: bool = False, start: Path | None = None, world: World | None = None
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    start: Path | None = None,
+    world: World | None = None,
+    limit: Limit | None = None,
 ) -> Trainer:
-    """Train `recipe` and leave in `out`: last.pt, best.pt, every tenth epoch, samples/, losses.csv, TensorBoard."""
+    """Train `recipe` and leave in `out`: last.pt, best.pt, every tenth epoch, samples/, losses.csv, TensorBoard.
+
+    Stops before an epoch that would probably end after `limit`.
+    """
     world = world or World()
     seed_all(recipe.seed, world)
     pairs, unseen = open_data(recipe.data)
@@ -110,11 +119,13 @@ def fit(
     last = out / "last.pt"
     if resume:
         trainer.restore(checkpoints.read(last, NEEDS), last)
+    trainer.limit = limit
     out.mkdir(parents=True, exist_ok=True)
     held = Keyed(unseen, recipe.seed, recipe.data.heatmaps)
     checked = [held[0, int(k)] for k in np.linspace(0, len(unseen) - 1, min(len(unseen), recipe.data.val_pairs))]
     with Journal(out, trainer.step, enabled=world.rank == 0) as journal:
         while trainer.epoch < recipe.epochs:
+            began = time.monotonic()
             one_epoch(trainer, Keyed(pairs, recipe.seed, recipe.data.heatmaps), len(pairs), micro, journal)
             scores, shown = trainer.validate(checked)
             trainer.since_best = 0 if scores["val_loss"] < trainer.best else trainer.since_best + 1
@@ -130,6 +141,9 @@ def fit(
                     checkpoints.save(state, out / f"epoch_{trainer.epoch:04d}.pt")
             if recipe.patience and trainer.since_best >= recipe.patience:
                 log.info("stopped: no better validation for %d epochs", trainer.since_best)
+                break
+            if limit is not None and limit.left() < time.monotonic() - began:
+                log.info("stopped: no time for another epoch")
                 break
     return trainer
 

@@ -34,6 +34,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, world: World, steps_per_epoch: int, start: Path | None = None):
         self.recipe, self.world, self.steps_per_epoch = recipe, world, steps_per_epoch
         self.epoch, self.step, self.position, self.best, self.since_best = 0, 0, 0, math.inf, 0
+        self.limit: schedule.Limit | None = None
         self.generator = channels_last(build(recipe.model), world.device)
         if start is not None:
             start_from(self.generator, start)
@@ -65,7 +66,7 @@ class Trainer:
     def rate(self, step: int) -> float:
         """The factor on the learning rates at an optimiser step."""
         o, total = self.recipe.optimiser, self.recipe.epochs * self.steps_per_epoch
-        warm = schedule.warmup(step, o.warmup_steps)
+        warm = schedule.warmup(step, o.warmup_steps) * (self.limit.factor() if self.limit else 1.0)
         match o.schedule:
             case "step":
                 return warm * float(o.gamma ** (step // (o.step_epochs * self.steps_per_epoch)))
