@@ -121,9 +121,9 @@ class Graph:
         """Multiplications and additions of a convolution; 0 for everything else, which moves more than it computes."""
         match node.op_type:
             case "Conv":
-                return 2.0 * math.prod(self.weights[node.input[1]][1:]) * self.size(node.output[0])
+                return float(2 * math.prod(self.weights[node.input[1]][1:]) * self.size(node.output[0]))
             case "ConvTranspose":
-                return 2.0 * math.prod(self.weights[node.input[1]][1:]) * self.size(node.input[0])
+                return float(2 * math.prod(self.weights[node.input[1]][1:]) * self.size(node.input[0]))
         return 0.0
 
     def fused(self, node: Any, done: set[int]) -> list[Any]:

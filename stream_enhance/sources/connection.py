@@ -21,7 +21,7 @@ from ..options import Options
 from . import web
 from .base import SourceOptions
 from .describe import limit_decoder
-from .formats import URL_DEMUXERS
+from .formats import TEXT_OPTIONS, URL_DEMUXERS
 
 Transport = Literal["auto", "tcp", "udp"]
 
@@ -234,7 +234,7 @@ def open_camera(
             given,
             timeout=(live.timeout, live.stall),
             hwaccel=hardware,
-            metadata_errors="replace",
+            **TEXT_OPTIONS,
             **kept,
         )
     except (av.FFmpegError, OSError, ValueError) as error:

@@ -15,7 +15,7 @@ from ..errors import SourceError
 from . import web
 from .base import SourceOptions
 from .file import VideoSource
-from .formats import FILE_DEMUXERS, URL_DEMUXERS
+from .formats import FILE_DEMUXERS, TEXT_OPTIONS, URL_DEMUXERS
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ def _open(
 ) -> av.container.InputContainer:
     limits = {"format_whitelist": demuxers, "max_pixels": str(options.max_pixels), "pattern_type": "none"}
     container: av.container.InputContainer = av.open(
-        url, "r", options={**limits, **given}, metadata_errors="replace", **(kept or {})
+        url, "r", options={**limits, **given}, **TEXT_OPTIONS, **(kept or {})
     )
     return container
 

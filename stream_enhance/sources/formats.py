@@ -6,6 +6,13 @@ SDP, image sequences) are not for files: footage posing as a recording would tak
 
 from __future__ import annotations
 
+from typing import Any
+
+import av
+
+# Metadata that is no text must not keep footage from being opened: PyAV 19 replaces what it cannot decode by itself.
+TEXT_OPTIONS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
 SCHEMES = {"rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "rtp", "srt"}
 IMAGES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".heic", ".avif"}
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv"}

@@ -152,7 +152,7 @@ def test_a_playlists_temporary_name_that_is_taken_is_refused(command: Command, c
     (tmp_path / "live.part.m3u8").write_text("mine")
     result = command("run", clip, "-o", tmp_path / "live.m3u8")
     assert result.code == 2
-    assert "live.part.m3u8: is there already" in result.error
+    assert "live.part.m3u8: already exists" in result.error
     assert (tmp_path / "live.part.m3u8").read_text() == "mine"
 
 

@@ -8,6 +8,7 @@ import pytest
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import TEMPLATE
 from tests.train import portraits
+from train.common.drawn_faces import POINTS
 from train.degrade import Ranges
 from train.enhancer import data, shards
 from train.enhancer.cli import main
@@ -162,7 +163,7 @@ def write_scface(root: Path, people: int = 5) -> None:
             cv2.imwrite(str(root / name), portraits.draw(person, side)[:, :, ::-1])
             rows.append([name, *(TEMPLATE * side).ravel()])
     with open(root / "points.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["file", *(f"{p}_{a}" for p in portraits.POINTS for a in "xy")], *rows])
+        csv.writer(file).writerows([["file", *(f"{p}_{a}" for p in POINTS for a in "xy")], *rows])
 
 
 def test_scface_is_read_as_its_owners_lay_it_out(tmp_path: Path) -> None:
