@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ModelError
-from ..sinks.safe_files import Originals, write_whole
+from ..safe_files import Originals, write_whole
 
 Library = Literal["tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16"]

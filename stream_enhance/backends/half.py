@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError
-from ..sinks.safe_files import Originals, write_whole
+from ..safe_files import Originals, write_whole
 from .card import file_sha256
 
 if TYPE_CHECKING:

@@ -172,7 +172,7 @@ def _check_report(path: Path, source: str, outputs: Sequence[str], overwrite: bo
     Raises:
         SinkError: it cannot, or is the source, an output, or there already.
     """
-    from ..sinks.safe_files import Originals, refuse_long_name
+    from ..safe_files import Originals, refuse_long_name
 
     refuse_long_name(path)
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
@@ -195,7 +195,7 @@ def _write(path: Path, report: Report, overwrite: bool) -> None:
     Raises:
         SinkError: it cannot be written.
     """
-    from ..sinks.safe_files import Originals, write_whole
+    from ..safe_files import Originals, write_whole
 
     text = json.dumps(report.as_dict(), indent=2) + "\n"
     try:

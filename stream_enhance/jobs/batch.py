@@ -26,8 +26,8 @@ from ..errors import InputError, SinkError, SourceError
 from ..pipeline import Pipeline
 from ..report import Report
 from ..run import Run
+from ..safe_files import Originals, try_lock, write_whole
 from ..sinks.muxer import part_of
-from ..sinks.safe_files import Originals, try_lock, write_whole
 from ..sinks.target import FORMATS
 from ..sources.formats import IMAGES, VIDEOS
 

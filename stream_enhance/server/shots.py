@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SinkError
+from ..safe_files import Originals, write_whole
 from ..sinks.gallery import Gallery
-from ..sinks.safe_files import Originals, write_whole
 from ..types import Enhanced
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SinkError, redact
+from ..safe_files import Originals, write_whole
 from ..types import Enhanced
-from .safe_files import Originals, write_whole
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import cv2
 from ..errors import OutputError, SinkError
 from ..imaging import planes
 from ..imaging.planes import LAYOUTS
+from ..safe_files import Originals, write_whole
 from ..types import Frame, Rendered
-from .safe_files import Originals, write_whole
 
 log = logging.getLogger(__name__)
 

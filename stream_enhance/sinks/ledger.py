@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SinkError
-from .safe_files import Originals, wait_for_lock, write_whole
+from ..safe_files import Originals, wait_for_lock, write_whole
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ import av
 import av.container
 
 from ..errors import OutputError
+from ..safe_files import Originals, OutputFile, create, publish, shortened
 from .encoder import EncodedPacket, EncodedStream
 from .passthrough import Passthrough
-from .safe_files import Originals, OutputFile, create, publish, shortened
 
 
 class Muxer(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import SinkError
+from ..safe_files import Originals
 from .base import Sink
 from .codecs import Encoding
 from .dtls import dtls_options
@@ -16,7 +17,6 @@ from .image_folder import ImageFolderSink, ImageSink
 from .mjpeg import MjpegServer
 from .muxer import FileMuxer, Muxer, PipeMuxer, part_of
 from .remote import RemoteMuxer
-from .safe_files import Originals
 from .segments import KEY_SECONDS, MARKER, HlsMuxer, SegmentOptions, SegmentsMuxer
 from .target import (
     FileTarget,

@@ -25,10 +25,10 @@ from pydantic import Field
 
 from ..errors import OutputError
 from ..options import Options
+from ..safe_files import Originals, OutputFile, publish, write_whole
 from .encoder import EncodedPacket, EncodedStream
 from .ledger import Entry, Ledger
 from .muxer import Container, count_frames, creation_time, part_of
-from .safe_files import Originals, OutputFile, publish, write_whole
 
 log = logging.getLogger(__name__)
 

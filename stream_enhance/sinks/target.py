@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import SinkError, redact, redact_output
+from ..safe_files import refuse_long_name
 from ..urls import is_loopback, with_environment
 from .image_folder import IMAGES
-from .safe_files import refuse_long_name
 from .segments import SegmentOptions
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m2ts": "mpegts"}

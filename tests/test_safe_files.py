@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from stream_enhance.errors import SinkError
+from stream_enhance.safe_files import Originals, create, publish, write_whole
 from stream_enhance.sinks.ledger import LEDGER, Ledger
-from stream_enhance.sinks.safe_files import Originals, create, publish, write_whole
 from stream_enhance.sinks.segments import SegmentOptions, retain
 from tests.conftest import ROOT, Command, Models
 from tests.media import make_video
