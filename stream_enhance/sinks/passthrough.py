@@ -79,6 +79,8 @@ class Passthrough:
             if packet.dts < least:
                 self._refused += 1
                 continue
+            if copy.type == "data" and not packet.duration:  # the last one would lie behind the end of MOV's edit list
+                packet.duration = max(1, packet.dts - self._last_dts.get(index, packet.dts))
             self._last_dts[index] = packet.dts
             packet.stream = copy
             try:
