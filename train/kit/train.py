@@ -2,7 +2,7 @@
 
 The enhancer: all cores film the faces into shards for a while, then the network learns from them until the time is
 over. What goes home is a small checkpoint (`train.kit.checkpoint`), the losses and the network as ONNX. The next call
-goes on from that checkpoint on a machine that knows nothing of the first, with faces filmed anew.
+goes on from that checkpoint on a machine that knows nothing of the first, with newly filmed faces.
 """
 
 import itertools
