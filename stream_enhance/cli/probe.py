@@ -94,7 +94,7 @@ def _stream(stream: Any) -> dict[str, Any]:
         found |= {
             "width": context.width,
             "height": context.height,
-            "rate": str(stream.average_rate) if stream.average_rate else None,
+            "rate": str(Fraction(stream.average_rate)) if stream.average_rate else None,
             "frames": stream.frames or None,
             "pixel_aspect": f"{aspect.numerator}:{aspect.denominator}" if aspect else None,
             "time_base": str(Fraction(stream.time_base)) if stream.time_base else None,
