@@ -19,6 +19,7 @@ from ..sinks.target import (
     ImageTarget,
     SegmentsTarget,
     StdoutTarget,
+    identity_of,
     parse_target,
 )
 from ..sources.formats import SCHEMES
@@ -150,4 +151,4 @@ def _place(spec: str) -> str:
                 raise SinkError(f"{spec}: folder {folder} does not exist; create it")
             if not os.access(folder, os.W_OK):
                 raise SinkError(f"{spec}: folder {folder} cannot be written to; change its permissions")
-    return target.identity
+    return identity_of(target)

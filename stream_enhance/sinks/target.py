@@ -31,11 +31,6 @@ class FileTarget:
     path: Path
     form: str  # FFmpeg's name of the container's format
 
-    @property
-    def identity(self) -> str:
-        """Alike for alike places."""
-        return os.path.realpath(self.path)
-
 
 @dataclass(frozen=True, slots=True)
 class SegmentsTarget:
@@ -44,11 +39,6 @@ class SegmentsTarget:
     name: str
     path: Path
     form: str
-
-    @property
-    def identity(self) -> str:
-        """Alike for alike places."""
-        return os.path.realpath(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +49,6 @@ class HlsTarget:
     path: Path
     form: str = "hls"
 
-    @property
-    def identity(self) -> str:
-        """Alike for alike places."""
-        return os.path.realpath(self.path)
-
 
 @dataclass(frozen=True, slots=True)
 class PushTarget:
@@ -72,11 +57,6 @@ class PushTarget:
     name: str
     form: str
     url: str = field(repr=False)  # secrets and all
-
-    @property
-    def identity(self) -> str:
-        """Alike for alike places."""
-        return self.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +67,6 @@ class MjpegTarget:
     host: str
     port: int
 
-    @property
-    def identity(self) -> str:
-        """Alike for alike places."""
-        return f"mjpeg://{self.host.lower().replace('localhost', '127.0.0.1')}:{self.port}"
-
 
 @dataclass(frozen=True, slots=True)
 class ImageFolderTarget:
@@ -99,11 +74,6 @@ class ImageFolderTarget:
 
     name: str
     path: Path
-
-    @property
-    def identity(self) -> str:
-        """Alike for alike places."""
-        return os.path.realpath(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +83,6 @@ class ImageTarget:
     name: str
     path: Path
 
-    @property
-    def identity(self) -> str:
-        """Alike for alike places."""
-        return os.path.realpath(self.path)
-
 
 @dataclass(frozen=True, slots=True)
 class StdoutTarget:
@@ -126,15 +91,22 @@ class StdoutTarget:
     name: str = "standard output"
     form: str = "mpegts"
 
-    @property
-    def identity(self) -> str:
-        """Alike for alike places."""
-        return "-"
-
 
 Target = (
     FileTarget | SegmentsTarget | HlsTarget | PushTarget | MjpegTarget | ImageFolderTarget | ImageTarget | StdoutTarget
 )
+
+
+def identity_of(target: Target) -> str:
+    """Where ``target`` goes, alike for alike places; with a URL's secrets."""
+    match target:
+        case PushTarget():
+            return target.url
+        case MjpegTarget():
+            return f"mjpeg://{target.host.lower().replace('localhost', '127.0.0.1')}:{target.port}"
+        case StdoutTarget():
+            return "-"
+    return os.path.realpath(target.path)
 
 
 def parse_target(

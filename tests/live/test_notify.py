@@ -102,6 +102,7 @@ def test_an_address_that_cannot_even_be_looked_up_ends_no_later_notice() -> None
         notices.submit({**NOTICE, "track": track})
     wait_until(lambda: notices.failed == 2)
     notices.close()
+    assert (notices.sent, notices.lost) == (0, 2)
 
 
 def test_where_nobody_answers_the_oldest_are_lost_and_counted() -> None:
