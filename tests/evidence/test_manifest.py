@@ -101,7 +101,10 @@ def test_a_changed_line_is_named(tmp_path: Path) -> None:
         (lambda data: gzip.compress(gzip.decompress(data)[:-5]), "cut off"),
         (lambda data: data + b"x", "behind its end"),
         (lambda data: b"nonsense" + data, "not a whole gzip file"),
-        (lambda data: gzip.compress(gzip.decompress(data).replace(b'"version":1,', b'"version":9,', 1)), "schema version 9"),
+        (
+            lambda data: gzip.compress(gzip.decompress(data).replace(b'"version":1,', b'"version":9,', 1)),
+            "schema version 9",
+        ),
         (lambda data: gzip.compress(b"".join(gzip.decompress(data).splitlines(True)[1:])), "line 1"),
         (lambda data: gzip.compress(b'{"a":1}\n'), "line 1: has no chain value"),
         (lambda data: gzip.compress(b""), "without a footer"),
