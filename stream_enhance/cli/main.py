@@ -22,6 +22,7 @@ COMMANDS = {  # module of this package, which holds the command as ``command``: 
     "run": "Enhance one video, folder of images or camera.",
     "batch": "Enhance every video below a folder.",
     "serve": "Run many cameras, and a page to watch them on.",
+    "verify": "Check that evidence, made with --evidence, is as it was made.",
     "probe": "Show what is in a source, and what an enhanced copy would lose.",
     "doctor": "Show what this installation can use, and how to fix what it cannot.",
     "config": "Show the settings, or their JSON schema.",
