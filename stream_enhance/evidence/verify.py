@@ -144,7 +144,7 @@ def _signer(certificate: Certificate, seal: Seal, trusted: Trusted) -> Check:
     return Check(
         "signer",
         None,
-        f"{who}: a certificate{expired} that is not known here; compare SHA-256 {mark} with what its owner says, or name"
+        f"{who}: a certificate{expired} unknown here; compare SHA-256 {mark} with what its owner says, or name"
         " the certificate with --certificate",
     )
 
