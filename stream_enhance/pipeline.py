@@ -38,7 +38,7 @@ from .sources.base import Source
 from .sources.open import open_source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
-from .stages.networks import open_enhancement
+from .stages.networks import Enhancement, open_enhancement
 from .stages.overlay import Overlay
 from .stages.track import Tracker
 from .types import Enhanced, Faces, Frame, Rendered
@@ -132,9 +132,9 @@ class Pipeline:
         return variant
 
     @property
-    def changed_by(self) -> str:
-        """What changes faces, in words; "" where nothing does."""
-        return self._enhancement.changed_by
+    def enhancement(self) -> Enhancement:
+        """What changes faces."""
+        return self._enhancement
 
     @property
     def comment(self) -> str:
@@ -166,6 +166,8 @@ class Pipeline:
         overwrite: bool = False,
         gallery: str | Path | None = None,
         recorder: Recorder | None = None,
+        observers: Sequence[Observer] = (),
+        upright: bool = False,
         duration: float | None = None,
         watch: Callable[[Run], None] = lambda run: None,
         stopped: Callable[[], bool] = lambda: False,
@@ -178,6 +180,8 @@ class Pipeline:
             overwrite: replace files that exist.
             gallery: folder for each track's best shot, before and after.
             recorder: takes note of each frame and decision, such as ``evidence.session.Evidence``.
+            observers: see each enhanced scene.
+            upright: turn rotated frames before the first stage, so that the output needs no rotation.
             duration: seconds after which to end cleanly: of footage for a recording, on the clock for a camera.
             watch: called at the start and a few times a second from this thread; may call the run's ``stop`` or
                 ``cancel``.
@@ -195,14 +199,14 @@ class Pipeline:
         try:
             opened.wait_ready(stopped)
             output = self._sink(specs, opened, overwrite, recorder=recorder)
-            shots = None
             if gallery:
                 from .sinks.gallery import Gallery
 
                 shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by, overwrite=overwrite)
+                observers = [*observers, shots]
             if recorder:
                 recorder.begin(opened)
-            run = self.new_run(opened, output, shots, recorder)
+            run = self.new_run(opened, output, observers, upright, recorder)
             run.go(duration, watch)
             report = run.report()
             if recorder:
@@ -271,7 +275,8 @@ class Pipeline:
         self,
         source: Source,
         sink: Sink | None = None,
-        observer: Observer | None = None,
+        observers: Sequence[Observer] = (),
+        upright: bool = False,
         recorder: Recorder | None = None,
     ) -> Run:
         """A run of ``source``, which is ready, with new stages on these networks; not started yet."""
@@ -279,10 +284,10 @@ class Pipeline:
             source,
             self._stages(source.info.stills),
             sink,
-            observer,
+            observers,
             recorder=recorder,
             max_age=self.config.live.max_age,
-            turn_upright=self.config.overlay.mode != "inplace",
+            turn_upright=upright or self.config.overlay.mode != "inplace",
             models=self.models,
         )
 

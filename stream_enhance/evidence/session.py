@@ -211,7 +211,7 @@ class Evidence:
             source=self._about_source(first),
             models=tuple(ModelEntry(file=name, **about) for name, about in self._pipeline.models.items()),
             learned=self._learned,
-            changed_by=self._pipeline.changed_by,
+            changed_by=self._pipeline.enhancement.changed_by,
             settings=settings,
             settings_sha256=settings_sha256(settings),
             outputs=self._names,
@@ -249,7 +249,7 @@ class Evidence:
             original=self._sources[0] if len(self._sources) == 1 else None,
             source=self._name,
             learned=self._learned,
-            changed_by=self._pipeline.changed_by,
+            changed_by=self._pipeline.enhancement.changed_by,
             models=tuple((name, about["sha256"]) for name, about in self._pipeline.models.items()),
             manifest=f"{self.folder.name}/{NAME}",
             chain=chain,
@@ -330,6 +330,7 @@ def _images(target: Target) -> Iterable[Path]:
 def _steps(pipeline: Pipeline) -> Iterable[str]:
     config = pipeline.config
     yield f"faces found and followed by the networks and settings of the manifest ({', '.join(pipeline.models)})"
-    if pipeline.changed_by:
-        yield f"faces changed by {pipeline.changed_by}, in the places and with the strength that the manifest says"
+    if pipeline.enhancement.changed_by:
+        by = pipeline.enhancement.changed_by
+        yield f"faces changed by {by}, in the places and with the strength that the manifest says"
     yield f"shown {config.overlay.mode}, encoded again as {config.sink.codec}"
