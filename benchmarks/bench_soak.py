@@ -4,9 +4,10 @@
 
 The cameras are one RTSP server on loopback that plays CLIP in a loop, 640x360 at 5 frames a second, seen through a
 proxy; in turn it is killed and started again, frozen for 6 s, its connections are reset, and one camera's line is
-restarted.  Meanwhile strangers (``benchmarks.strangers``) do to the page's port what they like.  Each camera has a gallery and is recorded in segments of half a minute; 20 MB are kept.  Given are frames
-a second of each camera between faults, and the slopes of resident memory, threads and open files after a warm-up of a
-fifth of the time.  Needs what tests/live needs.
+restarted.  Meanwhile strangers (``benchmarks.strangers``) do to the page's port what they like.  Each camera has a
+gallery and is recorded in segments of half a minute; 20 MB of each are kept.  Given are frames a second of each camera
+between faults, and the slopes of resident memory, threads and open files after a warm-up of a fifth of the time.  Needs
+what tests/live needs.
 """
 
 from __future__ import annotations

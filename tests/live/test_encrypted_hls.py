@@ -43,12 +43,16 @@ def test_encrypted_segments_are_read_on_their_own_host(tmp_path: Path) -> None:
 def test_segments_that_cannot_be_decrypted_are_one_line(tmp_path: Path, wrong: str) -> None:
     data = encrypted(make_video(tmp_path / "in.ts", 10).read_bytes())
     key, data = (KEY[::-1], data) if wrong == "another key" else (KEY, data[:100])
-    with web_server({"/a.m3u8": playlist("/key"), "/key": whole(key), "/a.ts": whole(data)}) as port:
-        with pytest.raises(SourceError, match="cannot be opened|not one frame|no video"):
-            list(open_source(f"http://127.0.0.1:{port}/a.m3u8").frames())
+    with (
+        web_server({"/a.m3u8": playlist("/key"), "/key": whole(key), "/a.ts": whole(data)}) as port,
+        pytest.raises(SourceError, match=r"cannot be opened|not one frame|no video"),
+    ):
+        list(open_source(f"http://127.0.0.1:{port}/a.m3u8").frames())
 
 
 def test_a_key_on_another_host_is_refused() -> None:
-    with web_server({"/a.m3u8": playlist("http://localhost:1/key")}) as port:
-        with pytest.raises(SourceError, match="leads to another host, http://localhost"):
-            open_source(f"http://127.0.0.1:{port}/a.m3u8")
+    with (
+        web_server({"/a.m3u8": playlist("http://localhost:1/key")}) as port,
+        pytest.raises(SourceError, match="leads to another host, http://localhost"),
+    ):
+        open_source(f"http://127.0.0.1:{port}/a.m3u8")
