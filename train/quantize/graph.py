@@ -130,15 +130,17 @@ def replace_distribution(graph: onnx.GraphProto, softmax: onnx.NodeProto) -> Non
 
 
 def layers(graph: onnx.GraphProto) -> dict[str, list[str]]:
-    """What can be quantised: each convolution's name, with the names of itself and its activation's nodes.
+    """What can be quantised: each convolution's name, with the names of itself and its activation's nodes."""
+    return {
+        node.name: [node.name, *(one.name for one in activation(graph, node))]
+        for node in graph.node
+        if node.op_type == "Conv"
+    }
 
-    Not among them are convolutions after which there is none: their outputs are the network's answer.
-    """
-    found = {}
-    for node in graph.node:
-        if node.op_type == "Conv" and len(list(reached(graph, node))):
-            found[node.name] = [node.name, *(one.name for one in activation(graph, node))]
-    return found
+
+def ends(graph: onnx.GraphProto) -> list[str]:
+    """The layers after which there is no other: their outputs are the network's answer."""
+    return [node.name for node in graph.node if node.op_type == "Conv" and not any(True for _ in reached(graph, node))]
 
 
 def activation(graph: onnx.GraphProto, convolution: onnx.NodeProto) -> Iterator[onnx.NodeProto]:

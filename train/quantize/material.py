@@ -28,9 +28,10 @@ from train.detector.recipe import Recipe
 from train.enhancer.data import FolderPairs, read_faces, split
 
 SIDES = (480, 640)  # the long side that a frame is detected at
-REAL, SCENES, SCENE_SIDE, SCENE_FACES = 64, 32, 640, (7.0, 110.0)
-EVERY, FRAMES = 24, 6  # of each clip: so many frames, so far apart
-PATCHES = 64  # of the clips, and as many of portraits
+REAL, SCENES, SCENE_SIDE, SCENE_FACES = 40, 16, 640, (7.0, 110.0)
+SCENE_PEOPLE = "faker_synth"
+EVERY, FRAMES = 24, 4  # of each clip: so many frames, so far apart
+PATCHES = 40  # of the clips, and as many of portraits
 HELD_OUT = 0.1  # share of the people that the enhancer's training keeps out
 SETS = ("csusa_portraits", "voteview_wiki", "congress225", "faker_synth")
 
@@ -54,7 +55,8 @@ def frames_for_detector(recipe: Recipe, clips: Path, model: Path) -> Material:
     real = read_list(recipe.detect / "train.txt")
     paths = [real[i] for i in rng.permutation(len(real))[:REAL]] + station_list(recipe, learnt=True)[::2]
     images = [read_image(path) for path in paths]
-    people, places = read_people(recipe), read_places(recipe)
+    synthetic = recipe.model_copy(update={"face_sets": (SCENE_PEOPLE,)})  # a few people are enough
+    people, places = read_people(synthetic), read_places(recipe)
     images += [make(places, people, rng, SCENE_SIDE, SCENE_FACES).seen for _ in range(SCENES)]
     frames = [still(image) for image in images]
     frames += [frame for path in clip_files(clips) for frame in some(path)]
