@@ -106,7 +106,9 @@ class Pipeline:
 
     def _session(self, path: str | Path, task: str) -> Session:
         config = self.config
-        session = open_session(path, task, config.provider, config.threads, config.engine_cache, config.device, config.precision)
+        session = open_session(
+            path, task, config.provider, config.threads, config.engine_cache, config.device, config.precision
+        )
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
         self.models[session.path.name] = {
             "sha256": session.sha256,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from . import precision as precisions
-from .card import Card, file_sha256
+from .card import Card
 from .precision import Precision
 from .preprocessing import Batch
 
@@ -33,7 +33,7 @@ class Session(Protocol):
     input_size: tuple[int, int] | None  # height and width in pixels that it takes; None: any that its card allows
 
     def __call__(self, batch: Batch) -> NDArray[np.float32]:
-        """What ``preprocessing.to_input`` gives in, float32 out (uint8 where the card says so), rows in the same order."""
+        """What ``preprocessing.to_input`` gives in; float32 out, uint8 where the card says so; rows in the same order."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -88,5 +88,6 @@ def open_session(
                 f"{choice.path}: was not made from {Path(path).name}; make it again with `python -m train.quantize`, or"
                 " use precision=fp32"
             )
-    session.precision = f"{session.card.precision} ({choice.reason})"
+    named = choice.precision == "fp32" and session.card.precision == "int8"  # the 8-bit file itself was named
+    session.precision = f"{session.card.precision} ({'the file named' if named else choice.reason})"
     return session

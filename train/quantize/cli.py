@@ -57,7 +57,8 @@ def enhancer(
     """Quantise the enhancer."""
     from stream_enhance.backends.card import read_card
     from train.detector.recipe import load_recipe
-    from train.quantize.make import ENHANCER as plan, make
+    from train.quantize.make import ENHANCER as plan
+    from train.quantize.make import make
     from train.quantize.material import patches_for_enhancer
 
     target = out or sibling(model)
@@ -74,7 +75,8 @@ def detector(
 ) -> None:
     """Quantise the detector."""
     from train.detector.recipe import load_recipe
-    from train.quantize.make import DETECTOR as plan, make
+    from train.quantize.make import DETECTOR as plan
+    from train.quantize.make import make
     from train.quantize.material import frames_for_detector
 
     target = out or sibling(model)

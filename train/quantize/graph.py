@@ -101,7 +101,9 @@ def replace_distribution(graph: onnx.GraphProto, softmax: onnx.NodeProto) -> Non
     before = producer(graph, softmax.input[0])
     after = consumers(graph, softmax.output[0])
     if before is None or before.op_type != "Transpose" or len(after) != 1 or after[0].op_type != "Conv":
-        raise ModelError("this graph's box distribution is not YOLOv8's (Transpose, Softmax, Conv); it cannot be quantised")
+        raise ModelError(
+            "this graph's box distribution is not YOLOv8's (Transpose, Softmax, Conv); it cannot be quantised"
+        )
     # before's input: (n, 4, 16, cells), as the reshape gives it; after's output: (n, 1, 4, cells)
     name, bins = softmax.name or "dfl", constants(graph)[after[0].input[1]].reshape(-1)
     rows = np.stack([bins, np.ones_like(bins)]).astype(np.float32)  # (2, 16)
