@@ -23,6 +23,7 @@ from train.quantize.graph import QUANTISED_OPS, activation, between, layers
 Floats = NDArray[np.float32]
 Method = Literal["minmax", "percentile", "entropy"]
 METHODS: tuple[Method, ...] = get_args(Method)
+WIDER = 1.25  # of a normalised image's measured range
 DEAD = -8.0  # SiLU of less is within 0.003 of 0, so a convolution before one need not tell such sums apart
 _KINDS = {
     "minmax": (CalibrationMethod.MinMax, {}),
@@ -53,7 +54,12 @@ def ranges(model: onnx.ModelProto, batches: Sequence[Floats], method: Method) ->
         for batch in batches:  # one by one: a histogram keeps all tensors of what it is given
             calibrator.collect_data(_Reader(model.graph.input[0].name, [batch]))
         found: TensorsData = calibrator.compute_data()
-    found.data[model.graph.input[0].name] = _between(0, 1)  # a byte's 256 levels, exactly
+    entry = model.graph.input[0].name
+    found.data[entry] = _between(0, 1)  # a byte's 256 levels, exactly
+    first = next(node for node in model.graph.node if node.op_type == "Conv").input[0]
+    if first != entry:  # normalised by the image's own contrast, which may be more than any that was measured
+        low, high = found[first].range_value
+        found.data[first] = _between(WIDER * float(np.min(low)), WIDER * float(np.max(high)))
     for node in model.graph.node:
         if node.op_type == "Conv" and any(one.op_type == "Sigmoid" for one in activation(model.graph, node)):
             low, high = found[node.output[0]].range_value

@@ -30,8 +30,8 @@ from train.enhancer.data import FolderPairs, read_faces, split
 SIDES = (480, 640)  # the long side that a frame is detected at
 REAL, SCENES, SCENE_SIDE, SCENE_FACES = 40, 16, 640, (7.0, 110.0)
 SCENE_PEOPLE = "faker_synth"
-EVERY, FRAMES = 24, 4  # of each clip: so many frames, so far apart
-PATCHES = 40  # of the clips, and as many of portraits
+EVERY, FRAMES = 24, 6  # of each clip: so many frames, so far apart
+PATCHES = 64  # of the clips, and as many of portraits
 HELD_OUT = 0.1  # share of the people that the enhancer's training keeps out
 SETS = ("csusa_portraits", "voteview_wiki", "congress225", "faker_synth")
 
