@@ -106,9 +106,15 @@ class Pipeline:
 
     def _session(self, path: str | Path, task: str) -> Session:
         config = self.config
-        session = open_session(path, task, config.provider, config.threads, config.engine_cache, config.device)
+        session = open_session(
+            path, task, config.provider, config.threads, config.engine_cache, config.device, config.precision
+        )
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
-        self.models[Path(path).name] = {"sha256": session.sha256, "provider": session.provider}
+        self.models[session.path.name] = {
+            "sha256": session.sha256,
+            "provider": session.provider,
+            "precision": session.precision,
+        }
         return session
 
     def variant(self, config: Config) -> Pipeline:
@@ -117,7 +123,7 @@ class Pipeline:
         Raises:
             ConfigError: the settings ask for other networks.
         """
-        same = ("provider", "threads"), ("model",), ("model", "kind", "classical")
+        same = ("provider", "precision", "threads"), ("model",), ("model", "kind", "classical")
         for mine, other, keys in zip(
             (self.config, self.config.detector, self.config.enhancer),
             (config, config.detector, config.enhancer),
