@@ -33,7 +33,7 @@ class Session(Protocol):
     input_size: tuple[int, int] | None  # height and width in pixels that it takes; None: any that its card allows
 
     def __call__(self, batch: Batch) -> NDArray[np.float32]:
-        """What ``preprocessing.to_input`` gives in; float32 out, uint8 where the card says so; rows in the same order."""
+        """What ``preprocessing.to_input`` gives in; float32 out, or uint8 by the card; rows in the same order."""
         ...
 
     def __enter__(self) -> Self: ...
