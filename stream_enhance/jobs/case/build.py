@@ -78,7 +78,7 @@ def build_case(
             videos.append(_video(each, folder, pipeline, learned.enhancement, watch))
             if stopped():
                 raise SinkError(f"{folder}: interrupted; the case is incomplete, delete it and begin again")
-        models = dict(pipeline.models)
+        models = _models(pipeline)
         learned_video = config.enhancer.kind == "unet"
     case = Case(
         id=str(uuid.uuid4()),
@@ -178,7 +178,7 @@ class _Learned:
             enhancer = config.enhancer.model_copy(update={"kind": "unet"})
             self._apart = Pipeline(config.model_copy(update={"enhancer": enhancer}))
             self.enhancement = self._apart.enhancement
-        self.models = dict(self._apart.models) if self._apart else {}
+        self.models = _models(self._apart) if self._apart else {}
 
     def __enter__(self) -> _Learned:
         return self
@@ -186,6 +186,15 @@ class _Learned:
     def __exit__(self, *error: object) -> None:
         if self._apart:
             self._apart.close()
+
+
+def _models(pipeline: Pipeline) -> dict[str, dict[str, str]]:
+    """Each network's sha256 and provider, and what its card says of it."""
+    cards = {session.sha256: session.card for session in pipeline.sessions.values()}
+    return {
+        name: {**about, "data": cards[about["sha256"]].data, "weaknesses": cards[about["sha256"]].weaknesses}
+        for name, about in pipeline.models.items()
+    }
 
 
 def _video(
