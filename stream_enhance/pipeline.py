@@ -27,7 +27,7 @@ from . import __version__
 from .backends import Session, open_session
 from .backends.batching import BatchingSession
 from .config import Config
-from .errors import ConfigError, InputError, ModelError, SinkError
+from .errors import ConfigError, InputError, ModelError, SinkError, StreamEnhanceError
 from .report import Report
 from .run import Observer, Recorder, Run, Stages
 from .runtime import Cancelled, Channel
@@ -220,7 +220,10 @@ class Pipeline:
             return report
         except BaseException as error:
             if recorder and run:
-                recorder.end(run.report(str(error) or type(error).__name__))
+                try:
+                    recorder.end(run.report(str(error) or type(error).__name__))
+                except StreamEnhanceError as second:
+                    error.add_note(str(second))
             raise
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed
