@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from .backends import Precision, ProviderName
+from .backends import ProviderName
+from .backends.precision import Precision
 from .errors import ConfigError
 from .options import EvidenceOptions, Options
 from .sinks.codecs import EncoderOptions

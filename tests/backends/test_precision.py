@@ -19,7 +19,7 @@ SHIPPED = sorted(path for path in (ROOT / "engines").glob("*.onnx") if sibling(p
 
 def with_sibling(models: Models, folder: Path, source_sha256: str | None = None) -> Path:
     """The tiny enhancer with an 8-bit file beside it: the same graph, with the card that such a file has."""
-    path = shutil.copy(models.enhancer, folder / "net.onnx")
+    path = Path(shutil.copy(models.enhancer, folder / "net.onnx"))
     card = read_card(path)
     made_from = file_sha256(path) if source_sha256 is None else source_sha256
     model = onnx.load(str(path))

@@ -1,7 +1,7 @@
 """The commands: `python -m train.quantize enhancer` and `... detector`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ cli = click.Group(
 )
 
 
-def options(model: Path) -> Any:
+def options(model: Path) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The options that both commands have."""
 
-    def added(function: Any) -> Any:
+    def added(function: Callable[..., None]) -> Callable[..., None]:
         for option in (
             click.option("--model", type=FILE, default=model, show_default=True, help="The fp32 file."),
             click.option("--out", type=FILE, help="The 8-bit file to write (MODEL with .int8.onnx)."),

@@ -187,8 +187,8 @@ def with_bytes(model: onnx.ModelProto, images_out: bool) -> None:
     name, (_, _, height, width) = entry.name, entry.type.tensor_type.shape.dim
     sizes = [entry.type.tensor_type.shape.dim[0].dim_param or "n"]
     sizes += [side.dim_value or side.dim_param for side in (height, width)]
-    graph.initializer.append(numpy_helper.from_array(np.float32(1 / 255), "byte.scale"))
-    graph.initializer.append(numpy_helper.from_array(np.uint8(0), "byte.zero"))
+    graph.initializer.append(numpy_helper.from_array(np.array(1 / 255, np.float32), "byte.scale"))
+    graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), "byte.zero"))
     nodes = [
         helper.make_node("Transpose", ["pixels"], ["pixels.planes"], "pixels/planes", perm=[0, 3, 1, 2]),
         helper.make_node("DequantizeLinear", ["pixels.planes", "byte.scale", "byte.zero"], [name], "pixels/scaled"),

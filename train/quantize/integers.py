@@ -32,7 +32,7 @@ _KINDS = {
 }
 
 
-class _Reader(CalibrationDataReader):
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     """Batches for onnxruntime's calibrators."""
 
     def __init__(self, name: str, batches: Sequence[Floats]) -> None:

@@ -1,10 +1,9 @@
 """Which layers stay in float32: each is measured alone in 8 bits, and the worst are taken back until a mark is met."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
+import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnxruntime.quantization.calibrate import TensorsData
 
 from train.common.images import Image
@@ -16,8 +15,8 @@ Error = Callable[[Sequence[Floats], Sequence[Floats]], float]  # of fp32 answers
 
 def to_batch(image: Image) -> Floats:
     """(H, W, 3) uint8 as float32 (1, 3, H, W) in 0..1."""
-    planes: NDArray[Any] = image.transpose(2, 0, 1)[None].astype("float32", order="C")
-    return planes / 255
+    planes: Floats = image.transpose(2, 0, 1)[None].astype(np.float32, order="C") / np.float32(255)
+    return planes
 
 
 def answers(model: onnx.ModelProto, batches: Sequence[Floats]) -> list[Floats]:

@@ -7,6 +7,7 @@ image, best first.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,7 +46,7 @@ def yolo(path: str | Path, classes: Sequence[int] = (), threads: int = 1) -> Fin
 
     def find(image: Image, side: int) -> NDArray[np.float32]:
         view = letterbox(image, side)
-        batch = view.image[None]  # as an 8-bit file takes it
+        batch: NDArray[Any] = view.image[None]  # as an 8-bit file takes it
         if entry.type == "tensor(float)":
             batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) / 255
         output = session.run(None, {entry.name: batch})[0][0]
