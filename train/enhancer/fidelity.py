@@ -66,7 +66,8 @@ def enhancer(session: Session) -> Enhance:
 def blend(low: Image, enhanced: Image, strength: str, px: float) -> Image:
     """`strength` of `enhanced` and the rest of `low`; `px` is the height of the face in the frame."""
     share = share_of(low, px) if strength == TABLE else float(strength)
-    return cv2.addWeighted(enhanced, share, low, 1 - share, 0).astype(np.uint8)
+    mixed = cv2.addWeighted(enhanced, share, low, 1 - share, 0).astype(np.uint8)
+    return gates.with_mouth_as_seen(mixed, low, px) if strength == TABLE else mixed
 
 
 def checked(strengths: Sequence[str]) -> tuple[str, ...]:
