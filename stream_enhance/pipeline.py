@@ -29,7 +29,7 @@ from .backends.batching import BatchingSession
 from .config import Config
 from .errors import ConfigError, InputError, ModelError, SinkError
 from .report import Report
-from .run import Observer, Run, Stages
+from .run import Observer, Recorder, Run, Stages
 from .runtime import Cancelled, Channel
 from .sinks.base import Sink
 from .sinks.codecs import Encoding
@@ -106,9 +106,15 @@ class Pipeline:
 
     def _session(self, path: str | Path, task: str) -> Session:
         config = self.config
-        session = open_session(path, task, config.provider, config.threads, config.engine_cache, config.device)
+        session = open_session(
+            path, task, config.provider, config.threads, config.engine_cache, config.device, config.precision
+        )
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
-        self.models[Path(path).name] = {"sha256": session.sha256, "provider": session.provider}
+        self.models[session.path.name] = {
+            "sha256": session.sha256,
+            "provider": session.provider,
+            "precision": session.precision,
+        }
         return session
 
     def variant(self, config: Config) -> Pipeline:
@@ -117,7 +123,7 @@ class Pipeline:
         Raises:
             ConfigError: the settings ask for other networks.
         """
-        same = ("provider", "threads"), ("model",), ("model", "kind", "classical")
+        same = ("provider", "precision", "threads"), ("model",), ("model", "kind", "classical")
         for mine, other, keys in zip(
             (self.config, self.config.detector, self.config.enhancer),
             (config, config.detector, config.enhancer),
@@ -165,6 +171,7 @@ class Pipeline:
         *,
         overwrite: bool = False,
         gallery: str | Path | None = None,
+        recorder: Recorder | None = None,
         observers: Sequence[Observer] = (),
         upright: bool = False,
         duration: float | None = None,
@@ -178,6 +185,7 @@ class Pipeline:
             sink: a file, a folder for images (with / at its end), ``-`` or a URL; several are encoded once.
             overwrite: replace files that exist.
             gallery: folder for each track's best shot, before and after.
+            recorder: takes note of each frame and decision, such as ``evidence.session.Evidence``.
             observers: see each enhanced scene.
             upright: turn rotated frames before the first stage, so that the output needs no rotation.
             duration: seconds after which to end cleanly: of footage for a recording, on the clock for a camera.
@@ -196,15 +204,24 @@ class Pipeline:
         run = None
         try:
             opened.wait_ready(stopped)
-            output = self._sink(specs, opened, overwrite)
+            output = self._sink(specs, opened, overwrite, recorder=recorder)
             if gallery:
                 from .sinks.gallery import Gallery
 
                 shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by, overwrite=overwrite)
                 observers = [*observers, shots]
-            run = self.new_run(opened, output, observers, upright)
+            if recorder:
+                recorder.begin(opened)
+            run = self.new_run(opened, output, observers, upright, recorder)
             run.go(duration, watch)
-            return run.report()
+            report = run.report()
+            if recorder:
+                recorder.end(report)
+            return report
+        except BaseException as error:
+            if recorder and run:
+                recorder.end(run.report(str(error) or type(error).__name__))
+            raise
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed
                 opened.close()
@@ -261,7 +278,12 @@ class Pipeline:
         return EnhancedImage(rendered.to_rgb(), rendered.enhanced)
 
     def new_run(
-        self, source: Source, sink: Sink | None = None, observers: Sequence[Observer] = (), upright: bool = False
+        self,
+        source: Source,
+        sink: Sink | None = None,
+        observers: Sequence[Observer] = (),
+        upright: bool = False,
+        recorder: Recorder | None = None,
     ) -> Run:
         """A run of ``source``, which is ready, with new stages on these networks; not started yet."""
         return Run(
@@ -269,6 +291,7 @@ class Pipeline:
             self._stages(source.info.stills),
             sink,
             observers,
+            recorder=recorder,
             max_age=self.config.live.max_age,
             turn_upright=upright or self.config.overlay.mode != "inplace",
             models=self.models,
@@ -283,17 +306,25 @@ class Pipeline:
         """A sink for all of ``specs`` that can be opened again and again; see ``open_sink``."""
         return self._sink(specs, source, overwrite=False, number=True)
 
-    def _sink(self, specs: list[str], source: Source, overwrite: bool, number: bool = False) -> Sink:
+    def _sink(
+        self,
+        specs: list[str],
+        source: Source,
+        overwrite: bool,
+        number: bool = False,
+        recorder: Recorder | None = None,
+    ) -> Sink:
         info = source.info
         return open_sink(
             specs,
             self._encoding(info.live),
-            self.comment,
+            f"{self.comment}; {recorder.note}" if recorder else self.comment,
             live=info.live,
             segments=self.config.segments,
             overwrite=overwrite,
             number=number,
             source=info.name,
+            finished=recorder.finished if recorder else None,
         )
 
     def _encoding(self, live: bool) -> Encoding:

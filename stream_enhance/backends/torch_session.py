@@ -53,6 +53,7 @@ class TorchSession:
     provider = "torch"
 
     def __init__(self, path: Path, task: str, precision: Literal["fp32", "fp16"] = "fp32", device: str = "cpu") -> None:
+        self.precision: str = precision
         try:
             import onnx
             import torch

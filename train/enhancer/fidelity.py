@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.backends import Session, open_session
+from stream_enhance.backends.preprocessing import to_images, to_input
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import BOX_HEIGHT
 from stream_enhance.stages import gates
@@ -56,9 +57,8 @@ def enhancer(session: Session) -> Enhance:
     """`session` on patches of bytes."""
 
     def enhance(low: Image) -> Image:
-        batches = (low[k : k + BATCH].transpose(0, 3, 1, 2).astype(np.float32) for k in range(0, len(low), BATCH))
-        output = np.concatenate([session((batch / 255).astype(np.float32)) for batch in batches]).transpose(0, 2, 3, 1)
-        return (255 * output + 0.5).clip(0, 255).astype(np.uint8)
+        batches = [list(low[k : k + BATCH]) for k in range(0, len(low), BATCH)]
+        return np.concatenate([to_images(session(to_input(batch, session.card)), session.card) for batch in batches])
 
     return enhance
 
@@ -305,7 +305,7 @@ def command(
     results: dict[str, Any] = {}
     for text in models:
         name, _, path = text.rpartition("=")
-        with open_session(Path(path), "face-enhancement", "cpu", 1) as session:
+        with open_session(Path(path), "face-enhancement", "cpu", 1, precision="fp32") as session:
             enhance = enhancer(session)
             result = summary(filmed, measure(filmed, enhance, strengths, judges, lpips, mood), strengths)
             result["clean"] = clean_faces(filmed, enhance, strengths)

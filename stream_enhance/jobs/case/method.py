@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .record import Case
@@ -36,7 +37,7 @@ def sections(case: Case) -> list[Section]:
         Section("Footage", rows=tuple(row for video in case.videos for row in _footage_rows(video.name, case))),
         Section("How it was made", _STEPS),
         Section("Literature", _LITERATURE),
-        Section("What is known of the errors", _ERRORS),
+        Section("What is known of the errors", _ERRORS, tuple(_card_rows(case))),
         Section("Limits", (COMPARE, *_LIMITS)),
         Section(
             "Program and networks",
@@ -47,6 +48,12 @@ def sections(case: Case) -> list[Section]:
             ),
         ),
     ]
+
+
+def _card_rows(case: Case) -> Iterator[tuple[str, str]]:
+    for name, about in case.models.items():
+        yield f"{name}: trained on", about.get("data") or "not said by its card"
+        yield f"{name}: known weaknesses", about.get("weaknesses") or "not said by its card"
 
 
 def _footage_rows(name: str, case: Case) -> list[tuple[str, str]]:

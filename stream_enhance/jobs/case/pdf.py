@@ -84,7 +84,14 @@ def _heading(pdf: Any, text: str, size: int) -> None:
 def _paragraph(pdf: Any, text: str, fill: bool = False) -> None:
     pdf.set_font("Helvetica", "", 9)
     pdf.multi_cell(
-        0, 4.4, latin(text), fill=fill, new_x="LMARGIN", new_y="NEXT", wrapmode="CHAR" if _long(text) else "WORD"
+        0,
+        4.4,
+        latin(text),
+        fill=fill,
+        align="L",
+        new_x="LMARGIN",
+        new_y="NEXT",
+        wrapmode="CHAR" if _long(text) else "WORD",
     )
     pdf.ln(1)
 

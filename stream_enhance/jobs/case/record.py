@@ -79,7 +79,9 @@ class Case(_Entry):
     made: str = Field(description="ISO 8601, UTC.")
     program: str
     settings: dict[str, object] = Field(description="As `config show` prints them.")
-    models: dict[str, dict[str, str]] = Field(description="File: its sha256 and what it ran on.")
+    models: dict[str, dict[str, str]] = Field(
+        description="File: its sha256, what it ran on, and what its card says: data, weaknesses."
+    )
     learned_video: bool = Field(description="Whether a learned network changed faces in the enhanced videos.")
     videos: tuple[VideoEntry, ...]
     notes: dict[str, object] | None = Field(default=None, description="The investigator's, as the page saved them.")
