@@ -49,6 +49,7 @@ class Person:
     stays_after: float  # seconds
 
     def corner(self, seconds: float) -> tuple[float, float]:
+        """Where the patch's corner is."""
         moving = min(seconds, self.stays_after)
         return self.start[0] + self.speed[0] * moving, self.start[1] + self.speed[1] * moving
 
@@ -113,7 +114,9 @@ def cut(path: Path, row: dict[str, str], height: float) -> tuple[Image, tuple[fl
     x0, y0 = max(0, round(x - 0.7 * w)), max(0, round(y - 0.5 * h))
     x1, y1 = min(image.shape[1], round(x + 1.7 * w)), min(image.shape[0], round(y + 1.8 * h))
     ratio = height / h
-    patch = cv2.resize(np.ascontiguousarray(image[y0:y1, x0:x1]), None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
+    patch = cv2.resize(
+        np.ascontiguousarray(image[y0:y1, x0:x1]), None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA
+    )
     box = ((x - x0) * ratio, (y - y0) * ratio, (x + w - x0) * ratio, (y + h - y0) * ratio)
     return np.asarray(patch, np.uint8), box
 

@@ -42,6 +42,12 @@ class LiveOptions(Options):
     )
     retry: float = Field(default=1.0, gt=0, le=3600, description="Longest pause between attempts to connect, seconds.")
     idle_rate: float = Field(default=2.0, gt=0, le=30, description="NO SIGNAL frames a second.")
+    detect_url: str = Field(
+        default="",
+        max_length=2000,
+        description="URL of the same camera's smaller stream, to find faces in; they are taken from the main one, which"
+        " is used alone while this one gives nothing.  {NAME}: environment variable.",
+    )
     wait: bool = Field(default=False, description="Keep trying where the very first connection fails.")
     hwaccel: str = Field(
         default="", description='FFmpeg\'s name of a decoding device, such as cuda or vaapi; "": decode on the CPU.'
@@ -84,6 +90,14 @@ class Connection:
     def patience(self) -> float:
         """Seconds without a frame until it is given up."""
         return self._live.stall if self.has_frame else max(self._live.stall, self._live.first_frame)
+
+    def taken_at(self, seconds: float) -> float | None:
+        """When the camera took the frame that it dates ``seconds``, in seconds since the epoch by its own clock.
+
+        None before its first RTCP sender report, and from cameras that send none.
+        """
+        began = self.source.container.start_time_realtime if self.source and not self._abandoned.is_set() else None
+        return None if began is None else began / 1e6 + seconds
 
     def abandon(self) -> None:
         """Nobody listens any more: end at the next chance."""

@@ -129,7 +129,8 @@ class Detector:
 
     def _looked_at(self, frame: Frame) -> Faces:
         """The faces of a frame that is shown to the network, with their tracks."""
-        least, seconds = _LOW_SCORE * self._score, frame.seconds
+        least = _LOW_SCORE * self._score
+        seconds = frame.seconds if frame.detect_seconds is None else frame.detect_seconds
         if crop := self._crop(frame):
             self._regions = self._regions or Regions((frame.image.width, frame.image.height), crop)
             plan = self._regions.plan(frame.image, seconds, Expected(*self._tracker.expected(seconds)))
@@ -139,7 +140,8 @@ class Detector:
             if self._trials and not frame.stream.stills:
                 found = self._tried(frame, found)
         self.detected += int((found.score >= self._score).sum())
-        return self._tracker.update(found, seconds, looked)
+        faces = self._tracker.update(found, seconds, looked)
+        return faces if seconds == frame.seconds else self._tracker.predict(frame.seconds)
 
     @property
     def tracks(self) -> int:
@@ -210,7 +212,7 @@ class Detector:
     def _crop(self, frame: Frame) -> tuple[int, int] | None:
         """Width and height of the crops that the frame is looked at in, as it is coded; None: as a whole."""
         size = (frame.image.width, frame.image.height)
-        if not self._regions_wanted or frame.stream.stills or max(size) < _PAYS * max(self._room):
+        if not self._regions_wanted or frame.detect_image or frame.stream.stills or max(size) < _PAYS * max(self._room):
             return None
         if (fixed := self._session.input_size) is not None:
             crop = fixed if frame.rotation % 180 else fixed[::-1]
@@ -226,7 +228,7 @@ class Detector:
 
     def _scaled(self, frame: Frame, times: float = 1, room: tuple[int, int] | None = None) -> LetterboxView:
         """The whole frame, upright, to fill ``times`` the room: one swscale call from the decoder's own format."""
-        image, room = frame.image, room or self._room
+        image, room = frame.detect_image or frame.image, room or self._room
         room = room[::-1] if frame.rotation % 180 else room  # as the frame is coded
         ratio = min(round(room[0] * times) / image.height, round(room[1] * times) / image.width)
         ratio = min(ratio, times * max(1.0, min(2.0, _ENLARGED / max(image.width, image.height))))
@@ -238,7 +240,7 @@ class Detector:
         if frame.rotation:
             pixels = np.rot90(pixels, frame.rotation // 90)
             width, height = pixels.shape[1], pixels.shape[0]
-        upright = (image.height, image.width) if frame.rotation % 180 else (image.width, image.height)
+        upright = (frame.image.width, frame.image.height)[:: -1 if frame.rotation % 180 else 1]
         return LetterboxView(pixels, (width / upright[0], height / upright[1]), 0.0, 0.0)
 
     def _starts(self, view: LetterboxView, axis: int) -> list[int]:

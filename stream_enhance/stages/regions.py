@@ -23,13 +23,14 @@ CELL = 32  # pixels: what is due is counted in squares of this side
 SHRINK = 8  # times that the luma is smaller when it is compared
 MARGIN = 1  # cells at a crop's edge that it does not count as seen: a face may be cut there
 CROPS = 2  # a detection
-BURST = 6  # a detection, while there is something that was never seen
-LARGE = 0.5  # of a crop's height: faces from here on are looked for in the whole frame
+BURST = 12  # a detection, while there is something that was never seen
+SHOWN = 20  # pixels of a face's height that are enough for the network: from there on the whole frame shows it
 _REFRESH = 10.0  # seconds after which what has not changed is looked at again
 _REFRESH_TRACK = 1.0  # the same where a face is followed
 _WHOLE = (0.5, 5.0)  # seconds between views of the whole frame: where something moves, and where nothing does
 _CHANGED = 6  # grey levels, at least, and three times what the whole frame changes by
 _GLOBAL = 9  # grey levels that half of the frame changes by when the camera moves or the light is switched
+_TRACK = 25  # cells' worth that each corner of a followed face is due
 _CUT = 2  # pixels from a crop's edge to a face that it cuts
 _LEAST = 0.15  # of urgency that is worth a crop: one cell that changed so many seconds ago
 
@@ -56,7 +57,7 @@ class Plan:
     @property
     def large(self) -> float:
         """Pixels of height from which a face is looked for in the whole frame."""
-        return LARGE * min(self.crop)
+        return large_face(self.size, self.crop)
 
     def seen(self, xyxy: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which of the boxes (n, 4) it looks at as a whole: only there can a face be missed."""
@@ -98,7 +99,7 @@ class Regions:
 
     def __init__(self, size: tuple[int, int], crop: tuple[int, int]) -> None:
         self.size, self.crop = size, crop
-        self._large = LARGE * min(crop)
+        self._large = large_face(size, crop)
         self._xs, self._ys = (_starts(length, room) for length, room in zip(size, crop, strict=True))
         cells = -(-size[1] // CELL), -(-size[0] // CELL)  # rows, columns
         self._looked_at = np.full(cells, -np.inf)  # seconds
@@ -141,7 +142,7 @@ class Regions:
             waited = age[y0 : y1 + 1, x0 : x1 + 1].max()
             moved = changed[max(0, y0 - 1) : y1 + 2, max(0, x0 - 1) : x1 + 2].any()
             if urgent or moved or waited > _REFRESH_TRACK:
-                due[y0 : y1 + 1 : max(1, y1 - y0), x0 : x1 + 1 : max(1, x1 - x0)] += 2 * min(waited + 0.1, 1.0)
+                due[y0 : y1 + 1 : max(1, y1 - y0), x0 : x1 + 1 : max(1, x1 - x0)] += _TRACK * min(waited + urgent, 1.0)
         return np.asarray(small, np.bool_)
 
     def _whole_due(self, seconds: float, changed: bool, large: bool) -> bool:
@@ -180,6 +181,11 @@ class Regions:
         step = CELL // SHRINK
         part = np.s_[y0 * step : y1 * step, x0 * step : x1 * step]
         self._shown[part] = now[part]
+
+
+def large_face(size: tuple[int, int], crop: tuple[int, int]) -> float:
+    """Pixels of height from which a face is looked for in the whole frame: it is shown well there, or fits no crop."""
+    return min(SHOWN * max(size) / max(crop), min(crop) / 2)
 
 
 def _uncut(rows: NDArray[np.float32], box: Box, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -129,7 +129,7 @@ class Tracker:
         for track, seen in zip(self._tracks, looked(self._boxes(seconds)), strict=True):
             if seen:
                 track.missed = True
-            else:
+            elif not track.missed:
                 track.seen += elapsed
                 track.high_at += elapsed
 
@@ -143,7 +143,7 @@ class Tracker:
         """(n, 4) pixels of all tracks at ``seconds``."""
         places = [t.state[:, :2] + t.speed[:, :2] * np.float32(seconds - t.at) for t in self._tracks]
         states = np.array(places, np.float32).reshape(-1, 2, 2)
-        centre, half = states[:, :, 0], states[:, :, 1] / 2
+        centre, half = states[:, :, 0], np.maximum(states[:, :, 1], 1) / 2
         return np.concatenate([centre - half, centre + half], 1)
 
     def _begin(self, state: NDArray[np.float32], points: bool, score: float, seconds: float) -> None:
