@@ -83,6 +83,7 @@ class Connection:
         self.finished = False  # a stream with an end has come to it
         self.stalled = False
         self.corrupt = 0
+        self._epoch: int | None = None  # microseconds since 1970 at the stream's time 0
         self.thread = threading.Thread(target=self._run, name="camera", daemon=True)
         self.thread.start()
 
@@ -96,8 +97,7 @@ class Connection:
 
         None before its first RTCP sender report, and from cameras that send none.
         """
-        began = self.source.container.start_time_realtime if self.source and not self._abandoned.is_set() else None
-        return None if began is None else began / 1e6 + seconds
+        return None if self._epoch is None else self._epoch / 1e6 + seconds
 
     def abandon(self) -> None:
         """Nobody listens any more: end at the next chance."""
@@ -140,6 +140,7 @@ class Connection:
             if time.monotonic() - seen > self.patience:  # nothing came, or nothing to be seen in it
                 self.stalled = True  # even if a frame comes now: a read that timed out gives what it had first
                 return
+            self._epoch = source.container.start_time_realtime
             images = source.decoded(packet)
             self.corrupt = source.corrupt
             del packet  # a webcam's lies in memory that goes with the container

@@ -60,9 +60,9 @@ class TwoStreams:
 
     def status(self) -> SourceStatus:
         """Of the large stream, and how the small one lies to it."""
-        offset = None if self._offset is None or self._lost else round(1000 * self._offset, 1)
-        small = "lost" if self._lost else self._small.status().state
-        return replace(self._main.status(), detect_state=small, detect_offset_ms=offset)
+        state = "lost" if self._lost else self._small.status().state
+        offset = round(1000 * self._offset, 1) if self._offset is not None and state == "live" else None
+        return replace(self._main.status(), detect_state=state, detect_offset_ms=offset)
 
     def frames(self, side_packets: bool = True) -> Generator[Frame, None, None]:
         """The large stream's frames, each with what it is to be detected in, where there is that."""

@@ -22,7 +22,7 @@ from ..imaging import planes
 CELL = 32  # pixels: what is due is counted in squares of this side
 SHRINK = 8  # times that the luma is smaller when it is compared
 MARGIN = 1  # cells at a crop's edge that it does not count as seen: a face may be cut there
-CROPS = 2  # a detection
+CROPS = 3  # a detection
 BURST = 12  # a detection, while there is something that was never seen
 SHOWN = 20  # pixels of a face's height that are enough for the network: from there on the whole frame shows it
 _REFRESH = 10.0  # seconds after which what has not changed is looked at again
