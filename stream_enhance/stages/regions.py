@@ -42,7 +42,7 @@ class Expected:
     """Where the tracker expects faces."""
 
     xyxy: NDArray[np.float32]  # (n, 4)
-    urgent: NDArray[np.bool_]  # (n,) not confirmed yet, or just missed: a look decides
+    urgent: NDArray[np.bool_]  # (n,) new, or just missed: a look decides
 
 
 @dataclass(frozen=True, slots=True)

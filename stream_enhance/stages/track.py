@@ -135,8 +135,8 @@ class Tracker:
 
     def expected(self, seconds: float) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Where each track, shown or not, is expected at ``seconds``, (n, 4) pixels, and whether a look is urgent:
-        it is not confirmed yet, or was missed by the last look."""
-        urgent = np.array([track.missed or not track.confirmed for track in self._tracks], np.bool_)
+        it is so new that its speed is a guess, or was missed by the last look."""
+        urgent = np.array([track.missed or len(track.best) < _BEST for track in self._tracks], np.bool_)
         return self._boxes(seconds), urgent
 
     def _boxes(self, seconds: float) -> NDArray[np.float32]:

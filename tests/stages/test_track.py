@@ -135,8 +135,9 @@ def test_a_face_that_nobody_looked_at_grows_no_older_and_is_not_coasting() -> No
 def test_where_tracks_are_expected_and_which_are_in_doubt() -> None:
     tracker = tracker_of(confirm_threshold=0.6)
     tracker.update(faces(box(10), box(200), score=0.4), 0.0)
-    tracker.update(faces(box(14), score=0.4), 0.1)
-    boxes, urgent = tracker.expected(0.2)
+    for i in (1, 2):
+        tracker.update(faces(box(10 + 4 * i), score=0.4), i / 10)
+    boxes, urgent = tracker.expected(0.3)
     assert boxes.shape == (2, 4)
-    assert 14 < boxes[0, 0] < 19
+    assert 18 < boxes[0, 0] < 23
     assert urgent.tolist() == [False, True]
