@@ -22,6 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from train.common.images import read_image
+
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 KINDS = {  # people who stand, walk, walk in and stay; pixels that the camera trembles by
     "standing": (10, 0, 0, 0.0),
@@ -78,7 +80,7 @@ def main() -> None:
 
 
 def covering(path: Path, width: int, height: int) -> Image:
-    image = cv2.imread(str(path))[:, :, ::-1]
+    image = read_image(path)
     ratio = max(width / image.shape[1], height / image.shape[0])
     large = cv2.resize(image, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_CUBIC)
     return np.ascontiguousarray(large[:height, :width]).astype(np.uint8)
@@ -101,7 +103,8 @@ def cast(
             heading = rng.uniform(0, 2 * np.pi) if kind == "walks" else rng.choice([0, np.pi])
             speed = 0 if kind == "stands" else rng.uniform(*SPEEDS)
             stays = rng.uniform(1.5, 3) if kind == "comes" else np.inf
-            soft = cv2.GaussianBlur(np.pad(np.ones((patch.shape[0] - 4, patch.shape[1] - 4), np.float32), 2), (5, 5), 0)
+            inner = np.pad(np.ones((patch.shape[0] - 4, patch.shape[1] - 4), np.float32), 2)
+            soft = cv2.GaussianBlur(inner, (5, 5), 0).astype(np.float32)
             velocity = (float(speed * np.cos(heading)), float(speed * np.sin(heading)))
             people.append(Person(patch, soft[:, :, None], face, (start[0], start[1]), velocity, float(stays)))
     return people
@@ -109,7 +112,7 @@ def cast(
 
 def cut(path: Path, row: dict[str, str], height: float) -> tuple[Image, tuple[float, float, float, float]]:
     """Head and shoulders of a portrait, the face so many pixels high, and the face's box in it."""
-    image = cv2.imread(str(path))[:, :, ::-1]
+    image = read_image(path)
     x, y, w, h = (float(row[f"face_{key}"]) for key in "xywh")
     x0, y0 = max(0, round(x - 0.7 * w)), max(0, round(y - 0.5 * h))
     x1, y1 = min(image.shape[1], round(x + 1.7 * w)), min(image.shape[0], round(y + 1.8 * h))

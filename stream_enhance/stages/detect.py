@@ -218,7 +218,8 @@ class Detector:
             crop = fixed if frame.rotation % 180 else fixed[::-1]
         else:
             ratio = _CROP * self.size / max(size)
-            crop = tuple(-(-round(side * ratio) // STRIDE) * STRIDE for side in size)
+            width, height = (-(-round(side * ratio) // STRIDE) * STRIDE for side in size)
+            crop = (width, height)
         return crop if crop[0] <= size[0] and crop[1] <= size[1] else None
 
     @property

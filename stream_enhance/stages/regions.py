@@ -118,7 +118,7 @@ class Regions:
         small = self._add_tracks(due, expected, age, changed)
         whole = self._whole_due(seconds, bool(changed.any()), bool((~small).any()))
         room = (BURST if never.any() else CROPS) - whole
-        crops = []
+        crops: list[Box] = []
         while len(crops) < room:
             box = self._best(due)
             if box is None:
@@ -203,8 +203,8 @@ def small_luma(image: av.VideoFrame) -> NDArray[np.uint8]:
     if layout.kind == "rgb":
         luma = luma[:, layout.order[1] :: layout.channels]
     size = (-(-image.width // SHRINK), -(-image.height // SHRINK))
-    small = cv2.resize(np.ascontiguousarray(luma[::2]), size, interpolation=cv2.INTER_AREA)
-    return np.asarray(small >> (layout.bits - 8 + layout.shift), np.uint8)
+    small = np.asarray(cv2.resize(np.ascontiguousarray(luma[::2]), size, interpolation=cv2.INTER_AREA), luma.dtype)
+    return (small >> (layout.bits - 8 + layout.shift)).astype(np.uint8)
 
 
 def changed_cells(now: NDArray[np.uint8], before: NDArray[np.uint8], cells: tuple[int, int]) -> NDArray[np.bool_]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import av
 import numpy as np
 import pytest
@@ -148,7 +150,7 @@ def test_a_face_that_stands_is_followed_though_it_is_rarely_looked_at() -> None:
 def test_regions_are_for_frames_much_larger_than_the_input(
     size: tuple[int, int], options: dict[str, object], regions: bool
 ) -> None:
-    session = Bright()
+    session: Any = Bright()
     detector = Detector(session, DetectorOptions.model_validate({"size": 640, **options}))
     list(detector([frame(100, 100, 60, size)]))
     assert (session.shapes[0][2:] == (288, 480)) == regions
