@@ -15,8 +15,9 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from .backends import ProviderName
+from .backends.precision import Precision
 from .errors import ConfigError
-from .options import Options
+from .options import EvidenceOptions, Options
 from .sinks.codecs import EncoderOptions
 from .sinks.segments import SegmentOptions
 from .sources.base import SourceOptions
@@ -33,6 +34,7 @@ __all__ = [
     "DetectorOptions",
     "EncoderOptions",
     "EnhancerOptions",
+    "EvidenceOptions",
     "LiveOptions",
     "OverlayOptions",
     "SegmentOptions",
@@ -71,8 +73,15 @@ class Config(Options):
     overlay: OverlayOptions = OverlayOptions()
     sink: EncoderOptions = EncoderOptions()
     segments: SegmentOptions = SegmentOptions()
+    evidence: EvidenceOptions = EvidenceOptions()
     provider: ProviderName = Field(
         default="auto", description="What the networks run on; auto takes the best there is."
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="What the networks compute in on a CPU: auto takes 8-bit integers where the model has such a file"
+        " beside it and the processor is made for them (VNNI, Arm dot products), else float32. fp32 gives the same"
+        " result on more machines; int8 insists.",
     )
     device: int = Field(default=0, ge=0, le=63, description="Which GPU the networks run on, from 0.")
     engine_cache: Path | None = Field(

@@ -33,9 +33,9 @@ STRIDE = 32
 _OVERLAP = 0.2  # of a tile's side
 _ENLARGED = 480  # pixels of the long side up to which a small frame is enlarged, and at most to twice its size: the
 # network knows no face that fills a larger input
-_TRIAL_AFTER = 2.0  # seconds without a clear face, after which other input sizes are tried, a second apart
-_TRIALS = (0.5, 1.5)  # of the size set
-_TRIALS_MOST = 20
+_TRIAL_AFTER = 2.0  # seconds without a clear face, after which another input size is tried, and again at twice the time
+_TRIALS = (0.5, 1.5)  # of the size set, in turns
+_TRIALS_MOST = 10
 _CLEAR = 0.75  # score that only a face has: hands, curtains and poles reached 0.72
 _PAYS = 1.5  # times the network's input that a frame's long side must be for regions
 _CROP = 0.75  # of the size set: a crop's long side; two of them cost a little more than one input of that size
@@ -106,6 +106,7 @@ class Detector:
         self._reformatter, self._crop_reformatter = VideoReformatter(), VideoReformatter()
         self._trials = 0 if session.input_size else _TRIALS_MOST  # left
         self._next_trial: float | None = None  # seconds of stream time; None: not begun
+        self._trial_gap = 0.5  # seconds to the trial after, doubled each time: trials cost next to nothing in the end
         self.detected = 0  # faces of at least the least score, over all frames that were looked at
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
@@ -115,7 +116,7 @@ class Detector:
             if frame.no_signal:
                 yield Scene(frame, Faces.none())
                 continue
-            if scene_changed(frame):
+            if cut := scene_changed(frame):
                 self._tracker.forget()
                 self._regions = None
                 since = 0
@@ -125,7 +126,7 @@ class Detector:
             else:
                 faces = self._tracker.predict(frame.seconds)
             since += 1
-            yield Scene(frame, faces)
+            yield Scene(frame, faces, cut)
 
     def _looked_at(self, frame: Frame) -> Faces:
         """The faces of a frame that is shown to the network, with their tracks."""
@@ -188,7 +189,8 @@ class Detector:
             self._trials = 0
         elif frame.seconds >= self._next_trial:
             size = self.size
-            self._next_trial += 1.0
+            self._trial_gap *= 2
+            self._next_trial += self._trial_gap
             self._trials -= 1
             self.size = round(size * _TRIALS[self._trials % len(_TRIALS)])
             other = self._found(frame, _LOW_SCORE * self._score)
