@@ -76,7 +76,8 @@ def _mouth(size: int) -> NDArray[np.float32]:
     """(size, size) float32: 1 on the mouth of an aligned face, falling to 0 around it."""
     y, x = np.mgrid[:size, :size] / size
     across, down = (x - 0.5) / 0.195, (y - float(crop.TEMPLATE[3, 1])) / 0.117
-    return np.exp(-((across**2 + down**2) ** 2)).astype(np.float32)
+    mask: NDArray[np.float32] = np.exp(-((across**2 + down**2) ** 2)).astype(np.float32)
+    return mask
 
 
 def yaw_of(points: NDArray[np.float32]) -> NDArray[np.float32]:
