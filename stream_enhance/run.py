@@ -7,9 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,6 +77,7 @@ class Run:
         max_age: seconds that a camera's frame may be old when it is written.
         turn_upright: turn rotated frames before the first stage; a sink may ask for it too.
         models: of each network's file its sha256 and provider, for the report.
+        brought: brings a decoded frame to where the stages work on it; None: it is there.
     """
 
     def __init__(
@@ -88,9 +90,11 @@ class Run:
         max_age: float = 0.5,
         turn_upright: bool = False,
         models: Mapping[str, dict[str, str]] | None = None,
+        brought: Callable[[av.VideoFrame], av.VideoFrame] | None = None,
     ) -> None:
         self.source, self._sink, self._observer, self._models = source, sink, observer, dict(models or {})
         self.detect, self.enhance, self.overlay = stages.detect, stages.enhance, stages.overlay
+        self._brought = brought
         self._turn_upright = turn_upright or (sink is not None and sink.upright)
         self.ages: deque[float] = deque(maxlen=50_000)  # seconds from decoded to written, of the latest frames
         self.first_frame: float | None = None
@@ -126,7 +130,7 @@ class Run:
                     return
                 for note in frame.stream.notes if i == 0 else ():
                     log.warning("%s: %s", frame.stream.name, note)
-                yield frame
+                yield replace(frame, image=self._brought(frame.image)) if self._brought else frame
 
     def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
         if self.source.info.live:

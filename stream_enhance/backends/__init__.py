@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .card import Card
+
+if TYPE_CHECKING:
+    import torch
 
 ProviderName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "torch"]
 
@@ -38,6 +41,24 @@ class Session(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class TakesTensors(Protocol):
+    """A session whose input need not leave the device that a frame lies on."""
+
+    def from_device(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        """A float32 tensor (n, C, H, W), on the session's device, to a float32 result in the host's memory."""
+        ...
+
+
+def infer(session: Session, batch: NDArray[np.float32] | torch.Tensor) -> NDArray[np.float32]:
+    """``session``'s result of a batch; a tensor is copied to the host only where the session takes no other."""
+    if isinstance(batch, np.ndarray):
+        return session(batch)
+    if isinstance(session, TakesTensors):
+        return session.from_device(batch)
+    return session(batch.cpu().numpy())
+
+
 def open_session(
     path: str | Path,
     task: str,
@@ -45,6 +66,7 @@ def open_session(
     threads: int = 0,
     cache: Path | None = None,
     device: int = 0,
+    stream: int = 0,
 ) -> Session:
     """Load the ONNX file at ``path``.
 
@@ -55,6 +77,7 @@ def open_session(
         threads: CPU threads; 0 for one a core.
         cache: folder for compiled engines; None for the user's cache folder.
         device: which GPU, from 0.
+        stream: the CUDA stream, as an address, that the frames' other work is queued on; 0: one of its own.
 
     Raises:
         ModelError: no such file, damaged, for another task, or the named provider is not available.
@@ -65,4 +88,4 @@ def open_session(
         return open_torch(Path(path), task, device)
     from .onnx import OnnxSession
 
-    return OnnxSession(Path(path), task, provider, threads, cache, device)
+    return OnnxSession(Path(path), task, provider, threads, cache, device, stream=stream)

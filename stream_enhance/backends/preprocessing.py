@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -10,15 +11,31 @@ from numpy.typing import NDArray
 
 from .card import Card
 
+if TYPE_CHECKING:
+    import torch
 
-def to_input(images: Sequence[NDArray[np.uint8]], card: Card) -> NDArray[np.float32]:
-    """(H, W, 3) uint8 RGB images of one size as float32 (n, 3, H, W), scaled and normalised as ``card`` says."""
+
+def to_input(images: Sequence[Any], card: Card) -> Any:
+    """(H, W, 3) uint8 RGB images of one size as float32 (n, 3, H, W), scaled and normalised as ``card`` says.
+
+    Arrays give an array, torch's tensors a tensor where they lie.
+    """
+    if not isinstance(images[0], np.ndarray):
+        return _tensors_to_input(images, card)
     batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32, order="C")
     std = np.array(card.std, np.float32).reshape(1, 3, 1, 1)
     batch *= 1 / (np.float32(card.scale) * std)
     if any(card.mean):
         batch -= np.array(card.mean, np.float32).reshape(1, 3, 1, 1) / std
     return batch
+
+
+def _tensors_to_input(images: Sequence[torch.Tensor], card: Card) -> torch.Tensor:
+    import torch
+
+    batch = torch.stack(list(images)).permute(0, 3, 1, 2).float()
+    mean, std = (torch.tensor(v, device=batch.device).reshape(1, 3, 1, 1) for v in (card.mean, card.std))
+    return ((batch / card.scale - mean) / std).contiguous()
 
 
 def to_images(output: NDArray[np.float32], card: Card) -> NDArray[np.uint8]:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..backends import Session
+from ..backends import Session, infer
 from ..backends.preprocessing import to_input
+from ..imaging.host import Host, Imaging, Pixels
 from ..options import Options
 from ..types import Faces, Frame, Scene
 from .scene_change import SceneChangeDetector
@@ -42,7 +42,7 @@ _LOW_SCORE = 0.5  # of the least score: from there on a face may continue a trac
 class LetterboxView:
     """A network input and where it came from: frame = (input - (left, top)) / scale."""
 
-    image: NDArray[np.uint8]  # (H, W, 3) RGB, H and W multiples of STRIDE
+    image: Pixels  # (H, W, 3) uint8 RGB, H and W multiples of STRIDE
     scale: tuple[float, float]  # input pixels a frame pixel, x and y
     left: float  # the frame's origin in the input, pixels
     top: float
@@ -82,6 +82,7 @@ class Detector:
         session: a face-detection network.
         options: how it detects; ``size`` is ignored where the model's input is fixed.
         tracker: gives ids and carries faces between detections; None for a new one.
+        imaging: makes the network's input; None: in the host's memory.
     """
 
     def __init__(
@@ -89,13 +90,14 @@ class Detector:
         session: Session,
         options: DetectorOptions = DetectorOptions(),
         tracker: Tracker | None = None,
+        imaging: Imaging | None = None,
     ) -> None:
         self._session = session
         self.size = options.size or session.card.size
         self.every, self.tiles = options.every, options.tiles
         self._score, self._iou, self._max_faces = options.score, options.iou, options.max_faces
         self._tracker = tracker or Tracker(options.score)
-        self._reformatter = VideoReformatter()
+        self._imaging = imaging or Host()
         self._trials = 0 if session.input_size else _TRIALS_MOST  # left
         self._next_trial: float | None = None  # seconds of stream time; None: not begun
         self._trial_gap = 0.5  # seconds to the trial after, doubled each time: trials cost next to nothing in the end
@@ -103,7 +105,7 @@ class Detector:
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
         """Each frame with its faces, as float32 pixels of the frame, and their track ids."""
-        since, scene_changed = 0, SceneChangeDetector()
+        since, scene_changed = 0, SceneChangeDetector(self._imaging)
         for frame in frames:
             if frame.no_signal:
                 yield Scene(frame, Faces.none())
@@ -136,9 +138,9 @@ class Detector:
         views = self.views(frame)
         shapes = {view.image.shape for view in views}
         if len(shapes) == 1:
-            outputs = self._session(to_input([v.image for v in views], self._session.card))
+            outputs = infer(self._session, to_input([v.image for v in views], self._session.card))
         else:  # tiles and the whole frame differ in size
-            outputs = [self._session(to_input([v.image], self._session.card))[0] for v in views]  # type: ignore[assignment]
+            outputs = np.stack([infer(self._session, to_input([v.image], self._session.card))[0] for v in views])
         rows = np.concatenate([decode(out, view, score) for out, view in zip(outputs, views, strict=True)])
         rows = suppress(rows, self._iou)[: self._max_faces]
         rows = _turned_back(rows, frame)
@@ -187,13 +189,8 @@ class Detector:
         ratio = min(round(room[0] * times) / image.height, round(room[1] * times) / image.width)
         ratio = min(ratio, times * max(1.0, min(2.0, _ENLARGED / max(image.width, image.height))))
         width, height = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
-        small = self._reformatter.reformat(
-            image, width, height, "rgb24", interpolation=Interpolation.BILINEAR, dst_color_range="JPEG", threads=1
-        )
-        pixels: NDArray[np.uint8] = small.to_ndarray()  # type: ignore[assignment]
-        if frame.rotation:
-            pixels = np.rot90(pixels, frame.rotation // 90)
-            width, height = pixels.shape[1], pixels.shape[0]
+        pixels = self._imaging.shrink(image, width, height, frame.rotation // 90)
+        height, width = pixels.shape[:2]
         upright = (image.height, image.width) if frame.rotation % 180 else (image.width, image.height)
         return LetterboxView(pixels, (width / upright[0], height / upright[1]), 0.0, 0.0)
 
@@ -213,8 +210,7 @@ class Detector:
             -(-width // STRIDE) * STRIDE,
         )
         left, top = (full_width - width) // 2, (full_height - height) // 2
-        canvas = np.full((full_height, full_width, 3), 114, np.uint8)
-        canvas[top : top + height, left : left + width] = part
+        canvas = self._imaging.letterbox(part, full_height, full_width, left, top)
         return LetterboxView(canvas, view.scale, left - x, top - y)
 
 
