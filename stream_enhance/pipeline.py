@@ -38,7 +38,7 @@ from .sources.base import Reading, Source
 from .sources.open import open_source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
-from .stages.networks import open_enhancement
+from .stages.networks import Enhancement, open_enhancement
 from .stages.overlay import Overlay
 from .stages.track import Tracker
 from .types import Enhanced, Faces, Frame, Rendered
@@ -153,6 +153,11 @@ class Pipeline:
         return variant
 
     @property
+    def enhancement(self) -> Enhancement:
+        """What changes faces."""
+        return self._enhancement
+
+    @property
     def comment(self) -> str:
         """What the output's metadata says of how it was made."""
         by = self._enhancement.changed_by
@@ -181,6 +186,8 @@ class Pipeline:
         *,
         overwrite: bool = False,
         gallery: str | Path | None = None,
+        observers: Sequence[Observer] = (),
+        upright: bool = False,
         duration: float | None = None,
         watch: Callable[[Run], None] = lambda run: None,
         stopped: Callable[[], bool] = lambda: False,
@@ -192,6 +199,8 @@ class Pipeline:
             sink: a file, a folder for images (with / at its end), ``-`` or a URL; several are encoded once.
             overwrite: replace files that exist.
             gallery: folder for each track's best shot, before and after.
+            observers: see each enhanced scene.
+            upright: turn rotated frames before the first stage, so that the output needs no rotation.
             duration: seconds after which to end cleanly: of footage for a recording, on the clock for a camera.
             watch: called at the start and a few times a second from this thread; may call the run's ``stop`` or
                 ``cancel``.
@@ -209,12 +218,12 @@ class Pipeline:
         try:
             opened.wait_ready(stopped)
             output = self._sink(specs, opened, overwrite)
-            shots = None
             if gallery:
                 from .sinks.gallery import Gallery
 
                 shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by, overwrite=overwrite)
-            run = self.new_run(opened, output, shots)
+                observers = [*observers, shots]
+            run = self.new_run(opened, output, observers, upright)
             run.go(duration, watch)
             return run.report()
         finally:
@@ -274,15 +283,17 @@ class Pipeline:
         rendered = next(stages.overlay(stages.enhance(stages.detect([frame]))))
         return EnhancedImage(rendered.to_rgb(), rendered.enhanced)
 
-    def new_run(self, source: Source, sink: Sink | None = None, observer: Observer | None = None) -> Run:
+    def new_run(
+        self, source: Source, sink: Sink | None = None, observers: Sequence[Observer] = (), upright: bool = False
+    ) -> Run:
         """A run of ``source``, which is ready, with new stages on these networks; not started yet."""
         return Run(
             source,
             self._stages(source.info.stills),
             sink,
-            observer,
+            observers,
             max_age=self.config.live.max_age,
-            turn_upright=self.config.overlay.mode != "inplace",
+            turn_upright=upright or self.config.overlay.mode != "inplace",
             models=self.models,
             brought=self._device.own if self._device else None,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -73,7 +73,7 @@ class Run:
         source: ready, and closed by the caller once ``alive`` is false.
         stages: what is done to each frame.
         sink: where finished frames go; None leaves them in the line's last channel.
-        observer: sees each enhanced scene; closed at the end.
+        observers: see each enhanced scene; closed at the end.
         max_age: seconds that a camera's frame may be old when it is written.
         turn_upright: turn rotated frames before the first stage; a sink may ask for it too.
         models: of each network's file its sha256 and provider, for the report.
@@ -85,14 +85,14 @@ class Run:
         source: Source,
         stages: Stages,
         sink: Sink | None = None,
-        observer: Observer | None = None,
+        observers: Sequence[Observer] = (),
         *,
         max_age: float = 0.5,
         turn_upright: bool = False,
         models: Mapping[str, dict[str, str]] | None = None,
         brought: Callable[[av.VideoFrame], av.VideoFrame] | None = None,
     ) -> None:
-        self.source, self._sink, self._observer, self._models = source, sink, observer, dict(models or {})
+        self.source, self._sink, self._observers, self._models = source, sink, tuple(observers), dict(models or {})
         self.detect, self.enhance, self.overlay = stages.detect, stages.enhance, stages.overlay
         self._brought = brought
         self._turn_upright = turn_upright or (sink is not None and sink.upright)
@@ -118,7 +118,7 @@ class Run:
         stages: dict[str, Stage] = {
             "detect": self._detected,
             "enhance": self.enhance,
-            "overlay": self._overlaid if self._observer else self.overlay,
+            "overlay": self._overlaid if self._observers else self.overlay,
         }
         return stages if self._sink is None else {**stages, "sink": self._sunk}
 
@@ -143,9 +143,9 @@ class Run:
         yield from self.overlay(self._observed(items))
 
     def _observed(self, items: Iterable[Enhanced]) -> Iterator[Enhanced]:
-        assert self._observer is not None
         for item in items:
-            self._observer.observe(item)
+            for observer in self._observers:
+                observer.observe(item)
             yield item
 
     def _sunk(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
@@ -188,8 +188,8 @@ class Run:
             raise
         finally:
             self.seconds = time.monotonic() - self.started
-            if self._observer:
-                self._observer.close()
+            for observer in self._observers:
+                observer.close()
         if self._sink is not None and not self.line.cancelled:  # torn down: what there is keeps its temporary name
             self._sink.finish()
 
