@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import av
 import cv2
@@ -15,10 +15,7 @@ from numpy.typing import NDArray
 
 from . import crop, planes
 
-if TYPE_CHECKING:
-    import torch
-
-Pixels: TypeAlias = "NDArray[np.uint8] | torch.Tensor"  # (H, W, 3) uint8 RGB, where the frame lies
+Pixels: TypeAlias = Any  # (H, W, 3) uint8 RGB where the frame lies: an array, or torch's tensor
 
 GREY = 114  # around a letterbox, as YOLO was trained
 
@@ -37,7 +34,7 @@ class Imaging(Protocol):
         """``image`` as (height, width, 3) uint8 RGB, bilinear, then turned by so many quarters counter-clockwise."""
         ...
 
-    def letterbox(self, pixels: Any, height: int, width: int, left: int, top: int) -> Pixels:
+    def letterbox(self, pixels: Pixels, height: int, width: int, left: int, top: int) -> Pixels:
         """``pixels`` at (left, top) of a grey (height, width, 3) image."""
         ...
 
@@ -90,7 +87,7 @@ class Host:
         pixels: NDArray[np.uint8] = small.to_ndarray()  # type: ignore[assignment]
         return np.rot90(pixels, quarters) if quarters else pixels
 
-    def letterbox(self, pixels: Any, height: int, width: int, left: int, top: int) -> NDArray[np.uint8]:
+    def letterbox(self, pixels: Pixels, height: int, width: int, left: int, top: int) -> NDArray[np.uint8]:
         """See ``Imaging``."""
         canvas = np.full((height, width, 3), GREY, np.uint8)
         canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels

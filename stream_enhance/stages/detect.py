@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ..backends import Session, infer
 from ..backends.preprocessing import to_input
-from ..imaging.host import Host, Imaging, Pixels
+from ..imaging.host import Host, Imaging
 from ..options import Options
 from ..types import Faces, Frame, Scene
 from .scene_change import SceneChangeDetector
@@ -42,7 +42,7 @@ _LOW_SCORE = 0.5  # of the least score: from there on a face may continue a trac
 class LetterboxView:
     """A network input and where it came from: frame = (input - (left, top)) / scale."""
 
-    image: Pixels  # (H, W, 3) uint8 RGB, H and W multiples of STRIDE
+    image: NDArray[np.uint8]  # (H, W, 3) uint8 RGB, H and W multiples of STRIDE
     scale: tuple[float, float]  # input pixels a frame pixel, x and y
     left: float  # the frame's origin in the input, pixels
     top: float
