@@ -29,7 +29,7 @@ from .backends.batching import BatchingSession
 from .config import Config
 from .errors import ConfigError, InputError, ModelError, SinkError
 from .report import Report
-from .run import Observer, Run, Stages
+from .run import Observer, Recorder, Run, Stages
 from .runtime import Cancelled, Channel
 from .sinks.base import Sink
 from .sinks.codecs import Encoding
@@ -186,6 +186,7 @@ class Pipeline:
         *,
         overwrite: bool = False,
         gallery: str | Path | None = None,
+        recorder: Recorder | None = None,
         observers: Sequence[Observer] = (),
         upright: bool = False,
         duration: float | None = None,
@@ -199,6 +200,7 @@ class Pipeline:
             sink: a file, a folder for images (with / at its end), ``-`` or a URL; several are encoded once.
             overwrite: replace files that exist.
             gallery: folder for each track's best shot, before and after.
+            recorder: takes note of each frame and decision, such as ``evidence.session.Evidence``.
             observers: see each enhanced scene.
             upright: turn rotated frames before the first stage, so that the output needs no rotation.
             duration: seconds after which to end cleanly: of footage for a recording, on the clock for a camera.
@@ -217,15 +219,24 @@ class Pipeline:
         run = None
         try:
             opened.wait_ready(stopped)
-            output = self._sink(specs, opened, overwrite)
+            output = self._sink(specs, opened, overwrite, recorder=recorder)
             if gallery:
                 from .sinks.gallery import Gallery
 
                 shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by, overwrite=overwrite)
                 observers = [*observers, shots]
-            run = self.new_run(opened, output, observers, upright)
+            if recorder:
+                recorder.begin(opened)
+            run = self.new_run(opened, output, observers, upright, recorder)
             run.go(duration, watch)
-            return run.report()
+            report = run.report()
+            if recorder:
+                recorder.end(report)
+            return report
+        except BaseException as error:
+            if recorder and run:
+                recorder.end(run.report(str(error) or type(error).__name__))
+            raise
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed
                 opened.close()
@@ -284,7 +295,12 @@ class Pipeline:
         return EnhancedImage(rendered.to_rgb(), rendered.enhanced)
 
     def new_run(
-        self, source: Source, sink: Sink | None = None, observers: Sequence[Observer] = (), upright: bool = False
+        self,
+        source: Source,
+        sink: Sink | None = None,
+        observers: Sequence[Observer] = (),
+        upright: bool = False,
+        recorder: Recorder | None = None,
     ) -> Run:
         """A run of ``source``, which is ready, with new stages on these networks; not started yet."""
         return Run(
@@ -292,6 +308,7 @@ class Pipeline:
             self._stages(source.info.stills),
             sink,
             observers,
+            recorder=recorder,
             max_age=self.config.live.max_age,
             turn_upright=upright or self.config.overlay.mode != "inplace",
             models=self.models,
@@ -308,17 +325,25 @@ class Pipeline:
         """A sink for all of ``specs`` that can be opened again and again; see ``open_sink``."""
         return self._sink(specs, source, overwrite=False, number=True)
 
-    def _sink(self, specs: list[str], source: Source, overwrite: bool, number: bool = False) -> Sink:
+    def _sink(
+        self,
+        specs: list[str],
+        source: Source,
+        overwrite: bool,
+        number: bool = False,
+        recorder: Recorder | None = None,
+    ) -> Sink:
         info = source.info
         return open_sink(
             specs,
             self._encoding(info.live),
-            self.comment,
+            f"{self.comment}; {recorder.note}" if recorder else self.comment,
             live=info.live,
             segments=self.config.segments,
             overwrite=overwrite,
             number=number,
             source=info.name,
+            finished=recorder.finished if recorder else None,
         )
 
     def _encoding(self, live: bool) -> Encoding:

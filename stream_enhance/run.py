@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import av
@@ -57,6 +58,40 @@ class Observer(Protocol):
         ...
 
 
+class Recorder(Protocol):
+    """Takes note of every frame and of what was decided about it, such as an evidence manifest."""
+
+    note: str  # for the outputs' metadata
+
+    def begin(self, source: Source) -> None:
+        """``source`` is ready; called once, before any frame."""
+        ...
+
+    def decoded(self, frame: Frame) -> None:
+        """A frame has come in; called in the source's thread, in order."""
+        ...
+
+    def drawing(self, item: Enhanced) -> None:
+        """``item`` is about to be drawn into its frame, which may change; called in the overlay's thread, in order."""
+        ...
+
+    def drawn(self, item: Rendered) -> None:
+        """``item`` is finished and about to be encoded; called in the sink's thread, in order."""
+        ...
+
+    def finished(self, part: Path, final: Path) -> None:
+        """The file ``part`` is written and will be called ``final``; it may be replaced.  Called in any thread.
+
+        Raises:
+            OSError, EvidenceError: it cannot be signed.
+        """
+        ...
+
+    def end(self, report: Report) -> None:
+        """The run has ended, however it did; called once."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stages:
     """The stages between source and sink, new for each run: they remember tracks and results."""
@@ -74,6 +109,7 @@ class Run:
         stages: what is done to each frame.
         sink: where finished frames go; None leaves them in the line's last channel.
         observers: see each enhanced scene; closed at the end.
+        recorder: takes note of each frame; the caller ends it.
         max_age: seconds that a camera's frame may be old when it is written.
         turn_upright: turn rotated frames before the first stage; a sink may ask for it too.
         models: of each network's file its sha256 and provider, for the report.
@@ -87,12 +123,14 @@ class Run:
         sink: Sink | None = None,
         observers: Sequence[Observer] = (),
         *,
+        recorder: Recorder | None = None,
         max_age: float = 0.5,
         turn_upright: bool = False,
         models: Mapping[str, dict[str, str]] | None = None,
         brought: Callable[[av.VideoFrame], av.VideoFrame] | None = None,
     ) -> None:
         self.source, self._sink, self._observers, self._models = source, sink, tuple(observers), dict(models or {})
+        self._recorder = recorder
         self.detect, self.enhance, self.overlay = stages.detect, stages.enhance, stages.overlay
         self._brought = brought
         self._turn_upright = turn_upright or (sink is not None and sink.upright)
@@ -118,7 +156,7 @@ class Run:
         stages: dict[str, Stage] = {
             "detect": self._detected,
             "enhance": self.enhance,
-            "overlay": self._overlaid if self._observers else self.overlay,
+            "overlay": self._overlaid if self._observers or self._recorder else self.overlay,
         }
         return stages if self._sink is None else {**stages, "sink": self._sunk}
 
@@ -130,6 +168,8 @@ class Run:
                     return
                 for note in frame.stream.notes if i == 0 else ():
                     log.warning("%s: %s", frame.stream.name, note)
+                if self._recorder:
+                    self._recorder.decoded(frame)
                 yield replace(frame, image=self._brought(frame.image)) if self._brought else frame
 
     def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
@@ -146,12 +186,20 @@ class Run:
         for item in items:
             for observer in self._observers:
                 observer.observe(item)
+            if self._recorder:
+                self._recorder.drawing(item)
             yield item
 
     def _sunk(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         assert self._sink is not None
-        for item in self._sink(items):
+        for item in self._sink(self._recorded(items)):
             self.on_output(item)
+            yield item
+
+    def _recorded(self, items: Iterable[Rendered]) -> Iterator[Rendered]:
+        for item in items:
+            if self._recorder:
+                self._recorder.drawn(item)
             yield item
 
     def on_output(self, item: Rendered) -> None:
