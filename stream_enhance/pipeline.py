@@ -27,7 +27,7 @@ from . import __version__
 from .backends import Session, open_session
 from .backends.batching import BatchingSession
 from .config import Config
-from .errors import ConfigError, InputError, ModelError, SinkError
+from .errors import ConfigError, InputError, ModelError, SinkError, StreamEnhanceError
 from .report import Report
 from .run import Observer, Recorder, Run, Stages
 from .runtime import Cancelled, Channel
@@ -127,9 +127,15 @@ class Pipeline:
     def _session(self, path: str | Path, task: str) -> Session:
         config = self.config
         stream = self._device.queue if self._device else 0
-        session = open_session(path, task, config.provider, config.threads, config.engine_cache, config.device, stream)
+        session = open_session(
+            path, task, config.provider, config.threads, config.engine_cache, config.device, config.precision, stream
+        )
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
-        self.models[Path(path).name] = {"sha256": session.sha256, "provider": session.provider}
+        self.models[session.path.name] = {
+            "sha256": session.sha256,
+            "provider": session.provider,
+            "precision": session.precision,
+        }
         return session
 
     def variant(self, config: Config) -> Pipeline:
@@ -138,7 +144,7 @@ class Pipeline:
         Raises:
             ConfigError: the settings ask for other networks.
         """
-        same = ("provider", "threads", "frames"), ("model",), ("model", "kind", "classical")
+        same = ("provider", "precision", "threads", "frames"), ("model",), ("model", "kind", "classical")
         for mine, other, keys in zip(
             (self.config, self.config.detector, self.config.enhancer),
             (config, config.detector, config.enhancer),
@@ -235,7 +241,10 @@ class Pipeline:
             return report
         except BaseException as error:
             if recorder and run:
-                recorder.end(run.report(str(error) or type(error).__name__))
+                try:
+                    recorder.end(run.report(str(error) or type(error).__name__))
+                except StreamEnhanceError as second:
+                    error.add_note(str(second))
             raise
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import LineError
 from . import Session, infer
+from .preprocessing import Batch
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ _ACTIVE = 1.0  # seconds since its last request in which a caller is still worth
 
 @dataclass(eq=False)
 class _Request:
-    batch: NDArray[np.float32] | torch.Tensor
+    batch: Batch | torch.Tensor
     done: threading.Event = field(default_factory=threading.Event)
     result: NDArray[np.float32] | None = None
     error: Exception | None = None
@@ -45,6 +46,7 @@ class BatchingSession:
     def __init__(self, session: Session, limit: int = 16, wait: float = 0.005) -> None:
         self._session, self._limit, self._wait = session, limit, wait
         self.card, self.path, self.sha256, self.provider = session.card, session.path, session.sha256, session.provider
+        self.precision = session.precision
         self.input_size = session.input_size
         self.sizes: Counter[int] = Counter()  # rows: batches of so many
         self._requests: deque[_Request] = deque()
@@ -54,8 +56,8 @@ class BatchingSession:
         self._thread = threading.Thread(target=self._run, name=f"batches of {session.card.name}", daemon=True)
         self._thread.start()
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Float32 (n, C, H, W) in, float32 out, rows in the same order; run in one batch with other callers' rows.
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
+        """See ``Session``; run in one batch with other callers' rows.
 
         Raises:
             LineError: the session is closed.

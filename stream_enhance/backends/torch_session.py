@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from .card import Card, file_sha256, parse_card
 from .half import to_half
+from .preprocessing import Batch
 from .torch_operators import OPERATORS, Node, Value
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class TorchSession:
     provider = "torch"
 
     def __init__(self, path: Path, task: str, precision: Literal["fp32", "fp16"] = "fp32", device: str = "cpu") -> None:
+        self.precision: str = precision
         try:
             import onnx
             import torch
@@ -80,7 +82,7 @@ class TorchSession:
         self._graph = _Graph(to_half(model) if precision == "fp16" else model, self._device, str(path))
         self._captured: dict[tuple[int, ...], tuple[Any, torch.Tensor, torch.Tensor]] = {}
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
         """Float32 (n, C, H, W) in, float32 out, rows in the same order."""
         import torch
 

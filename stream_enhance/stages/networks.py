@@ -68,7 +68,7 @@ class UNet:
         """
         card = self._session.card
         batch = to_input(list(patches), card)
-        result = self._session(batch)  # (n, 3, S, S)
+        result = self._session(batch)  # of batch's shape
         if result.shape != batch.shape:  # a file may leave its sides open
             raise ModelError(f"{self._session.path}: gives {result.shape} for {batch.shape}; export it again")
         return to_images(result, card)

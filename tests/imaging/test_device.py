@@ -13,7 +13,7 @@ from stream_enhance.backends import infer
 from stream_enhance.config import load
 from stream_enhance.errors import ConfigError
 from stream_enhance.imaging import planes
-from stream_enhance.imaging.host import Host
+from stream_enhance.imaging.host import Host, Imaging
 from stream_enhance.pipeline import Pipeline
 from stream_enhance.stages.overlay import mask_of
 from tests.conftest import ROOT
@@ -58,7 +58,8 @@ def test_patches_are_cut_and_pasted_as_on_the_host(frame: av.VideoFrame, form: s
         assert other is not None
         assert np.abs(patch.astype(int) - other).max() <= 1
         changed = [device.own(image) for _ in range(2)]
-        for imaging, target in zip((host, device), changed, strict=True):
+        both: tuple[Imaging, ...] = (host, device)
+        for imaging, target in zip(both, changed, strict=True):
             target.make_writable()
             imaging.paste(target, patch, 255 - patch, mask_of(128), affine)
         for i in range(len(image.planes)):
@@ -84,7 +85,8 @@ def test_the_letterbox_is_what_swscale_gives_at_full_accuracy(frame: av.VideoFra
 def test_the_watermark_and_the_scene_change_grid_are_the_same(frame: av.VideoFrame) -> None:
     rgb, opacity = np.full((20, 60, 3), 255, np.uint8), np.full((20, 60), 0.5, np.float32)
     images = [Device("cpu").own(frame) for _ in range(2)]
-    for imaging, image in zip((Host(), Device("cpu")), images, strict=True):
+    both: tuple[Imaging, ...] = (Host(), Device("cpu"))
+    for imaging, image in zip(both, images, strict=True):
         image.make_writable()
         imaging.draw(image, 600, 345, rgb, opacity)
     assert all(
