@@ -16,9 +16,9 @@ import numpy as np
 
 from stream_enhance.backends import open_session
 from stream_enhance.imaging.crop import patch_to_frame
+from stream_enhance.imaging.host import Host
 from stream_enhance.sources.open import open_source
 from stream_enhance.stages.detect import Detector, DetectorOptions
-from stream_enhance.imaging.host import Host
 from stream_enhance.types import Frame, Scene
 from train.common.images import Image, read_image
 from train.detector.boxes import read_list
