@@ -241,7 +241,7 @@ class Detector:
         width, height = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
         pixels = self._imaging.shrink(image, width, height, frame.rotation // 90)
         height, width = pixels.shape[:2]
-        upright = (image.height, image.width) if frame.rotation % 180 else (image.width, image.height)
+        upright = (frame.image.width, frame.image.height)[:: -1 if frame.rotation % 180 else 1]
         return LetterboxView(pixels, (width / upright[0], height / upright[1]), 0.0, 0.0)
 
     def _starts(self, view: LetterboxView, axis: int) -> list[int]:
