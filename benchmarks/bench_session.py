@@ -72,7 +72,7 @@ def _runs(network: Network, task: str, threads: int, opened: ExitStack) -> dict[
     runs: dict[str, Run] = {}
     for name in names:
         try:
-            session = opened.enter_context(open_session(network.file, task, name, threads))
+            session = opened.enter_context(open_session(network.file, task, name, threads, precision="fp32"))
         except ModelError as error:
             print(f"{name}: {error}")
             continue
