@@ -365,7 +365,7 @@ class Pipeline:
         """A new detection stage on the shared network; each of ``stills`` is an image by itself."""
         options, tracking = self.config.detector, self.config.tracker
         if stills:
-            options = options.model_copy(update={"every": 1})
+            options = options.model_copy(update={"every": 1, "regions": "off"})
             tracking = tracking.model_copy(update={"confirm_threshold": 0.0, "coast_ttl": 0.0})
         return Detector(self._detector, options, Tracker(options.score, tracking), self._device)
 

@@ -233,7 +233,7 @@ def _video(
         write_viewing_copy(copy, shown)
     enhanced = videos / f"{footage.name}.enhanced.mp4"
     writer = _ShotWriter(folder, footage.number, learned.network, pipeline.config.enhancer.strength)
-    collector = Collector(pipeline.config.enhancer, writer, learned.size)
+    collector = Collector(writer, learned.size)
     source = open_source(str(copy), pipeline.config.source, pipeline.config.live)
     evidence = Evidence(pipeline, str(copy), [enhanced])
     report = pipeline.run(source, enhanced, observers=[collector], recorder=evidence, upright=True, watch=watch)
