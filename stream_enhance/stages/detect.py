@@ -89,7 +89,7 @@ class Detector:
         session: a face-detection network.
         options: how it detects; ``size`` is ignored where the model's input is fixed.
         tracker: gives ids and carries faces between detections; None for a new one.
-        imaging: makes the network's input; None: in the host's memory.
+        imaging: makes the network's input, of whole frames; None: in the host's memory, with ``regions`` too.
     """
 
     def __init__(
@@ -104,9 +104,11 @@ class Detector:
         self.every, self.tiles = options.every, options.tiles
         self._score, self._iou, self._max_faces = options.score, options.iou, options.max_faces
         self._tracker = tracker or Tracker(options.score)
+        self._imaging = imaging or Host()
+        # crops are taken in the host's memory
         self._regions_wanted = options.regions == "auto" and options.tiles == 1 and imaging is None
         self._regions: Regions | None = None  # of frames of the present size; None: they are looked at as a whole
-        self._imaging, self._crop_reformatter = imaging or Host(), VideoReformatter()
+        self._crop_reformatter = VideoReformatter()
         self._trials = 0 if session.input_size else _TRIALS_MOST  # left
         self._next_trial: float | None = None  # seconds of stream time; None: not begun
         self._trial_gap = 0.5  # seconds to the trial after, doubled each time: trials cost next to nothing in the end
