@@ -267,12 +267,14 @@ def set_requires_grad(module: nn.Module, flag: bool) -> None:
 
 
 def build(settings: Mapping[str, Any]) -> nn.Module:
-    """The network that `settings` names (`name`: unet_fast or pix2pix; the rest are its constructor's arguments).
+    """The network that `settings` names (`name`: unet_fast, unet_several or pix2pix; the rest are its constructor's arguments).
 
     Raises ConfigError for an unknown name or argument.
     """
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items() if k != "name"}
-    kinds: dict[str, type[nn.Module]] = {"unet_fast": UNetFast, "pix2pix": Pix2Pix}
+    from train.enhancer.several import UNetSeveral
+
+    kinds: dict[str, type[nn.Module]] = {"unet_fast": UNetFast, "unet_several": UNetSeveral, "pix2pix": Pix2Pix}
     name = settings.get("name")
     if not isinstance(name, str) or name not in kinds:
         raise ConfigError(f"model.name: {name!r} is not a network of this project; choose from {', '.join(kinds)}")

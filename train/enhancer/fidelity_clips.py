@@ -1,0 +1,205 @@
+"""Does a network that sees several frames give more than one that sees each by itself?
+
+`python -m train.enhancer fidelity-clips --clips DIR --model NAME=FILE` runs each network over the clips of people that
+training never saw and compares input and output with the truth on the frames that are asked for: PSNR, LPIPS-Alex and
+embedders that no loss has seen. The warping error is of all frames: how far a result differs from the one before,
+carried along by the truth's own motion. Figures are means over clips with bootstrap 95 % intervals.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stream_enhance.errors import InputError
+from stream_enhance.stages.past import MOST
+from stream_enhance.stages.steady import motion_of, thumb_of
+from train.common.command import FILE, Command, Several, refuse_existing
+from train.common.images import Image
+from train.enhancer.clip_data import ClipSamples, Sample
+from train.enhancer.data import half_of
+from train.enhancer.fidelity import HARM, blend, bracketed
+from train.enhancer.judges import AlexLpips, DlibEmbedder, Embedder, OnnxEmbedder
+from train.enhancer.metrics import psnr
+from train.enhancer.several import UNetSeveral, carried
+from train.enhancer.weights import network_of
+
+Results = tuple[Image, NDArray[np.float32]]  # (T, S, S, 3) and the expected error (T, S, S) 0..1, or nothing, (0,)
+Enhance = Callable[[Sample], Results]
+Columns = dict[str, list[Any]]
+
+
+@torch.inference_mode()
+def one_by_one(network: torch.nn.Module, sample: Sample) -> Results:
+    """Each frame by itself."""
+    x = torch.from_numpy(sample.low.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    return as_bytes(network(x)), np.zeros(0, np.float32)
+
+
+@torch.inference_mode()
+def along(network: UNetSeveral, sample: Sample, without: str = "") -> Results:
+    """The frames in order with what came before; `without` the last `result`, the `mean` or the `past`, which is both."""
+    results: list[torch.Tensor] = []
+    errors = []
+    for t in range(len(sample.low)):
+        x, mean = (torch.from_numpy(p[t].transpose(2, 0, 1)[None] / np.float32(255)) for p in (sample.low, sample.mean))
+        count, kept = (torch.from_numpy(p[t][None, None]) for p in (sample.count, sample.kept))
+        if without in ("mean", "past"):
+            mean, count = x, torch.ones_like(count)
+        last = x
+        if results and without not in ("result", "past"):
+            last = carried(results[-1].clamp(0, 1), torch.from_numpy(sample.flow[t][None]), kept, x)
+        share = torch.nn.functional.interpolate(count / MOST, size=x.shape[-2:])
+        ours, error = network(torch.cat([x, mean, last, share], 1)).split((3, 1), 1)
+        results.append(ours)
+        errors.append(error[0, 0].exp().numpy())
+    return as_bytes(torch.cat(results)), np.stack(errors)
+
+
+def as_bytes(ours: torch.Tensor) -> Image:
+    """(n, S, S, 3) uint8 of (n, 3, S, S) 0..1."""
+    return (255 * ours.clamp(0, 1) + 0.5).byte().permute(0, 2, 3, 1).numpy()
+
+
+def warping_error(images: Image, clean: Image) -> float:
+    """Mean grey levels between each image's middle and the one before, carried by the motion of `clean`."""
+    thumbs, apart = [thumb_of(patch) for patch in clean], []
+    for t in range(1, len(images)):
+        motion = motion_of(thumbs[t - 1], thumbs[t])
+        if motion is not None:
+            off = cv2.absdiff(motion.carry(images[t - 1]), images[t])[40:232, 32:224]
+            apart.append(float(off.mean()))
+    return float(np.mean(apart)) if apart else np.nan
+
+
+def opened(text: str) -> tuple[str, Enhance]:
+    """(name, network) of NAME=FILE or NAME=FILE:WITHOUT."""
+    name, _, path = text.rpartition("=")
+    path, _, without = path.partition(":")
+    network = network_of(Path(path))[0]
+    if isinstance(network, UNetSeveral):
+        return name or path, lambda sample: along(network, sample, without)
+    return name or path, lambda sample: one_by_one(network, sample)
+
+
+def measure(
+    samples: Sequence[Sample],
+    enhance: Enhance,
+    strength: float,
+    frames: Sequence[int],
+    embedders: Mapping[str, Embedder],
+    lpips: AlexLpips | None,
+) -> dict[str, NDArray[np.float64]]:
+    """Of each measure (clips, 2): the input and the result, means over `frames`."""
+    found: Columns = {}
+    for sample in samples:
+        output = np.stack([blend(a, b, strength) for a, b in zip(sample.low, enhance(sample)[0], strict=True)])
+        rows: Columns = {}
+        for t in frames:
+            ours, clean = [sample.low[t], output[t]], sample.clean[t]
+            rows.setdefault("psnr", []).append([psnr(patch, clean) for patch in ours])
+            if lpips is not None:
+                rows.setdefault("lpips", []).append(lpips(ours, clean))
+            for name, embedder in embedders.items():
+                vectors = embedder([clean, *ours]).astype(np.float64)
+                rows.setdefault(name, []).append(vectors[1:] @ vectors[0])
+        for name, values in rows.items():
+            found.setdefault(name, []).append(np.mean(values, 0))
+        found.setdefault("warping", []).append([warping_error(p, sample.clean) for p in (sample.low, output)])
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def summary(table: Mapping[str, NDArray[np.float64]], embedders: Sequence[str]) -> dict[str, Any]:
+    """What changed, as [mean, low, high]."""
+    out: dict[str, Any] = {"clips": len(table["psnr"]), "psnr": bracketed(table["psnr"][:, 1] - table["psnr"][:, 0])}
+    for name in embedders:
+        gain = table[name][:, 1] - table[name][:, 0]
+        out[name], out[f"harm {name}"] = bracketed(gain), round(float((gain < -HARM).mean()), 3)
+    for name in ("lpips", "warping"):
+        if name in table:
+            both = table[name][~np.isnan(table[name]).any(1)]
+            out[f"{name} ratio"] = round(float(both[:, 1].mean() / both[:, 0].mean()), 3)
+    return out
+
+
+def between(ours: Mapping[str, NDArray[np.float64]], theirs: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """How much more the first network gives than the second on the same clips, as [mean, low, high]."""
+    return {name: bracketed(ours[name][:, 1] - theirs[name][:, 1]) for name in ours}
+
+
+@click.command("fidelity-clips", cls=Command)
+@click.option("--clips", cls=Several, type=FILE, required=True, help="Folders that `clips` wrote of other people.")
+@click.option(
+    "--model",
+    "models",
+    cls=Several,
+    required=True,
+    help="NAME=FILE, a checkpoint or an ONNX file; FILE:result, FILE:mean and FILE:past leave that out. The others are"
+    " compared with the first.",
+)
+@click.option("--embedder", "embedders", cls=Several, help="NAME=ONNX, as `fidelity` takes them.")
+@click.option("--dlib/--no-dlib", default=False, show_default=True, help="dlib's embedder too.")
+@click.option("--lpips-alex", type=FILE, help="LPIPS-Alex weights, .safetensors.")
+@click.option("--strength", type=float, default=1.0, show_default=True)
+@click.option("--frames", cls=Several, type=int, default=[8, 11], help="Frames of a clip to judge (8, 11).")
+@click.option("--half", type=click.IntRange(0, 1), help="Of the people: 0 to choose by, 1 to report on.")
+@click.option("--sizes", type=(float, float), default=(0, 1000), help="Least and largest height of a face.")
+@click.option("--json", "out", type=FILE, help="Where the figures go; they are printed as well.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+def command(
+    clips: tuple[Path, ...],
+    models: tuple[str, ...],
+    embedders: tuple[str, ...],
+    dlib: bool,
+    lpips_alex: Path | None,
+    strength: float,
+    frames: tuple[int, ...],
+    half: int | None,
+    sizes: tuple[float, float],
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Measure what several frames give over one, on clips of people that training never saw."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    if out is not None:
+        refuse_existing(out, overwrite)
+    samples = held_out(clips, half, sizes)
+    judges: dict[str, Embedder] = {}
+    for text in embedders:
+        name, _, path = text.rpartition("=")
+        judges[name or Path(path).stem] = OnnxEmbedder(Path(path))
+    if dlib:
+        judges["dlib"] = DlibEmbedder()
+    lpips = None if lpips_alex is None else AlexLpips(lpips_alex)
+    results: dict[str, Any] = {}
+    first: dict[str, NDArray[np.float64]] | None = None
+    for text in models:
+        name, enhance = opened(text)
+        table = measure(samples, enhance, strength, frames, judges, lpips)
+        results[name] = summary(table, list(judges))
+        if first is None:
+            first = table
+        else:
+            results[name]["over the first"] = between(table, first)
+        print(name, json.dumps(results[name]), flush=True)
+    if out is not None:
+        out.write_text(json.dumps(results, indent=1))
+
+
+def held_out(folders: Sequence[Path], half: int | None, sizes: tuple[float, float]) -> list[Sample]:
+    """The clips of that half of the people, with faces of that height. Raises InputError where there is none."""
+    clips, found = ClipSamples(folders, augment=False), []
+    for index, (home, _, row) in enumerate(clips.rows):
+        person = str(clips.images[home][int(row["images"][0])]["person"])
+        if (half is None or half_of(person) == half) and sizes[0] <= row["face_px"] < sizes[1]:
+            found.append(clips.sample(index, np.random.default_rng([7, index])))
+    if not found:
+        raise InputError(f"{folders[0]}: no clip left; ask for another --half or other --sizes")
+    return found
