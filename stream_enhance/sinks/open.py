@@ -13,11 +13,12 @@ from .codecs import Encoding
 from .dtls import dtls_options
 from .encoder import Encoder
 from .fanout import Fanout, MuxedOutput, Output
+from .hls import MARKER, HlsMuxer
 from .image_folder import ImageFolderSink, ImageSink
 from .mjpeg import MjpegServer
 from .muxer import FileMuxer, Muxer, PipeMuxer, part_of
 from .remote import RemoteMuxer
-from .segments import KEY_SECONDS, MARKER, HlsMuxer, SegmentOptions, SegmentsMuxer
+from .segments import KEY_SECONDS, SegmentOptions, SegmentsMuxer
 from .target import (
     FileTarget,
     HlsTarget,

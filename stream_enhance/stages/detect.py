@@ -31,9 +31,9 @@ STRIDE = 32
 _OVERLAP = 0.2  # of a tile's side
 _ENLARGED = 480  # pixels of the long side up to which a small frame is enlarged, and at most to twice its size: the
 # network knows no face that fills a larger input
-_TRIAL_AFTER = 2.0  # seconds without a clear face, after which other input sizes are tried, a second apart
-_TRIALS = (0.5, 1.5)  # of the size set
-_TRIALS_MOST = 20
+_TRIAL_AFTER = 2.0  # seconds without a clear face, after which another input size is tried, and again at twice the time
+_TRIALS = (0.5, 1.5)  # of the size set, in turns
+_TRIALS_MOST = 10
 _CLEAR = 0.75  # score that only a face has: hands, curtains and poles reached 0.72
 _LOW_SCORE = 0.5  # of the least score: from there on a face may continue a track, though not begin one
 
@@ -98,6 +98,7 @@ class Detector:
         self._reformatter = VideoReformatter()
         self._trials = 0 if session.input_size else _TRIALS_MOST  # left
         self._next_trial: float | None = None  # seconds of stream time; None: not begun
+        self._trial_gap = 0.5  # seconds to the trial after, doubled each time: trials cost next to nothing in the end
         self.detected = 0  # faces of at least the least score, over all frames that were looked at
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
@@ -152,7 +153,8 @@ class Detector:
             self._trials = 0
         elif frame.seconds >= self._next_trial:
             size = self.size
-            self._next_trial += 1.0
+            self._trial_gap *= 2
+            self._next_trial += self._trial_gap
             self._trials -= 1
             self.size = round(size * _TRIALS[self._trials % len(_TRIALS)])
             other = self._found(frame, _LOW_SCORE * self._score)

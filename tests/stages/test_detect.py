@@ -203,7 +203,7 @@ def test_where_no_face_is_found_in_the_first_seconds_another_size_is_tried_and_s
 
 
 def test_a_clear_face_or_enough_trials_end_the_search() -> None:
-    for session, most in ((Bright(), 0), (Narrow(1), 20)):
+    for session, most in ((Bright(), 0), (Narrow(1), 5)):
         detector = detector_of(session, size=320)
         seconds_of(detector, 30)
         assert detector.size == 320
