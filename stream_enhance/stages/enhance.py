@@ -158,6 +158,7 @@ class Enhancer:
 
     def __init__(self, enhancement: Enhancement, options: EnhancerOptions = EnhancerOptions()) -> None:
         self._network, self.size, self._align = enhancement.network, enhancement.size, enhancement.align
+        self._along = enhancement.along
         self._options = options
         self.cache_tolerance, self.cache_ttl, self.max_faces = (
             options.cache_tolerance,
@@ -170,10 +171,12 @@ class Enhancer:
     def __call__(self, scenes: Iterable[Scene]) -> Generator[Enhanced, None, None]:
         """Each scene with the patches of its faces before and after, (n, S, S, 3) uint8 RGB; small batches at once."""
         for waiting in batches(scenes, self._options.batch):
-            jobs = [(scene, self._cut(scene)) for scene in waiting]
-            self._fill([patch for _, patches in jobs for patch in patches])
-            for scene, patches in jobs:
-                yield self._finished(scene, patches)
+            # a network that sees a track's past needs its last result first
+            for group in [waiting] if self._along is None else [[scene] for scene in waiting]:
+                jobs = [(scene, self._cut(scene)) for scene in group]
+                self._fill([patch for _, patches in jobs for patch in patches])
+                for scene, patches in jobs:
+                    yield self._finished(scene, patches)
 
     def _cut(self, scene: Scene) -> list[_Patch]:
         """The scene's patches, each with its track's memory."""
@@ -237,6 +240,8 @@ class Enhancer:
             memory = self._tracks[track] = TrackMemory.of(patch, seconds)
         else:
             motion = memory.add(patch, seconds)
+        if self._along is not None:
+            memory.remember(patch, motion)
         cached = self.cache_tolerance > 0 and memory.still_holds(self.cache_tolerance, self.cache_ttl)
         if not cached:
             memory.given()
@@ -259,7 +264,11 @@ class Enhancer:
             sources = np.stack([patch.original for patch in part])
             scales = np.array([crop.scale_of(patch.to_frame) for patch in part], np.float32)
             assert self._network is not None
-            for patch, computed in zip(part, self._network(sources, scales), strict=True):
+            if self._along is None:
+                results = self._network(sources, scales)
+            else:
+                results = self._along(sources, [patch.memory.past for patch in part if patch.memory.past is not None])
+            for patch, computed in zip(part, results, strict=True):
                 patch.computed = computed
 
     def _finished(self, scene: Scene, patches: list[_Patch]) -> Enhanced:

@@ -5,7 +5,7 @@ Another kind is a name in ``options.EnhancerKind``, a case in ``open_enhancement
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,12 @@ from ..backends.preprocessing import to_images, to_input
 from ..errors import ModelError
 from ..options import EnhancerKind
 from .classical import Classical, ClassicalOptions
+from .past import Past
 
 # (n, S, S, 3) uint8 RGB patches and (n,) frame pixels a patch pixel, to enhanced patches
 Network = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
+# (n, S, S, 3) uint8 RGB patches and the past of each one's track, to enhanced patches
+Along = Callable[[NDArray[np.uint8], Sequence[Past]], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Enhancement:
     network: Network | None  # None: nothing is changed
     size: int = 256  # pixels, the patch's side
     align: bool = True  # by the five points where a face has them; else upright by its box
+    along: Along | None = None  # in place of `network`, for one that sees a track's past; None: each frame by itself
     changed_by: str = ""  # for the output's metadata and the gallery's page
 
 
@@ -51,7 +55,9 @@ def open_enhancement(
         case "unet":
             session = open_session()
             aligned = session.card.alignment == "five-points"
-            return Enhancement(UNet(session), session.card.size, aligned, "a neural network")
+            network = UNet(session)
+            along = network.along if session.card.inputs != ("frame",) else None
+            return Enhancement(network, session.card.size, aligned, along, "a neural network")
 
 
 class UNet:
@@ -66,9 +72,26 @@ class UNet:
         Raises:
             ModelError: the model gives another shape than it takes.
         """
+        if self._session.card.inputs != ("frame",):
+            return self.along(patches, [Past.of(patch) for patch in patches])
+        return self._images(to_input(list(patches), self._session.card))
+
+    def along(self, patches: NDArray[np.uint8], pasts: Sequence[Past]) -> NDArray[np.uint8]:
+        """(n, S, S, 3) uint8 RGB patches, enhanced with what their tracks showed before, which remember the results.
+
+        Raises:
+            ModelError: the model gives another shape than it takes.
+        """
+        frames = to_input(list(patches), self._session.card)
+        results = self._images(np.concatenate([frames, np.stack([past.planes() for past in pasts])], 1))
+        for past, result in zip(pasts, results, strict=True):
+            past.gave(result)
+        return results
+
+    def _images(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
         card = self._session.card
-        batch = to_input(list(patches), card)
-        result = self._session(batch)  # (n, 3, S, S)
-        if result.shape != batch.shape:  # a file may leave its sides open
-            raise ModelError(f"{self._session.path}: gives {result.shape} for {batch.shape}; export it again")
-        return to_images(result, card)
+        result = self._session(batch)
+        wanted = (len(batch), card.channels[1], *batch.shape[2:])
+        if result.shape != wanted:  # a file may leave its sides open
+            raise ModelError(f"{self._session.path}: gives {result.shape}, not {wanted}; export it again")
+        return to_images(result[:, :3], card)

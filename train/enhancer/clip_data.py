@@ -1,4 +1,4 @@
-"""Clips to learn from, as the runtime sees a track: aligned patches, the way from each to the next, and the running mean.
+"""Clips to learn from, as the runtime sees a track: aligned patches, the way to each from the last, the running mean.
 
 `ClipSamples` reads what `python -m train.enhancer clips` wrote. The cut with a detector's jitter, the mirror and the
 light are drawn each time, alike for all frames of a clip.
@@ -29,7 +29,7 @@ class Sample:
 
     low: Image  # (T, S, S, 3) RGB
     clean: Image  # (T, S, S, 3) RGB
-    mean: Image  # (T, S, S, 3) RGB: of the inputs so far, carried to this one
+    mean: Image  # (T, S/2, S/2, 3) RGB: of the inputs so far, carried to this one
     count: NDArray[np.float32]  # (T, 64, 64): inputs in the mean
     flow: NDArray[np.float32]  # (T, 64, 64, 2) cells x, y: from this input to the last
     kept: NDArray[np.float32]  # (T, 64, 64) 0..1: how much of the past holds; 0 on the first frame

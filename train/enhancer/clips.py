@@ -16,7 +16,8 @@ import numpy as np
 from train.common.command import FILE, Command, Several
 from train.common.images import read_image
 from train.degrade import DEFAULT
-from train.degrade_sequence import LEAD, Box, film_sequence
+from train.degrade_held_out import record_clip
+from train.degrade_sequence import LEAD, Box, FilmedClip, film_sequence
 from train.enhancer.data import Portrait, named, read_index, split, usable
 from train.enhancer.shards import write_images
 
@@ -38,22 +39,26 @@ def takes(portraits: Sequence[Portrait]) -> list[list[int]]:
     return found
 
 
-def write_clips(portraits: Sequence[Portrait], out: Path, number: int, count: int, seed: int, perfect: float) -> None:
-    """`count` clips of `portraits` as `clips_NNN.npy` and `.npz`; the share `perfect` of them is only small."""
-    rng, choice = np.random.default_rng([seed, number]), takes(portraits)
+def write_clips(
+    portraits: Sequence[Portrait], out: Path, number: int, count: int, seed: int, perfect: float, other: bool
+) -> None:
+    """`count` clips of `portraits` as `clips_NNN.npy` and `.npz`; the share `perfect` of them is only small.
+
+    `other`: by the camera that training never uses, which moves stills alone.
+    """
+    rng = np.random.default_rng([seed, number])
+    choice = [[k] for k in range(len(portraits))] if other else takes(portraits)
     order = np.concatenate([rng.permutation(len(choice)) for _ in range(count // len(choice) + 1)])[:count]
     rows: dict[str, list[Any]] = {k: [] for k in ("images", "start", "side", "to_clean", "face_px", "mono", "gamma")}
     frames, start = [], 0
     for index in order:
         take = choice[index]
-        seen = film_sequence(
-            [read_image(portraits[k].path) for k in take],
-            steadied([(portraits[k].center, portraits[k].height) for k in take]),
-            FRAMES,
-            rng,
-            DEFAULT,
-            bool(rng.random() < perfect),
-        )
+        if other:
+            seen = by_other_camera(portraits[take[0]], rng)
+        else:
+            images = [read_image(portraits[k].path) for k in take]
+            boxes = steadied([(portraits[k].center, portraits[k].height) for k in take])
+            seen = film_sequence(images, boxes, FRAMES, rng, DEFAULT, bool(rng.random() < perfect))
         shown = [take[t % len(take)] for t in range(LEAD, LEAD + FRAMES)]
         values = (shown, start, seen.frames.shape[1], seen.to_clean, np.float32(seen.face_px), seen.mono, seen.gamma)
         for column, value in zip(rows.values(), values, strict=True):
@@ -63,6 +68,13 @@ def write_clips(portraits: Sequence[Portrait], out: Path, number: int, count: in
     np.save(out / f"clips_{number:03d}.npy", np.concatenate(frames))
     table: dict[str, Any] = {key: np.array(column) for key, column in rows.items()}
     np.savez(out / f"clips_{number:03d}.npz", **table)
+
+
+def by_other_camera(portrait: Portrait, rng: np.random.Generator) -> FilmedClip:
+    """The last frames of what `train.degrade_held_out` films of `portrait`, 20 to 100 pixels high."""
+    px = float(np.exp(rng.uniform(*np.log((20, 100)))))
+    clip = record_clip(read_image(portrait.path), portrait.center, portrait.height, px, rng)[-FRAMES:]
+    return FilmedClip(np.stack([r.frame for r in clip]), np.stack([r.to_clean for r in clip]), px, False, 1.0)
 
 
 def steadied(boxes: Sequence[Box]) -> list[Box]:
@@ -84,6 +96,7 @@ def steadied(boxes: Sequence[Box]) -> list[Box]:
 @click.option("--half", type=click.Choice(["train", "val"]), default="train", show_default=True)
 @click.option("--people", type=FILE, help="JSON {file: person}, where one person has several files.")
 @click.option("--perfect", type=float, default=0.08, show_default=True, help="Share of clips that are only small.")
+@click.option("--other-camera", is_flag=True, help="By the camera that training never uses, to measure on.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def command(
     faces: Path,
@@ -95,6 +108,7 @@ def command(
     half: str,
     people: Path | None,
     perfect: float,
+    other_camera: bool,
     seed: int,
 ) -> None:
     """Film good faces once over several frames, for training a network that sees them all."""
@@ -106,5 +120,5 @@ def command(
     if not (out / "images.json").exists():
         write_images(chosen, out)
     for number in numbers:
-        write_clips(chosen, out, number, count, seed, perfect)
+        write_clips(chosen, out, number, count, seed, perfect, other_camera)
         print(f"{out}: file {number} of {count} clips of {len(chosen)} faces")

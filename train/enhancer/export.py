@@ -27,6 +27,7 @@ from train.common.recipe import CardText
 from train.enhancer.cli import renamed
 from train.enhancer.models import Clipped, UNetFast
 from train.enhancer.recipe import card_of
+from train.enhancer.several import INPUTS, OUTPUTS, UNetSeveral
 from train.enhancer.weights import network_of
 
 LEAST_DB = {"fp32": 60.0, "fp16": 45.0}  # PSNR between torch and the file
@@ -150,7 +151,9 @@ def command(
         raise InputError(f"{checkpoint}: takes heatmaps, which the runtime does not make; train without them")
     known = {} if metrics is None else json_object(metrics, "a JSON document of `train.enhancer evaluate`")
     card = card_for(trained_by, card_of(trained_by, recipe), known)
-    apart = export(network, out, card, precision)
+    if isinstance(network, UNetSeveral):
+        card = card.model_copy(update={"inputs": INPUTS, "outputs": OUTPUTS})
+    apart = export(network, out, card, precision, card.channels[0])
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {apart:.1f} dB from torch")
 
 

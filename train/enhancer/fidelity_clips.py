@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from stream_enhance.errors import InputError
-from stream_enhance.stages.past import MOST
 from stream_enhance.stages.steady import motion_of, thumb_of
 from train.common.command import FILE, Command, Several, refuse_existing
 from train.common.images import Image
@@ -27,7 +27,7 @@ from train.enhancer.data import half_of
 from train.enhancer.fidelity import HARM, blend, bracketed
 from train.enhancer.judges import AlexLpips, DlibEmbedder, Embedder, OnnxEmbedder
 from train.enhancer.metrics import psnr
-from train.enhancer.several import UNetSeveral, carried
+from train.enhancer.several import UNetSeveral, carried, packed
 from train.enhancer.weights import network_of
 
 Results = tuple[Image, NDArray[np.float32]]  # (T, S, S, 3) and the expected error (T, S, S) 0..1, or nothing, (0,)
@@ -44,19 +44,19 @@ def one_by_one(network: torch.nn.Module, sample: Sample) -> Results:
 
 @torch.inference_mode()
 def along(network: UNetSeveral, sample: Sample, without: str = "") -> Results:
-    """The frames in order with what came before; `without` the last `result`, the `mean` or the `past`, which is both."""
+    """The frames in order with what came before; `without` the last `result`, the `mean` or the `past`: both."""
     results: list[torch.Tensor] = []
     errors = []
     for t in range(len(sample.low)):
         x, mean = (torch.from_numpy(p[t].transpose(2, 0, 1)[None] / np.float32(255)) for p in (sample.low, sample.mean))
         count, kept = (torch.from_numpy(p[t][None, None]) for p in (sample.count, sample.kept))
+        last = small = F.avg_pool2d(x, 2)
         if without in ("mean", "past"):
-            mean, count = x, torch.ones_like(count)
-        last = x
+            mean, count = small, torch.ones_like(count)
         if results and without not in ("result", "past"):
-            last = carried(results[-1].clamp(0, 1), torch.from_numpy(sample.flow[t][None]), kept, x)
-        share = torch.nn.functional.interpolate(count / MOST, size=x.shape[-2:])
-        ours, error = network(torch.cat([x, mean, last, share], 1)).split((3, 1), 1)
+            before = F.avg_pool2d(results[-1].clamp(0, 1), 2)
+            last = carried(before, torch.from_numpy(sample.flow[t][None]), kept, small)
+        ours, error = network(packed(x, mean, last, count)).split((3, 1), 1)
         results.append(ours)
         errors.append(error[0, 0].exp().numpy())
     return as_bytes(torch.cat(results)), np.stack(errors)

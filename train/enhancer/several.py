@@ -1,8 +1,8 @@
 """`UNetSeveral`: the small U-Net that also sees what its track showed before, and says how far it may be wrong.
 
 Beside the frame it takes the running mean of the track's inputs, how many inputs that mean holds, and its own last
-result, all carried to where the face is now (`stream_enhance.stages.past`). The past is given as its difference from the
-frame, and its first layer starts at zero: on a track's first frame it is the single-frame network.
+result, all at half the size and carried to where the face is now (`stream_enhance.stages.past`). The network sees how
+the past differs from the frame, by a layer that starts at zero: it starts as the single-frame network.
 """
 
 import torch
@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from stream_enhance.stages.past import MOST
 from train.enhancer.models import UNetFast, zero_bias
 
-CHANNELS = 10  # RGB of the frame, of the mean of the inputs and of the last result; the count
-
+INPUTS = ("frame", "past")  # along the channels, as the card says
+OUTPUTS = ("image", "log_error")
 
 
 class UNetSeveral(UNetFast):
@@ -27,25 +27,27 @@ class UNetSeveral(UNetFast):
         fold: int = 4,
     ):
         super().__init__(channels, blocks, size, fold, levelled=True, keep_grey=True)
-        folded, wide = 3 * fold * fold, channels[0]
-        self.past = nn.Conv2d(2 * folded + 1, wide, 3, padding=1, bias=False)
+        wide = channels[0]
+        self.past = nn.Conv2d(2 * (3 * fold * fold // 4) + 1, wide, 3, padding=1, bias=False)
         nn.init.zeros_(self.past.weight)
-        self.error = nn.Sequential(nn.Conv2d(wide, wide, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(wide, fold**2, 1))
+        self.error = nn.Sequential(nn.Conv2d(wide, 16, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(16, fold**2, 1))
         last = self.error[-1]
         assert isinstance(last, nn.Conv2d)
         nn.init.zeros_(last.weight)
         zero_bias(last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, 10, S, S): RGB 0..1 of the frame, of the mean of the inputs and of the last result, each as it lies on this
-        frame, and the count of inputs in the mean over MOST; on a track's first frame three times the frame, and
-        1 / MOST. Gives (n, 4, S, S): RGB, not yet clipped, and the logarithm of its expected absolute error.
+        """(n, 5, S, S): RGB 0..1 of the frame, and what `packed` makes of the past.
+
+        Gives (n, 4, S, S): RGB, not yet clipped, and the logarithm of its expected absolute error.
         """
-        frame, mean, before, count = x[:, :3], x[:, 3:6], x[:, 6:9], x[:, 9:]
+        frame, planes = x[:, :3], F.pixel_unshuffle(x[:, 3:], 2)  # (n, 8, S/2, S/2)
         level, gain = self.level_of(frame)
-        folded = [F.pixel_unshuffle((past - frame) / gain, self.fold) for past in (mean, before)]
-        count = F.avg_pool2d(count, self.fold) * MOST
-        past = self.past(torch.cat([folded[0], 1 - 1 / count, folded[1]], 1))
+        small = F.avg_pool2d(frame, 2)
+        mean, before = ((past - small) / gain for past in (planes[:, :3], planes[:, 3:6]))
+        count = (F.avg_pool2d(planes[:, 6:7], self.fold // 2) * MOST).clamp_min(1)
+        seen = [F.pixel_unshuffle(torch.cat([mean, before], 1), self.fold // 2), 1 - 1 / count]
+        past = self.past(torch.cat(seen, 1))
         last = self.trunk(self.stem(F.pixel_unshuffle((frame - level) / gain + self.LEVEL, self.fold)) + past)
         ours = frame + gain * self.coloured(F.pixel_shuffle(self.head(last), self.fold), frame)
         return torch.cat([ours, F.pixel_shuffle(self.error(last.detach()), self.fold) + gain.log() - 3.5], 1)
@@ -69,6 +71,17 @@ class UNetSeveral(UNetFast):
         for up, decode in zip(reversed(self.up), reversed(self.decode[:-1]), strict=True):
             h = decode(F.pixel_shuffle(up(h), 2) + skips.pop())
         return h
+
+
+def packed(frame: Tensor, mean: Tensor, result: Tensor, count: Tensor) -> Tensor:
+    """What the network takes, (n, 5, S, S), as `stream_enhance.stages.past.Past.planes` packs it.
+
+    `frame` (n, 3, S, S), `mean` of the inputs and last `result` (n, 3, S/2, S/2) are RGB 0..1, `count` (n, 1, s, s) the
+    inputs in the mean. On a track's first frame all three show it, and the count is 1.
+    """
+    held = F.interpolate(count / MOST, size=mean.shape[-2:], mode="nearest")
+    planes = torch.cat([mean, result, held, torch.zeros_like(held)], 1)
+    return torch.cat([frame, F.pixel_shuffle(planes, 2)], 1)
 
 
 def carried(image: Tensor, flow: Tensor, kept: Tensor, now: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Training of a network that sees several frames: `python -m train.enhancer train-clips RECIPE --out DIR`.
 
 Each step learns from `chunk` consecutive frames of `batch` tracks. Each result is an input of the next frame, as in
-Sajjadi et al., "Frame-Recurrent Video Super-Resolution" (CVPR 2018), here without a gradient through it. Regression only, besides the differences of consecutive frames'
-errors, which flicker, and the likelihood of the expected error, whose gradient stays in its own layers.
+Sajjadi et al., "Frame-Recurrent Video Super-Resolution" (CVPR 2018), here without a gradient through it. The losses are
+those of regression, the difference of consecutive frames' errors, which is flicker, and the likelihood of the errors
+under the expected one, whose gradient stays in its own layers.
 """
 
 import copy
@@ -20,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from stream_enhance.stages.past import MOST
 from train.common import checkpoints, schedule
 from train.common import recipe as common
 from train.common.command import FILE, Command, finite
@@ -29,11 +29,13 @@ from train.common.recipe import CardText, Part
 from train.enhancer.clip_data import ClipSamples
 from train.enhancer.losses import bels, charbonnier, psnr
 from train.enhancer.models import build
-from train.enhancer.several import UNetSeveral, carried
-from train.enhancer.weights import NEEDS, start_from
+from train.enhancer.several import UNetSeveral, carried, packed
+from train.enhancer.weights import NEEDS
 
 log = logging.getLogger("train")
-Batch = dict[str, Tensor]  # low, mean, clean (n, T, 3, S, S) 0..1; count, kept (n, T, 1, s, s); flow (n, T, s, s, 2)
+Batch = dict[
+    str, Tensor
+]  # low, clean (n, T, 3, S, S), mean (n, T, 3, S/2, S/2) 0..1; count, kept (n, T, 1, s, s); flow (n, T, s, s, 2)
 
 
 class ClipData(Part):
@@ -148,7 +150,8 @@ class Run:
             before, result = off, ours.detach().clamp(0, 1)
             for name, value in found.items():
                 terms[name] = terms.get(name, torch.zeros(())) + value / len(steps)
-        assert result is not None and before is not None
+        assert result is not None
+        assert before is not None
         return terms, result, before.detach()
 
     def move(self) -> None:
@@ -184,11 +187,12 @@ class Run:
 
 
 def inputs(batch: Batch, t: int, result: Tensor | None) -> Tensor:
-    """What the network takes for frame `t`, (n, 10, S, S); `result` (n, 3, S, S) is that of the frame before, if any."""
+    """What the network takes for frame `t`, (n, 5, S, S); `result` (n, 3, S, S) is that of the frame before, if any."""
     low = batch["low"][:, t]
-    last = low if result is None else carried(result, batch["flow"][:, t], batch["kept"][:, t], low)
-    count = F.interpolate(batch["count"][:, t] / MOST, size=low.shape[-2:], mode="nearest")
-    return torch.cat([low, batch["mean"][:, t], last, count], 1)
+    last = small = F.avg_pool2d(low, 2)
+    if result is not None:
+        last = carried(F.avg_pool2d(result, 2), batch["flow"][:, t], batch["kept"][:, t], small)
+    return packed(low, batch["mean"][:, t], last, batch["count"][:, t])
 
 
 def laplace(absolute: Tensor, logarithm: Tensor) -> Tensor:
@@ -244,7 +248,9 @@ def fit(recipe: ClipRecipe, out: Path, resume: bool, start: Path | None, every: 
                 since = time.monotonic()
                 losses = run.learn(batch)
                 frames = batch["low"].shape[0] * batch["low"].shape[1]
-                journal.step(run.position // len(samples), run.step, losses, run.rate(), frames / (time.monotonic() - since))
+                journal.step(
+                    run.position // len(samples), run.step, losses, run.rate(), frames / (time.monotonic() - since)
+                )
                 run.position += recipe.batch
             if run.step // recipe.save_steps != (run.step - every * 3) // recipe.save_steps:
                 checkpoints.save(run.state(), last)
