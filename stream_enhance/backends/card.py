@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
 KEY = "card"
-PLANES = {"frame": 3, "past": 2, "image": 3, "log_error": 1}  # channels of each part
+PLANES = {"frame": 3, "past": 1, "image": 3, "log_error": 1}  # channels of each part
 
 
 class Card(BaseModel):

@@ -71,6 +71,7 @@ class _Patch:
     motion: Motion | None  # since the track's last input; None: it starts over
     cached: bool  # the track's last result is used again
     outside: NDArray[np.bool_] | None  # (S, S) beyond the frame's edge
+    past: NDArray[np.float32] | None = None  # (1, S, S) what the track showed before, for a network that takes it
     computed: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, by the network
 
 
@@ -171,12 +172,10 @@ class Enhancer:
     def __call__(self, scenes: Iterable[Scene]) -> Generator[Enhanced, None, None]:
         """Each scene with the patches of its faces before and after, (n, S, S, 3) uint8 RGB; small batches at once."""
         for waiting in batches(scenes, self._options.batch):
-            # a network that sees a track's past needs its last result first
-            for group in [waiting] if self._along is None else [[scene] for scene in waiting]:
-                jobs = [(scene, self._cut(scene)) for scene in group]
-                self._fill([patch for _, patches in jobs for patch in patches])
-                for scene, patches in jobs:
-                    yield self._finished(scene, patches)
+            jobs = [(scene, self._cut(scene)) for scene in waiting]
+            self._fill([patch for _, patches in jobs for patch in patches])
+            for scene, patches in jobs:
+                yield self._finished(scene, patches)
 
     def _cut(self, scene: Scene) -> list[_Patch]:
         """The scene's patches, each with its track's memory."""
@@ -240,8 +239,7 @@ class Enhancer:
             memory = self._tracks[track] = TrackMemory.of(patch, seconds)
         else:
             motion = memory.add(patch, seconds)
-        if self._along is not None:
-            memory.remember(patch, motion)
+        past = None if self._along is None else memory.remember(patch, motion)
         cached = self.cache_tolerance > 0 and memory.still_holds(self.cache_tolerance, self.cache_ttl)
         if not cached:
             memory.given()
@@ -254,6 +252,7 @@ class Enhancer:
             motion,
             cached,
             gates.outside(to_frame, self.size, image.width, image.height),
+            past,
         )
 
     def _fill(self, patches: list[_Patch]) -> None:
@@ -267,7 +266,7 @@ class Enhancer:
             if self._along is None:
                 results = self._network(sources, scales)
             else:
-                results = self._along(sources, [patch.memory.past for patch in part if patch.memory.past is not None])
+                results = self._along(sources, np.stack([patch.past for patch in part if patch.past is not None]))
             for patch, computed in zip(part, results, strict=True):
                 patch.computed = computed
 

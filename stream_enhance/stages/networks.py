@@ -5,7 +5,7 @@ Another kind is a name in ``options.EnhancerKind``, a case in ``open_enhancement
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,8 @@ from .past import Past
 
 # (n, S, S, 3) uint8 RGB patches and (n,) frame pixels a patch pixel, to enhanced patches
 Network = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
-# (n, S, S, 3) uint8 RGB patches and the past of each one's track, to enhanced patches
-Along = Callable[[NDArray[np.uint8], Sequence[Past]], NDArray[np.uint8]]
+# (n, S, S, 3) uint8 RGB patches and (n, 1, S, S) the past of their tracks, `Past.plane`, to enhanced patches
+Along = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +73,17 @@ class UNet:
             ModelError: the model gives another shape than it takes.
         """
         if self._session.card.inputs != ("frame",):
-            return self.along(patches, [Past.of(patch) for patch in patches])
+            return self.along(patches, np.stack([Past.of(patch).plane() for patch in patches]))
         return self._images(to_input(list(patches), self._session.card))
 
-    def along(self, patches: NDArray[np.uint8], pasts: Sequence[Past]) -> NDArray[np.uint8]:
-        """(n, S, S, 3) uint8 RGB patches, enhanced with what their tracks showed before, which remember the results.
+    def along(self, patches: NDArray[np.uint8], pasts: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """(n, S, S, 3) uint8 RGB patches, enhanced with what their tracks showed before.
 
         Raises:
             ModelError: the model gives another shape than it takes.
         """
         frames = to_input(list(patches), self._session.card)
-        results = self._images(np.concatenate([frames, np.stack([past.planes() for past in pasts])], 1))
-        for past, result in zip(pasts, results, strict=True):
-            past.gave(result)
-        return results
+        return self._images(np.concatenate([frames, pasts], 1))
 
     def _images(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
         card = self._session.card

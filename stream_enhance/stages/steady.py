@@ -22,7 +22,7 @@ _GAP = 0.5  # seconds unseen after which a face is a new one
 _SOFT = 4.0  # grey levels beyond the frame's noise at which a change counts half
 _MISFIT = 25.0  # grey levels of median change: another face, or another light
 _EASE = 0.2  # of a new strength
-_NEW = 0.5  # least weight of a new result
+NEW = 0.25  # least weight of a new result
 
 
 @dataclass(slots=True)
@@ -80,12 +80,16 @@ class TrackMemory:
             self.seen = None if motion is None else motion.rigid().carry(self.seen)
         return motion
 
-    def remember(self, patch: NDArray[np.uint8], motion: Motion | None) -> None:
-        """Take the input ``patch`` (S, S, 3) RGB into the past, which starts over where ``motion`` is None."""
+    def remember(self, patch: NDArray[np.uint8], motion: Motion | None) -> NDArray[np.float32]:
+        """Take the input ``patch`` (S, S, 3) RGB into the past, which starts over where ``motion`` is None.
+
+        Returns the past with it, (1, S, S), as a network takes it.
+        """
         if self.past is None or motion is None:
             self.past = Past.of(patch)
         else:
             self.past.add(patch, motion)
+        return self.past.plane()
 
     def eased(self, strength: float) -> float:
         """``strength`` without jumps: a step would flicker."""
@@ -118,7 +122,7 @@ class TrackMemory:
         if result is None:
             self.result = before
             return
-        weight = motion.weight(_NEW, len(result))
+        weight = motion.weight(NEW, len(result))
         mixed = cv2.blendLinear(result, before, weight, 1 - weight)
         self.result = mixed.astype(np.uint8, copy=False)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from stream_enhance.errors import InputError
-from stream_enhance.stages.steady import motion_of, thumb_of
+from stream_enhance.stages.steady import TrackMemory, motion_of, thumb_of
 from train.common.command import FILE, Command, Several, refuse_existing
 from train.common.images import Image
 from train.enhancer.clip_data import ClipSamples, Sample
@@ -27,7 +27,7 @@ from train.enhancer.data import half_of
 from train.enhancer.fidelity import HARM, blend, bracketed
 from train.enhancer.judges import AlexLpips, DlibEmbedder, Embedder, OnnxEmbedder
 from train.enhancer.metrics import psnr
-from train.enhancer.several import UNetSeveral, carried, packed
+from train.enhancer.several import UNetSeveral, packed
 from train.enhancer.weights import network_of
 
 Results = tuple[Image, NDArray[np.float32]]  # (T, S, S, 3) and the expected error (T, S, S) 0..1, or nothing, (0,)
@@ -43,23 +43,17 @@ def one_by_one(network: torch.nn.Module, sample: Sample) -> Results:
 
 
 @torch.inference_mode()
-def along(network: UNetSeveral, sample: Sample, without: str = "") -> Results:
-    """The frames in order with what came before; `without` the last `result`, the `mean` or the `past`: both."""
-    results: list[torch.Tensor] = []
-    errors = []
+def along(network: UNetSeveral, sample: Sample, first: bool = False) -> Results:
+    """The frames in order with what came before; `first`: each as if it were its track's first."""
+    found = []
     for t in range(len(sample.low)):
         x, mean = (torch.from_numpy(p[t].transpose(2, 0, 1)[None] / np.float32(255)) for p in (sample.low, sample.mean))
-        count, kept = (torch.from_numpy(p[t][None, None]) for p in (sample.count, sample.kept))
-        last = small = F.avg_pool2d(x, 2)
-        if without in ("mean", "past"):
-            mean, count = small, torch.ones_like(count)
-        if results and without not in ("result", "past"):
-            before = F.avg_pool2d(results[-1].clamp(0, 1), 2)
-            last = carried(before, torch.from_numpy(sample.flow[t][None]), kept, small)
-        ours, error = network(packed(x, mean, last, count)).split((3, 1), 1)
-        results.append(ours)
-        errors.append(error[0, 0].exp().numpy())
-    return as_bytes(torch.cat(results)), np.stack(errors)
+        count = torch.from_numpy(sample.count[t][None, None])
+        if first:
+            mean, count = F.avg_pool2d(x, 2), torch.ones_like(count)
+        found.append(network(packed(x, mean, count)))
+    images, errors = torch.cat(found).split((3, 1), 1)
+    return as_bytes(images), errors[:, 0].exp().numpy()
 
 
 def as_bytes(ours: torch.Tensor) -> Image:
@@ -78,14 +72,29 @@ def warping_error(images: Image, clean: Image) -> float:
     return float(np.mean(apart)) if apart else np.nan
 
 
+def mixed(low: Image, results: Image) -> Image:
+    """`results` of the inputs `low` mixed along the track, as the product shows them."""
+    memory, found = TrackMemory.of(low[0], 0.0), []
+    for t, (patch, result) in enumerate(zip(low, results, strict=True)):
+        motion = memory.add(patch, 0.0) if t else None
+        memory.mix(result, motion)
+        assert memory.result is not None
+        found.append(memory.result)
+    return np.stack(found)
+
+
 def opened(text: str) -> tuple[str, Enhance]:
-    """(name, network) of NAME=FILE or NAME=FILE:WITHOUT."""
+    """(name, network) of NAME=FILE[:first][:mixed]."""
     name, _, path = text.rpartition("=")
-    path, _, without = path.partition(":")
+    path, *how = path.split(":")
     network = network_of(Path(path))[0]
-    if isinstance(network, UNetSeveral):
-        return name or path, lambda sample: along(network, sample, without)
-    return name or path, lambda sample: one_by_one(network, sample)
+
+    def enhance(sample: Sample) -> Results:
+        seen = isinstance(network, UNetSeveral)
+        results, errors = along(network, sample, "first" in how) if seen else one_by_one(network, sample)
+        return (mixed(sample.low, results) if "mixed" in how else results), errors
+
+    return name or path, enhance
 
 
 def measure(
@@ -140,8 +149,8 @@ def between(ours: Mapping[str, NDArray[np.float64]], theirs: Mapping[str, NDArra
     "models",
     cls=Several,
     required=True,
-    help="NAME=FILE, a checkpoint or an ONNX file; FILE:result, FILE:mean and FILE:past leave that out. The others are"
-    " compared with the first.",
+    help="NAME=FILE, a checkpoint or an ONNX file; FILE:first takes every frame as its track's first, FILE:mixed mixes"
+    " results as the product does, FILE:first:mixed both. The others are compared with the first.",
 )
 @click.option("--embedder", "embedders", cls=Several, help="NAME=ONNX, as `fidelity` takes them.")
 @click.option("--dlib/--no-dlib", default=False, show_default=True, help="dlib's embedder too.")

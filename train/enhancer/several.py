@@ -1,8 +1,9 @@
 """`UNetSeveral`: the small U-Net that also sees what its track showed before, and says how far it may be wrong.
 
-Beside the frame it takes the running mean of the track's inputs, how many inputs that mean holds, and its own last
-result, all at half the size and carried to where the face is now (`stream_enhance.stages.past`). The network sees how
-the past differs from the frame, by a layer that starts at zero: it starts as the single-frame network.
+Beside the frame it takes the running mean of the track's inputs and how many inputs that mean holds, at half the size
+and carried to where the face is now (`stream_enhance.stages.past`). The network sees how the mean differs from the
+frame, by a layer that starts at zero: it starts as the single-frame network. The results of a track are mixed as
+`stream_enhance.stages.steady` does, in training too.
 """
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stream_enhance.stages.past import MOST
+from stream_enhance.stages.steady import NEW
 from train.enhancer.models import UNetFast, zero_bias
 
 INPUTS = ("frame", "past")  # along the channels, as the card says
@@ -28,7 +30,7 @@ class UNetSeveral(UNetFast):
     ):
         super().__init__(channels, blocks, size, fold, levelled=True, keep_grey=True)
         wide = channels[0]
-        self.past = nn.Conv2d(2 * (3 * fold * fold // 4) + 1, wide, 3, padding=1, bias=False)
+        self.past = nn.Conv2d(3 * fold * fold // 4 + 1, wide, 3, padding=1, bias=False)
         nn.init.zeros_(self.past.weight)
         self.error = nn.Sequential(nn.Conv2d(wide, 16, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(16, fold**2, 1))
         last = self.error[-1]
@@ -37,16 +39,15 @@ class UNetSeveral(UNetFast):
         zero_bias(last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, 5, S, S): RGB 0..1 of the frame, and what `packed` makes of the past.
+        """(n, 4, S, S): RGB 0..1 of the frame, and what `packed` makes of the past.
 
         Gives (n, 4, S, S): RGB, not yet clipped, and the logarithm of its expected absolute error.
         """
-        frame, planes = x[:, :3], F.pixel_unshuffle(x[:, 3:], 2)  # (n, 8, S/2, S/2)
+        frame, planes = x[:, :3], F.pixel_unshuffle(x[:, 3:], 2)  # (n, 4, S/2, S/2)
         level, gain = self.level_of(frame)
-        small = F.avg_pool2d(frame, 2)
-        mean, before = ((past - small) / gain for past in (planes[:, :3], planes[:, 3:6]))
-        count = (F.avg_pool2d(planes[:, 6:7], self.fold // 2) * MOST).clamp_min(1)
-        seen = [F.pixel_unshuffle(torch.cat([mean, before], 1), self.fold // 2), 1 - 1 / count]
+        other = (planes[:, :3] - F.avg_pool2d(frame, 2)) / gain
+        count = (F.avg_pool2d(planes[:, 3:], self.fold // 2) * MOST).clamp_min(1)
+        seen = [F.pixel_unshuffle(other, self.fold // 2), 1 - 1 / count]
         past = self.past(torch.cat(seen, 1))
         last = self.trunk(self.stem(F.pixel_unshuffle((frame - level) / gain + self.LEVEL, self.fold)) + past)
         ours = frame + gain * self.coloured(F.pixel_shuffle(self.head(last), self.fold), frame)
@@ -73,25 +74,25 @@ class UNetSeveral(UNetFast):
         return h
 
 
-def packed(frame: Tensor, mean: Tensor, result: Tensor, count: Tensor) -> Tensor:
-    """What the network takes, (n, 5, S, S), as `stream_enhance.stages.past.Past.planes` packs it.
+def packed(frame: Tensor, mean: Tensor, count: Tensor) -> Tensor:
+    """What the network takes, (n, 4, S, S), as `stream_enhance.stages.past.Past.plane` packs it.
 
-    `frame` (n, 3, S, S), `mean` of the inputs and last `result` (n, 3, S/2, S/2) are RGB 0..1, `count` (n, 1, s, s) the
-    inputs in the mean. On a track's first frame all three show it, and the count is 1.
+    `frame` (n, 3, S, S) and `mean` of the inputs (n, 3, S/2, S/2) are RGB 0..1, `count` (n, 1, s, s) the inputs in the
+    mean. On a track's first frame the mean is the frame, and the count is 1.
     """
     held = F.interpolate(count / MOST, size=mean.shape[-2:], mode="nearest")
-    planes = torch.cat([mean, result, held, torch.zeros_like(held)], 1)
-    return torch.cat([frame, F.pixel_shuffle(planes, 2)], 1)
+    return torch.cat([frame, F.pixel_shuffle(torch.cat([mean, held], 1), 2)], 1)
 
 
-def carried(image: Tensor, flow: Tensor, kept: Tensor, now: Tensor) -> Tensor:
-    """`image` (n, C, S, S) of the last frame as it lies on this one, and `now` where it holds no more.
+def mix(result: Tensor, before: Tensor, flow: Tensor, kept: Tensor) -> Tensor:
+    """`result` (n, C, S, S) mixed with what was shown `before`, as `stream_enhance.stages.steady` does.
 
     `flow` (n, s, s, 2) cells x, y, from this frame to the last; `kept` (n, 1, s, s) 0..1, how much of it still holds.
     """
-    side, size = flow.shape[1], image.shape[-1]
+    side, size = flow.shape[1], result.shape[-1]
     wide = F.interpolate(flow.permute(0, 3, 1, 2), size=(size, size), mode="bilinear") * (size / side)
     axis = torch.arange(size, dtype=flow.dtype, device=flow.device)
     at = torch.stack([wide[:, 0] + axis, wide[:, 1] + axis[:, None]], -1)
-    before = F.grid_sample(image, (2 * at + 1) / size - 1, padding_mode="border", align_corners=False)
-    return now + F.interpolate(kept, size=(size, size), mode="bilinear") * (before - now)
+    there = F.grid_sample(before, (2 * at + 1) / size - 1, padding_mode="border", align_corners=False)
+    new = F.interpolate((1 - kept).clamp_min(NEW), size=(size, size), mode="bilinear")
+    return there + new * (result - there)

@@ -1,9 +1,8 @@
 """Training of a network that sees several frames: `python -m train.enhancer train-clips RECIPE --out DIR`.
 
-Each step learns from `chunk` consecutive frames of `batch` tracks. Each result is an input of the next frame, as in
-Sajjadi et al., "Frame-Recurrent Video Super-Resolution" (CVPR 2018), here without a gradient through it. The losses are
-those of regression, the difference of consecutive frames' errors, which is flicker, and the likelihood of the errors
-under the expected one, whose gradient stays in its own layers.
+Each step learns from `chunk` consecutive frames of `batch` tracks. The losses are those of regression, on each result
+and on the mixture of the track's results, which is what is shown; and the likelihood of the mixture's errors under the
+expected one, whose gradient stays in its own layers.
 """
 
 import copy
@@ -18,7 +17,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from train.common import checkpoints, schedule
@@ -29,7 +27,7 @@ from train.common.recipe import CardText, Part
 from train.enhancer.clip_data import ClipSamples
 from train.enhancer.losses import bels, charbonnier, psnr
 from train.enhancer.models import build
-from train.enhancer.several import UNetSeveral, carried, packed
+from train.enhancer.several import UNetSeveral, mix, packed
 from train.enhancer.weights import NEEDS
 
 log = logging.getLogger("train")
@@ -52,7 +50,7 @@ class ClipWeights(Part):
 
     charbonnier: float = 0.5
     bels: float = 0.1
-    steady: float = 0.1
+    mixed: float = 2  # the same two, on the mixture
     likelihood: float = 0.02
 
 
@@ -118,13 +116,12 @@ class Run:
 
     def learn(self, batch: Batch) -> dict[str, float]:
         """A step for every chunk of the clips in `batch`; the mean of each loss."""
-        result: Tensor | None = None
-        before: Tensor | None = None
+        shown: Tensor | None = None
         totals: dict[str, float] = {}
         frames = batch["low"].shape[1]
         for start in range(0, frames, self.recipe.chunk):
             steps = range(start, min(frames, start + self.recipe.chunk))
-            terms, result, before = self.chunk(batch, steps, result, before)
+            terms, shown = self.chunk(batch, steps, shown)
             loss = sum((getattr(self.recipe.losses, k) * v for k, v in terms.items()), torch.zeros(()))
             finite(loss.item(), self.step, "lower lr or set clip")
             self.optimiser.zero_grad(set_to_none=True)
@@ -134,25 +131,22 @@ class Run:
                 totals[name] = totals.get(name, 0) + value.item() * len(steps) / frames
         return totals
 
-    def chunk(
-        self, batch: Batch, steps: range, result: Tensor | None, before: Tensor | None
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """The losses over the frames `steps`, the last result and its error, both without gradient."""
+    def chunk(self, batch: Batch, steps: range, shown: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses over the frames `steps`, and what is shown after them, without gradient."""
         terms: dict[str, Tensor] = {}
+        weights = self.recipe.losses
         for t in steps:
             clean = batch["clean"][:, t]
-            ours, error = self.forward(inputs(batch, t, result)).split((3, 1), 1)
-            off = ours - clean
+            ours, error = self.forward(inputs(batch, t)).split((3, 1), 1)
+            shown = ours if shown is None else mix(ours, shown, batch["flow"][:, t], batch["kept"][:, t])
             found = {"charbonnier": charbonnier(ours, clean), "bels": bels(ours, clean)}
-            found["likelihood"] = laplace(off.detach().abs().mean(1, keepdim=True), error)
-            if before is not None:
-                found["steady"] = charbonnier(off, before)
-            before, result = off, ours.detach().clamp(0, 1)
+            found["mixed"] = weights.charbonnier * charbonnier(shown, clean) + weights.bels * bels(shown, clean)
+            shown = shown.detach()
+            found["likelihood"] = laplace((shown - clean).abs().mean(1, keepdim=True), error)
             for name, value in found.items():
                 terms[name] = terms.get(name, torch.zeros(())) + value / len(steps)
-        assert result is not None
-        assert before is not None
-        return terms, result, before.detach()
+        assert shown is not None
+        return terms, shown
 
     def move(self) -> None:
         """Clip, step, average."""
@@ -186,13 +180,9 @@ class Run:
         self.step, self.position = state["progress"]
 
 
-def inputs(batch: Batch, t: int, result: Tensor | None) -> Tensor:
-    """What the network takes for frame `t`, (n, 5, S, S); `result` (n, 3, S, S) is that of the frame before, if any."""
-    low = batch["low"][:, t]
-    last = small = F.avg_pool2d(low, 2)
-    if result is not None:
-        last = carried(F.avg_pool2d(result, 2), batch["flow"][:, t], batch["kept"][:, t], small)
-    return packed(low, batch["mean"][:, t], last, batch["count"][:, t])
+def inputs(batch: Batch, t: int) -> Tensor:
+    """What the network takes for frame `t`, (n, 4, S, S)."""
+    return packed(batch["low"][:, t], batch["mean"][:, t], batch["count"][:, t])
 
 
 def laplace(absolute: Tensor, logarithm: Tensor) -> Tensor:
@@ -221,8 +211,9 @@ def validate(network: UNetSeveral, batches: list[Batch]) -> tuple[dict[str, floa
         result: Tensor | None = None
         for t in range(batch["low"].shape[1]):
             low, clean = batch["low"][:, t], batch["clean"][:, t]
-            ours, error = network(inputs(batch, t, result)).split((3, 1), 1)
-            ours = result = ours.clamp(0, 1)
+            ours, error = network(inputs(batch, t)).split((3, 1), 1)
+            result = ours if result is None else mix(ours, result, batch["flow"][:, t], batch["kept"][:, t])
+            ours = result.clamp(0, 1)
             gains.append(psnr(ours, clean) - psnr(low, clean))
             likelihood.append(laplace((ours - clean).abs().mean(1, keepdim=True), error))
         shown.append(torch.cat([low[0], ours[0], clean[0]], 2))
