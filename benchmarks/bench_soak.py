@@ -1,12 +1,13 @@
-"""Four cameras for a long time with a fault every 20 s: nothing may grow.
+"""Four cameras and their page for a long time, with a fault every 20 s and strangers at the port: nothing may grow.
 
     python -m benchmarks.bench_soak CLIP [--minutes 30]
 
 The cameras are one RTSP server on loopback that plays CLIP in a loop, 640x360 at 5 frames a second, seen through a
 proxy; in turn it is killed and started again, frozen for 6 s, its connections are reset, and one camera's line is
-restarted.  Each camera has a gallery and is recorded in segments of half a minute; 20 MB are kept.  Given are frames
-a second of each camera between faults, and the slopes of resident memory, threads and open files after a warm-up of a
-fifth of the time.  Needs what tests/live needs.
+restarted.  Meanwhile strangers (``benchmarks.strangers``) do to the page's port what they like.  Each camera has a
+gallery and is recorded in segments of half a minute; 20 MB of each are kept.  Given are frames a second of each camera
+between faults, and the slopes of resident memory, threads and open files after a warm-up of a fifth of the time.  Needs
+what tests/live needs.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,9 @@ from benchmarks.bench_live import decoded
 from benchmarks.conditions import conditions, save
 from stream_enhance.config import load
 from stream_enhance.memory import resident
+from stream_enhance.server import connections
+from stream_enhance.server.access import hashed
+from stream_enhance.server.app import make_server
 from stream_enhance.server.config import CameraConfig
 from stream_enhance.server.shots import ShotStore
 from stream_enhance.server.supervisor import Supervisor
@@ -70,7 +78,7 @@ def soak(
     rates: list[list[float]],
 ) -> tuple[dict[str, Any], int]:
     """All of it; what each camera counted, and how many faults there were."""
-    cameras = Supervisor(settings, ShotStore(folder / "shots"))
+    cameras = Supervisor(settings, ShotStore(folder / "shots", keep_megabytes=20))
     configs = {
         name: CameraConfig(url=f"rtsp://127.0.0.1:{proxy.port}/{name}", outputs=(f"{folder}/{name}/%H%M%S.mp4",))
         for name in NAMES
@@ -78,8 +86,47 @@ def soak(
     for name, config in configs.items():
         (folder / name).mkdir()
         cameras.put(name, config)
+    with page(cameras):
+        faults = faulty(given.minutes, cameras, configs, camera, proxy, samples, rates)
+    counts = {c.name: {**c.counts(), "state": c.state, "restarts": c.restarts} for c in cameras}
+    cameras.close()
+    return counts, faults
+
+
+@contextmanager
+def page(cameras: Supervisor) -> Iterator[None]:
+    """The cameras' page, with strangers at its port."""
+    token = secrets.token_urlsafe(16)
+    listening = connections.listen("127.0.0.1", 0)
+    server = make_server(cameras, "127.0.0.1", hashed(token))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    command = [sys.executable, "-m", "benchmarks.strangers", str(listening.getsockname()[1]), NAMES[0]]
+    strangers = subprocess.Popen(command, env={**os.environ, "STREAM_ENHANCE_TOKEN": token})
+    try:
+        yield
+        if strangers.poll() is not None:
+            raise RuntimeError("the strangers have left early")
+    finally:
+        strangers.kill()
+        strangers.wait()
+        server.should_exit = True
+        thread.join(20)
+        listening.close()
+
+
+def faulty(
+    minutes: float,
+    cameras: Supervisor,
+    configs: dict[str, CameraConfig],
+    camera: Camera,
+    proxy: Proxy,
+    samples: list[tuple[float, int, int, int]],
+    rates: list[list[float]],
+) -> int:
+    """A fault every 20 s for so many minutes; how many there were."""
     began, faults = time.monotonic(), 0
-    while time.monotonic() - began < 60 * given.minutes:
+    while time.monotonic() - began < 60 * minutes:
         rates.append(watched(cameras, samples, began))
         one = NAMES[faults // 4 % 4]
         match faults % 4:
@@ -95,9 +142,7 @@ def soak(
             case _:
                 cameras.put(one, configs[one])
         faults += 1
-    counts = {c.name: {**c.counts(), "state": c.state, "restarts": c.restarts} for c in cameras}
-    cameras.close()
-    return counts, faults
+    return faults
 
 
 def watched(cameras: Supervisor, samples: list[tuple[float, int, int, int]], began: float) -> list[float]:

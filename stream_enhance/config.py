@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from .backends import ProviderName
 from .errors import ConfigError
-from .options import Options
+from .options import EvidenceOptions, Options
 from .sinks.codecs import EncoderOptions
 from .sinks.segments import SegmentOptions
 from .sources.base import SourceOptions
@@ -33,6 +33,7 @@ __all__ = [
     "DetectorOptions",
     "EncoderOptions",
     "EnhancerOptions",
+    "EvidenceOptions",
     "LiveOptions",
     "OverlayOptions",
     "SegmentOptions",
@@ -71,6 +72,7 @@ class Config(Options):
     overlay: OverlayOptions = OverlayOptions()
     sink: EncoderOptions = EncoderOptions()
     segments: SegmentOptions = SegmentOptions()
+    evidence: EvidenceOptions = EvidenceOptions()
     provider: ProviderName = Field(
         default="auto", description="What the networks run on; auto takes the best there is."
     )

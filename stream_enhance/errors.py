@@ -53,6 +53,10 @@ class SinkError(InputError):
     """An output cannot be written."""
 
 
+class EvidenceError(InputError):
+    """Evidence cannot be read, written or signed, or a check cannot be made."""
+
+
 class OutputError(StreamEnhanceError):
     """An output failed while the line ran, or is incomplete.  Exit code 1."""
 

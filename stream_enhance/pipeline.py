@@ -29,7 +29,7 @@ from .backends.batching import BatchingSession
 from .config import Config
 from .errors import ConfigError, InputError, ModelError, SinkError
 from .report import Report
-from .run import Observer, Run, Stages
+from .run import Observer, Recorder, Run, Stages
 from .runtime import Cancelled, Channel
 from .sinks.base import Sink
 from .sinks.codecs import Encoding
@@ -38,7 +38,7 @@ from .sources.base import Source
 from .sources.open import open_source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
-from .stages.networks import open_enhancement
+from .stages.networks import Enhancement, open_enhancement
 from .stages.overlay import Overlay
 from .stages.track import Tracker
 from .types import Enhanced, Faces, Frame, Rendered
@@ -132,6 +132,11 @@ class Pipeline:
         return variant
 
     @property
+    def enhancement(self) -> Enhancement:
+        """What changes faces."""
+        return self._enhancement
+
+    @property
     def comment(self) -> str:
         """What the output's metadata says of how it was made."""
         by = self._enhancement.changed_by
@@ -160,6 +165,9 @@ class Pipeline:
         *,
         overwrite: bool = False,
         gallery: str | Path | None = None,
+        recorder: Recorder | None = None,
+        observers: Sequence[Observer] = (),
+        upright: bool = False,
         duration: float | None = None,
         watch: Callable[[Run], None] = lambda run: None,
         stopped: Callable[[], bool] = lambda: False,
@@ -171,6 +179,9 @@ class Pipeline:
             sink: a file, a folder for images (with / at its end), ``-`` or a URL; several are encoded once.
             overwrite: replace files that exist.
             gallery: folder for each track's best shot, before and after.
+            recorder: takes note of each frame and decision, such as ``evidence.session.Evidence``.
+            observers: see each enhanced scene.
+            upright: turn rotated frames before the first stage, so that the output needs no rotation.
             duration: seconds after which to end cleanly: of footage for a recording, on the clock for a camera.
             watch: called at the start and a few times a second from this thread; may call the run's ``stop`` or
                 ``cancel``.
@@ -187,15 +198,24 @@ class Pipeline:
         run = None
         try:
             opened.wait_ready(stopped)
-            output = self._sink(specs, opened, overwrite)
-            shots = None
+            output = self._sink(specs, opened, overwrite, recorder=recorder)
             if gallery:
                 from .sinks.gallery import Gallery
 
                 shots = Gallery(Path(gallery), opened.info.name, self._enhancement.changed_by, overwrite=overwrite)
-            run = self.new_run(opened, output, shots)
+                observers = [*observers, shots]
+            if recorder:
+                recorder.begin(opened)
+            run = self.new_run(opened, output, observers, upright, recorder)
             run.go(duration, watch)
-            return run.report()
+            report = run.report()
+            if recorder:
+                recorder.end(report)
+            return report
+        except BaseException as error:
+            if recorder and run:
+                recorder.end(run.report(str(error) or type(error).__name__))
+            raise
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed
                 opened.close()
@@ -251,15 +271,23 @@ class Pipeline:
         rendered = next(stages.overlay(stages.enhance(stages.detect([frame]))))
         return EnhancedImage(rendered.to_rgb(), rendered.enhanced)
 
-    def new_run(self, source: Source, sink: Sink | None = None, observer: Observer | None = None) -> Run:
+    def new_run(
+        self,
+        source: Source,
+        sink: Sink | None = None,
+        observers: Sequence[Observer] = (),
+        upright: bool = False,
+        recorder: Recorder | None = None,
+    ) -> Run:
         """A run of ``source``, which is ready, with new stages on these networks; not started yet."""
         return Run(
             source,
             self._stages(source.info.stills),
             sink,
-            observer,
+            observers,
+            recorder=recorder,
             max_age=self.config.live.max_age,
-            turn_upright=self.config.overlay.mode != "inplace",
+            turn_upright=upright or self.config.overlay.mode != "inplace",
             models=self.models,
         )
 
@@ -272,17 +300,25 @@ class Pipeline:
         """A sink for all of ``specs`` that can be opened again and again; see ``open_sink``."""
         return self._sink(specs, source, overwrite=False, number=True)
 
-    def _sink(self, specs: list[str], source: Source, overwrite: bool, number: bool = False) -> Sink:
+    def _sink(
+        self,
+        specs: list[str],
+        source: Source,
+        overwrite: bool,
+        number: bool = False,
+        recorder: Recorder | None = None,
+    ) -> Sink:
         info = source.info
         return open_sink(
             specs,
             self._encoding(info.live),
-            self.comment,
+            f"{self.comment}; {recorder.note}" if recorder else self.comment,
             live=info.live,
             segments=self.config.segments,
             overwrite=overwrite,
             number=number,
             source=info.name,
+            finished=recorder.finished if recorder else None,
         )
 
     def _encoding(self, live: bool) -> Encoding:

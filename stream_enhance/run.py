@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -56,6 +57,40 @@ class Observer(Protocol):
         ...
 
 
+class Recorder(Protocol):
+    """Takes note of every frame and of what was decided about it, such as an evidence manifest."""
+
+    note: str  # for the outputs' metadata
+
+    def begin(self, source: Source) -> None:
+        """``source`` is ready; called once, before any frame."""
+        ...
+
+    def decoded(self, frame: Frame) -> None:
+        """A frame has come in; called in the source's thread, in order."""
+        ...
+
+    def drawing(self, item: Enhanced) -> None:
+        """``item`` is about to be drawn into its frame, which may change; called in the overlay's thread, in order."""
+        ...
+
+    def drawn(self, item: Rendered) -> None:
+        """``item`` is finished and about to be encoded; called in the sink's thread, in order."""
+        ...
+
+    def finished(self, part: Path, final: Path) -> None:
+        """The file ``part`` is written and will be called ``final``; it may be replaced.  Called in any thread.
+
+        Raises:
+            OSError, EvidenceError: it cannot be signed.
+        """
+        ...
+
+    def end(self, report: Report) -> None:
+        """The run has ended, however it did; called once."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stages:
     """The stages between source and sink, new for each run: they remember tracks and results."""
@@ -72,7 +107,8 @@ class Run:
         source: ready, and closed by the caller once ``alive`` is false.
         stages: what is done to each frame.
         sink: where finished frames go; None leaves them in the line's last channel.
-        observer: sees each enhanced scene; closed at the end.
+        observers: see each enhanced scene; closed at the end.
+        recorder: takes note of each frame; the caller ends it.
         max_age: seconds that a camera's frame may be old when it is written.
         turn_upright: turn rotated frames before the first stage; a sink may ask for it too.
         models: of each network's file its sha256 and provider, for the report.
@@ -83,13 +119,15 @@ class Run:
         source: Source,
         stages: Stages,
         sink: Sink | None = None,
-        observer: Observer | None = None,
+        observers: Sequence[Observer] = (),
         *,
+        recorder: Recorder | None = None,
         max_age: float = 0.5,
         turn_upright: bool = False,
         models: Mapping[str, dict[str, str]] | None = None,
     ) -> None:
-        self.source, self._sink, self._observer, self._models = source, sink, observer, dict(models or {})
+        self.source, self._sink, self._observers, self._models = source, sink, tuple(observers), dict(models or {})
+        self._recorder = recorder
         self.detect, self.enhance, self.overlay = stages.detect, stages.enhance, stages.overlay
         self._turn_upright = turn_upright or (sink is not None and sink.upright)
         self.ages: deque[float] = deque(maxlen=50_000)  # seconds from decoded to written, of the latest frames
@@ -114,7 +152,7 @@ class Run:
         stages: dict[str, Stage] = {
             "detect": self._detected,
             "enhance": self.enhance,
-            "overlay": self._overlaid if self._observer else self.overlay,
+            "overlay": self._overlaid if self._observers or self._recorder else self.overlay,
         }
         return stages if self._sink is None else {**stages, "sink": self._sunk}
 
@@ -126,6 +164,8 @@ class Run:
                     return
                 for note in frame.stream.notes if i == 0 else ():
                     log.warning("%s: %s", frame.stream.name, note)
+                if self._recorder:
+                    self._recorder.decoded(frame)
                 yield frame
 
     def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
@@ -139,15 +179,23 @@ class Run:
         yield from self.overlay(self._observed(items))
 
     def _observed(self, items: Iterable[Enhanced]) -> Iterator[Enhanced]:
-        assert self._observer is not None
         for item in items:
-            self._observer.observe(item)
+            for observer in self._observers:
+                observer.observe(item)
+            if self._recorder:
+                self._recorder.drawing(item)
             yield item
 
     def _sunk(self, items: Iterable[Rendered]) -> Generator[Rendered, None, None]:
         assert self._sink is not None
-        for item in self._sink(items):
+        for item in self._sink(self._recorded(items)):
             self.on_output(item)
+            yield item
+
+    def _recorded(self, items: Iterable[Rendered]) -> Iterator[Rendered]:
+        for item in items:
+            if self._recorder:
+                self._recorder.drawn(item)
             yield item
 
     def on_output(self, item: Rendered) -> None:
@@ -184,8 +232,8 @@ class Run:
             raise
         finally:
             self.seconds = time.monotonic() - self.started
-            if self._observer:
-                self._observer.close()
+            for observer in self._observers:
+                observer.close()
         if self._sink is not None and not self.line.cancelled:  # torn down: what there is keeps its temporary name
             self._sink.finish()
 

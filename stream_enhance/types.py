@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -113,6 +113,18 @@ class Scene:
 
     frame: Frame
     faces: Faces
+    cut: bool = False  # the frame shows another place than the one before
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of one face."""
+
+    kind: Literal["enhanced", "cached", "left"]  # cached: with the track's last result again
+    why: str = ""  # of left: the reason, as LeftAlone names it; "off" where nothing is enhanced
+    to_frame: NDArray[np.float32] | None = None  # (2, 3) patch pixels to frame pixels; None: no patch was cut
+    strength: float | None = None  # 0..1, share of the result in what is shown
+    consistency: float | None = None  # -1..1, of the result with its input; None: nothing was computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,7 @@ class Enhanced:
     patches: NDArray[np.uint8]  # (m, S, S, 3) RGB, enhanced
     to_frame: NDArray[np.float32]  # (m, 2, 3) patch pixels to frame pixels
     cached: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))  # (m,) taken from the cache
+    decisions: tuple[Decision, ...] = ()  # of each of scene.faces, for a record of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,13 @@ def test_the_container_copies_what_is_there_and_the_unit_starts_what_there_is() 
     assert "stream-enhance serve" in (CONFIGS / "stream-enhance.service").read_text()
 
 
+def test_the_unit_is_confined() -> None:
+    lines = (CONFIGS / "stream-enhance.service").read_text().splitlines()
+    wanted = ["UMask=0077", "RestrictNamespaces=yes", "SystemCallArchitectures=native", "NoNewPrivileges=yes"]
+    wanted += [f"ProtectKernel{what}=yes" for what in ("Logs", "Modules", "Tunables")]
+    assert set(wanted) <= set(lines)
+
+
 def test_grafanas_own_types_take_all_of_the_dashboard() -> None:
     models = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
     from grafana_foundation_sdk.cog.encoder import JSONEncoder

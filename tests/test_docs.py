@@ -54,7 +54,7 @@ def test_settings_and_options_exist(page: Path) -> None:
     text = page.read_text()
     if page.name == "CHANGELOG.md":  # has old names, too
         text = text[: text.index("### Deprecated")]
-    known, sections = set(keys(Config)), "source|live|detector|tracker|enhancer|overlay|sink|segments"
+    known, sections = set(keys(Config)), "source|live|detector|tracker|enhancer|overlay|sink|segments|evidence"
     for key in re.findall(rf"`(?:--set )?((?:{sections})\.[a-z_.]+)", text):
         assert key in known, f"{page.name}: {key}"
     for line in re.findall(r"^(?:\S*/)?stream-enhance ([a-z].*?)(?:#.*)?$", text, re.M):

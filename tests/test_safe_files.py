@@ -106,6 +106,25 @@ def test_what_was_changed_or_replaced_since_is_somebodys_and_an_original_stays(t
     assert names_in(tmp_path) == {"0.mp4", "1.mp4", "3.mp4"}
 
 
+def test_of_a_killed_run_only_what_says_that_it_was_made_here_is_deleted(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "%s.mp4")
+    for name, data in {"0.mp4": b"made by stream-enhance", "1.mp4": b"somebody's, of the same inode"}.items():
+        (tmp_path / name).write_bytes(data + bytes(1_000_000))
+        ledger.begun(name, (tmp_path / name).stat().st_ino)  # and killed
+    recorded(tmp_path, ledger, "2.mp4")
+    retain(ledger, SegmentOptions(keep_megabytes=0.1), NONE)
+    assert names_in(tmp_path) == {"1.mp4", "2.mp4"}
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts"])
+def test_a_recording_says_at_its_head_that_it_was_made_here(command: Command, tmp_path: Path, suffix: str) -> None:
+    make_video(tmp_path / "in.mp4")
+    result = command("run", tmp_path / "in.mp4", "-o", tmp_path / f"%S.{suffix}", "--segment", "5s")
+    assert result.code == 0, result.err
+    [entry] = Ledger(tmp_path, f"%S.{suffix}").entries()
+    assert b"stream-enhance" in (tmp_path / entry.name).read_bytes()[: 64 * 1024]
+
+
 def test_a_clock_that_jumps_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, limits = Ledger(tmp_path, "%s.mp4"), SegmentOptions(keep_hours=24)
     for number in range(3):

@@ -21,7 +21,10 @@ from .logs import configure_logging, log, one_line
 COMMANDS = {  # module of this package, which holds the command as ``command``: its line in --help
     "run": "Enhance one video, folder of images or camera.",
     "batch": "Enhance every video below a folder.",
+    "case": "Make a case folder of recordings: page, report and best shots of every face.",
+    "export": "Take a still or a clip out of a case, with faces covered if asked.",
     "serve": "Run many cameras, and a page to watch them on.",
+    "verify": "Check that evidence, made with --evidence, is as it was made.",
     "probe": "Show what is in a source, and what an enhanced copy would lose.",
     "doctor": "Show what this installation can use, and how to fix what it cannot.",
     "config": "Show the settings, or their JSON schema.",

@@ -22,6 +22,8 @@ _SETTING_OF = {  # option: the setting that it is short for
     "input_rate": "source.input_rate",
     "start": "source.start",
     "end": "source.end",
+    "keep_original": "evidence.keep_original",
+    "tsa": "evidence.tsa",
 }
 
 
@@ -78,6 +80,16 @@ _SHARED: list[Callable[[Any], Any]] = [
         " (side_by_side).",
     ),
     click.option("--scale", type=click.IntRange(1, 4), help="Enlarge the output 1 to 4 times; faces show more detail."),
+    click.option(
+        "--evidence",
+        is_flag=True,
+        help="Make the result checkable: repeatable settings, a manifest with each frame's hash and every decision,"
+        " signatures; see `verify`.  Classical filters enhance unless --enhancer names something else.",
+    ),
+    click.option("--keep-original", is_flag=True, help="With --evidence: keep the source itself beside the result."),
+    click.option(
+        "--tsa", metavar="URL", help="With --evidence: have the seal timestamped by this authority (RFC 3161)."
+    ),
     click.option("--overwrite", is_flag=True, help="Replace outputs and reports that exist.  Never the source."),
     click.option("--quiet", is_flag=True, help="Print errors only."),
     log_json,

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from .options import settings, shared, to_seconds
 from .signals import stop_signals
 
 if TYPE_CHECKING:
+    from ..evidence.session import Evidence
     from ..report import Report
     from ..run import Run
 
@@ -113,7 +115,7 @@ def command(
                 run.cancel()
 
         try:
-            done = _run(source, outputs, gallery, duration, given, watch, lambda: stopped.count > 0)
+            done, evidence = _run(source, outputs, gallery, duration, given, watch, lambda: stopped.count > 0)
         except Exception as error:
             if stopped.code and latest is None:  # interrupted before there was anything to stop
                 sys.exit(stopped.code)
@@ -124,6 +126,9 @@ def command(
             progress.close()
     if report:
         _write(report, done, given["overwrite"])
+    if evidence:
+        shots = sorted(path for path in gallery.rglob("*") if path.is_file()) if gallery else []
+        log.info("%s: sealed", evidence.seal([*([report] if report else []), *shots]))
     progress.summarise(done, ", ".join(map(redact_output, outputs)))
     if stopped.code:
         sys.exit(stopped.code)
@@ -137,26 +142,40 @@ def _run(
     given: dict[str, Any],
     watch: Callable[[Run], None],
     stopped: Callable[[], bool],
-) -> Report:
+) -> tuple[Report, Evidence | None]:
+    """Run it; the report, and what is to be sealed once that is written."""
     from ..config import load
     from ..sources.open import open_source
 
     config = load(given["config"], settings(given))
+    if given["evidence"]:
+        from ..evidence.pinned import pinned
+
+        config = pinned(config)
     # a camera connects while the rest is imported and the networks are loaded
     opened = open_source(source, config.source, config.live)
     from ..pipeline import Pipeline
 
-    with Pipeline(config) as pipeline:
+    with Pipeline(config) as pipeline, ExitStack() as opened_too:
+        evidence = None
+        if given["evidence"]:
+            from ..evidence.pinned import one_thread
+            from ..evidence.session import Evidence
+
+            opened_too.enter_context(one_thread())
+            evidence = Evidence(pipeline, source, outputs, given["overwrite"])
         memory.configure_allocator()
-        return pipeline.run(
+        report = pipeline.run(
             opened,
             outputs,
             overwrite=given["overwrite"],
             gallery=gallery,
+            recorder=evidence,
             duration=duration,
             watch=watch,
             stopped=stopped,
         )
+    return report, evidence
 
 
 def _failed(run: Run | None, source: str, reason: str) -> Report:

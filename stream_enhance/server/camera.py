@@ -179,7 +179,7 @@ class Camera:
             changed_by = "filters" if self._settings.enhancer.kind == "classical" else "a neural network"
             source_name, show = source.info.name, self.view.before
             shots = CameraShots(self.name, self._shots, source_name, changed_by, show, self._on_gallery)
-            run = self._pipeline.new_run(source, _Watched(self, tee), shots)
+            run = self._pipeline.new_run(source, _Watched(self, tee), [shots] if shots else [])
             self._done.clear()
             self._run, self._newest = run, 0
             run.go(watch=self._watch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import logging
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SinkError, redact
-from ..safe_files import Originals, write_whole
+from ..safe_files import Originals, try_lock, write_whole
 from ..types import Enhanced
 
 log = logging.getLogger(__name__)
@@ -96,11 +97,27 @@ class Gallery:
         self._start: float | None = None
         self._deleted = False
         self._originals.refuse(self.folder)
+        self._lock: int | None = None  # the open folder, locked until ``close``
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._take_folder()
             self._replace_gallery(overwrite)
         except OSError as error:
             self._fail(error)
+        except SinkError:
+            self._release_folder()
+            raise
+
+    def _take_folder(self) -> None:
+        """Lock the folder against other runs."""
+        self._lock = None if os.name == "nt" else os.open(self.folder, os.O_RDONLY)  # Windows opens no folder
+        if self._lock is not None and not try_lock(self._lock):
+            raise SinkError(f"{self.folder}: another run is writing its gallery there; name another folder")
+
+    def _release_folder(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _replace_gallery(self, overwrite: bool) -> None:
         """Delete the files of a gallery that is there, so that none of its tracks is taken for one of this run."""
@@ -130,7 +147,9 @@ class Gallery:
             height = float(faces.xyxy[row, 3] - faces.xyxy[row, 1])
             quality = height * float(faces.score[row]) * _sharpness(enhanced.originals[i])
             if shot is None or quality > shot.quality:
-                pair = [_upright(p[i], enhanced.to_frame[i], frame.rotation) for p in _frames(enhanced)]
+                pair = [
+                    _upright(p[i], enhanced.to_frame[i], frame.rotation) for p in (enhanced.originals, enhanced.patches)
+                ]
                 self._take(track, now, round(height), quality, pair)
         self._write_due(now)
 
@@ -144,6 +163,7 @@ class Gallery:
             self._save("contact_sheet.png", _png(self._contact_sheet(sorted(best, key=lambda s: (s.seconds, s.track)))))
         page = self._page(shots, sheet).encode(errors="replace")  # a file's name may be no UTF-8
         self._save("index.html", page)
+        self._release_folder()
         if self.failed:
             log.warning("%s: the gallery lacks %d files that could not be written", self.folder, self.failed)
 
@@ -239,10 +259,6 @@ class Gallery:
             .replace("{{by}}", by)
             .replace("{{source}}", source)
         )
-
-
-def _frames(enhanced: Enhanced) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    return enhanced.originals, enhanced.patches
 
 
 def _sharpness(patch: NDArray[np.uint8]) -> float:

@@ -26,6 +26,7 @@ from ..safe_files import Originals, wait_for_lock, write_whole
 log = logging.getLogger(__name__)
 
 LEDGER = ".stream-enhance-recordings.jsonl"
+_HEAD = 64 * 1024  # bytes, in which containers hold their comment
 _MANY = 1000  # lines, from which on it is rewritten when a recorder starts
 
 
@@ -101,7 +102,21 @@ class Ledger:
             about = os.lstat(self._folder / entry.name)
         except OSError:
             return False
-        return about.st_ino == entry.inode and entry.size in (None, about.st_size)
+        if about.st_ino != entry.inode:
+            return False
+        return about.st_size == entry.size if entry.size is not None else self._has_label(entry)
+
+    def _has_label(self, entry: Entry) -> bool:
+        """Whether a file of unknown size, of a run that was killed, says that this program made it.
+
+        Its inode alone proves nothing: it may have been given to another file since.
+        """
+        try:
+            number = os.open(self._folder / entry.name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            with os.fdopen(number, "rb") as file:
+                return b"stream-enhance" in file.read(_HEAD)
+        except OSError:
+            return False
 
     def _now(self) -> float:
         return round(self._since + time.monotonic(), 3)

@@ -23,6 +23,8 @@ from .target import MjpegTarget
 
 _QUALITY = 85
 _PATIENCE = 10.0  # seconds that a viewer may take for one frame
+_REPEAT = 10.0  # seconds of silence until a frame is sent again: only who writes notices a viewer that has vanished
+_VIEWERS = 64
 
 
 class MjpegServer:
@@ -81,11 +83,16 @@ class MjpegServer:
         return ""
 
     def after(self, number: int) -> tuple[int, bytes] | None:
-        """The newest frame's number and JPEG, once there is one after ``number``; None at the end."""
+        """The newest frame's number and JPEG, once there is one after ``number``; None at the end.
+
+        After ``_REPEAT`` seconds the same one again, or (0, b"") where there is none.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._number > number)
-            if self._ended or self._frame is None:
+            self._changed.wait_for(lambda: self._ended or self._number > number, _REPEAT)
+            if self._ended:
                 return None
+            if self._frame is None:
+                return 0, b""
             if self._jpeg[0] != self._number:
                 pixels = self._frame.to_ndarray(format="bgr24")
                 coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
@@ -98,7 +105,7 @@ class _Server(http.server.ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(self, address: tuple[str, int], shown: MjpegServer) -> None:
-        self.shown = shown
+        self.shown, self.viewers = shown, threading.BoundedSemaphore(_VIEWERS)
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
 
@@ -111,19 +118,29 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not is_loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""):
             self.send_error(421, "ask for it by a loopback name")
             return
+        if not self.server.viewers.acquire(blocking=False):
+            self.send_error(503, "too many viewers")
+            return
+        try:
+            self._show()
+        except OSError:  # the viewer has left, or does not read
+            return
+        finally:
+            self.server.viewers.release()
+
+    def _show(self) -> None:
+        assert isinstance(self.server, _Server)
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.send_header("Cache-Control", "no-store")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.end_headers()
         number = 0
-        try:
-            while got := self.server.shown.after(number):
-                number, jpeg = got
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                self.wfile.write(head.encode() + jpeg + b"\r\n")
-        except OSError:  # the viewer has left, or does not read
-            return
+        while got := self.server.shown.after(number):
+            number, jpeg = got
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            # no frame yet: a line before the first part, which readers pass over (RFC 2046)
+            self.wfile.write(head.encode() + jpeg + b"\r\n" if jpeg else b"\r\n")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing to say: requests are no news."""

@@ -7,7 +7,7 @@ one place at the end, or Matroska), and has its own name once its frames were co
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -16,10 +16,12 @@ from typing import Any, Protocol
 import av
 import av.container
 
-from ..errors import OutputError
+from ..errors import EvidenceError, OutputError
 from ..safe_files import Originals, OutputFile, create, publish, shortened
 from .encoder import EncodedPacket, EncodedStream
 from .passthrough import Passthrough
+
+Finished = Callable[[Path, Path], None]  # a file as it is called now, and its name to be: it may replace it, to sign it
 
 
 class Muxer(Protocol):
@@ -183,11 +185,15 @@ class FileMuxer:
         form: FFmpeg's name of the format.
         originals: what is being read.
         replace: a file that is there.
+        finished: called with the file before it has its name.
     """
 
     takes_side_packets = True
 
-    def __init__(self, path: Path, form: str, originals: Originals, replace: bool) -> None:
+    def __init__(
+        self, path: Path, form: str, originals: Originals, replace: bool, finished: Finished | None = None
+    ) -> None:
+        self._finished = finished
         self._path, self._part, self._form = path, part_of(path), form
         self._originals, self._replace = originals, replace
         self._inode = 0  # of the file that was created
@@ -228,11 +234,17 @@ class FileMuxer:
             return 0
         if (held := count_frames(self._part, frames)) == frames:
             try:
+                if self._finished:
+                    self._finished(self._part, self._path)
+                    self._inode = os.lstat(self._part).st_ino
                 publish(self._part, self._path, self._originals, self._replace)
             except FileExistsError:
                 raise OutputError(f"{self._path}: is there by now; the finished output is {self._part}") from None
+            except EvidenceError as error:
+                raise OutputError(f"{self._part}: is finished and not signed: {error}") from None
             except OSError as error:
-                raise OutputError(f"{self._part}: is finished and cannot be renamed ({error.strerror})") from None
+                what = "signed or renamed" if self._finished else "renamed"
+                raise OutputError(f"{self._part}: is finished and cannot be {what} ({error.strerror})") from None
         return held
 
     def kept(self) -> str:

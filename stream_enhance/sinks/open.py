@@ -16,7 +16,7 @@ from .fanout import Fanout, MuxedOutput, Output
 from .hls import MARKER, HlsMuxer
 from .image_folder import ImageFolderSink, ImageSink
 from .mjpeg import MjpegServer
-from .muxer import FileMuxer, Muxer, PipeMuxer, part_of
+from .muxer import FileMuxer, Finished, Muxer, PipeMuxer, part_of
 from .remote import RemoteMuxer
 from .segments import KEY_SECONDS, SegmentOptions, SegmentsMuxer
 from .target import (
@@ -45,6 +45,7 @@ def open_sink(
     overwrite: bool = False,
     number: bool = False,
     source: str = "",
+    finished: Finished | None = None,
 ) -> Sink:
     """One sink for all of ``specs``.
 
@@ -57,6 +58,7 @@ def open_sink(
         overwrite: replace files that are there.
         number: rather give a file another number where one of its name is there.
         source: the source's name: what it reads is never written over.
+        finished: called with each video file before it has its name.
 
     Raises:
         SinkError: one of them cannot be written, or cannot hold the codec.
@@ -74,7 +76,7 @@ def open_sink(
             return ImageSink(path, overwrite, comment, originals)
     outputs: list[Output] = []
     encoder = Encoder(_encoding_for(targets, encoding, segments), comment)
-    fanout_of = _Opener(live, segments, originals, overwrite, number, alone=len(targets) == 1)
+    fanout_of = _Opener(live, segments, originals, overwrite, number, finished, alone=len(targets) == 1)
     try:
         for target in targets:
             outputs.append(fanout_of(target))
@@ -110,10 +112,17 @@ class _Opener:
     """
 
     def __init__(
-        self, live: bool, segments: SegmentOptions, originals: Originals, overwrite: bool, number: bool, alone: bool
+        self,
+        live: bool,
+        segments: SegmentOptions,
+        originals: Originals,
+        overwrite: bool,
+        number: bool,
+        finished: Finished | None,
+        alone: bool,
     ) -> None:
         self._live, self._segments, self._originals = live, segments, originals
-        self._overwrite, self._number, self._alone = overwrite, number, alone
+        self._overwrite, self._number, self._alone, self._finished = overwrite, number, alone, finished
 
     def __call__(self, target: Target) -> Output:
         whole = not self._live
@@ -123,11 +132,11 @@ class _Opener:
             case MjpegTarget():
                 return MjpegServer(target)
             case FileTarget(path=path, form=form) if whole or (self._alone and not self._number):
-                muxer, whole = FileMuxer(path, form, originals, self._overwrite), True
+                muxer, whole = FileMuxer(path, form, originals, self._overwrite, self._finished), True
             case FileTarget(path=path, form=form):  # opened again after a fault, under another number
-                muxer = SegmentsMuxer(path, form, SegmentOptions(), originals, whole=False, timed=False)
+                muxer = SegmentsMuxer(path, form, SegmentOptions(), originals, self._finished, whole=False, timed=False)
             case SegmentsTarget(path=path, form=form):
-                muxer = SegmentsMuxer(path, form, self._segments, originals, whole=whole)
+                muxer = SegmentsMuxer(path, form, self._segments, originals, self._finished, whole=whole)
             case HlsTarget(path=path):
                 muxer = HlsMuxer(path, originals, whole=whole, replace=self._overwrite)
             case PushTarget(form=form, url=url):

@@ -27,7 +27,7 @@ from ..options import Options
 from ..safe_files import Originals, OutputFile, publish
 from .encoder import EncodedPacket, EncodedStream
 from .ledger import Ledger
-from .muxer import Container, count_frames, creation_time, part_of
+from .muxer import Container, Finished, count_frames, creation_time, part_of
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class Segmenter:
         whole: of a recording: each file has a temporary name until its frames were counted.
         from_zero: whether each segment's own time begins at 0, or all have one clock.
         begun, finished: called with each file.
+        sign: called with each written file before ``finished``; it may replace it.
     """
 
     takes_side_packets = True
@@ -84,11 +85,12 @@ class Segmenter:
         from_zero: bool,
         begun: Callable[[OutputFile], None],
         finished: Callable[[Segment], None],
+        sign: Finished | None = None,
         options: dict[str, str] | None = None,
     ) -> None:
         self._name, self._names, self._form, self._limits = name, names, form, limits
         self._whole, self._from_zero, self._options = whole, from_zero, options
-        self._begun, self._finished = begun, finished
+        self._begun, self._finished, self._sign = begun, finished, sign
         self._container: Container | None = None
         self._side: deque[av.Packet[Any]] = deque()  # for the packet that they belong before
         self._origin: Fraction | None = None  # seconds, the first packet's time
@@ -173,14 +175,18 @@ class Segmenter:
         container, self._container = self._container, None
         assert container is not None
         container.close()
+        part = part_of(self._path) if self._whole else self._path
+        if self._whole and (found := count_frames(part, container.frames)) != container.frames:
+            self.held += found
+            raise OSError(errno.EIO, f"{part} holds {found} of its {container.frames} frames")
+        inode = self._file.inode
+        if self._sign:
+            self._sign(part, self._path)
+            inode = os.lstat(part).st_ino
         if self._whole:
-            part = part_of(self._path)
-            if (found := count_frames(part, container.frames)) != container.frames:
-                self.held += found
-                raise OSError(errno.EIO, f"{part} holds {found} of its {container.frames} frames")
             publish(part, self._path, Originals())  # exclusively: it replaces nothing
         self.held += container.frames
-        self._finished(Segment(self._path, self._file.inode, end - self._since))
+        self._finished(Segment(self._path, inode, end - self._since))
 
 
 def _creation_time(stream: EncodedStream) -> float | None:
@@ -203,18 +209,35 @@ class SegmentsMuxer:
         path: its name holds strftime's codes; without ``timed`` they are taken as they are.
         form: FFmpeg's name of the format.
         originals: what is being read.
+        finished: called with each file once it is written.
         whole: of a recording: nothing may be missing.
     """
 
     takes_side_packets = True
 
     def __init__(
-        self, path: Path, form: str, options: SegmentOptions, originals: Originals, *, whole: bool, timed: bool = True
+        self,
+        path: Path,
+        form: str,
+        options: SegmentOptions,
+        originals: Originals,
+        finished: Finished | None = None,
+        *,
+        whole: bool,
+        timed: bool = True,
     ) -> None:
         self._path, self._options, self._originals, self._timed = path, options, originals, timed
         self._ledger = Ledger(path.parent, path.name)
         self._segmenter = Segmenter(
-            str(path), self._names, form, options, whole=whole, from_zero=True, begun=self._begun, finished=self._done
+            str(path),
+            self._names,
+            form,
+            options,
+            whole=whole,
+            from_zero=True,
+            begun=self._begun,
+            finished=self._done,
+            sign=finished,
         )
         self.open, self.write, self.write_side = self._segmenter.open, self._segmenter.write, self._segmenter.write_side
         self.close = self._segmenter.close

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from fractions import Fraction
 from typing import Any
 
@@ -142,16 +144,39 @@ def _is_transparent(image: av.VideoFrame) -> bool:
     return name in _ALPHA and bool(planes.samples(image, 0)[:, _ALPHA[name] :: 4].min() < 255)
 
 
+def claimed_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height that an image file's ``head`` gives, for the common kinds; None for others."""
+    match head[:2]:
+        case b"\x89P" if len(head) >= 24:  # PNG
+            return struct.unpack(">II", head[16:24])
+        case b"GI" if len(head) >= 10:
+            return struct.unpack("<HH", head[6:10])
+        case b"BM" if len(head) >= 26:
+            width, height = struct.unpack("<ii", head[18:26])
+            return width, abs(height)  # negative: top to bottom
+    if numbers := re.match(rb"P[1-6]\s+(?:#[^\n]*\s+)*(\d+)\s+(\d+)", head[:4096]):  # PBM, PGM, PPM
+        return int(numbers[1]), int(numbers[2])
+    return None
+
+
+def refuse_size(name: str, width: int, height: int, options: SourceOptions) -> None:
+    """Check that frames of ``width`` x ``height`` pixels are not above the limit.
+
+    Raises:
+        SourceError: they are.
+    """
+    if width * height > options.max_pixels:
+        raise SourceError(
+            f"{name}: its frames of {width}x{height} are {width * height / 1e6:.3g} megapixels, above the limit of "
+            f"{options.max_megapixels:g}; raise it with source.max_megapixels"
+        )
+
+
 def limit_decoder(name: str, context: Any, options: SourceOptions) -> None:
     """Have ``context`` refuse frames above the limit before it allocates them.
 
     Raises:
         SourceError: the container says already that they are.
     """
-    if context.width * context.height > options.max_pixels:
-        megapixels = context.width * context.height / 1e6
-        raise SourceError(
-            f"{name}: its frames of {context.width}x{context.height} are {megapixels:.0f} megapixels, above the limit "
-            f"of {options.max_megapixels:g}; raise it with source.max_megapixels"
-        )
+    refuse_size(name, context.width, context.height, options)
     context.options = {**context.options, "max_pixels": str(options.max_pixels)}

@@ -27,13 +27,14 @@ from ..imaging.orientation import flipped, orientation
 from ..types import Frame, StreamInfo
 from .base import SourceOptions, SourceStatus
 from .clock import RecordingClock
-from .describe import describe, length_of, limit_decoder, notes_on
+from .describe import claimed_size, describe, length_of, limit_decoder, notes_on, refuse_size
 from .formats import NO_PRESENTATION_TIMES
 
 log = logging.getLogger(__name__)
 
 _SHORT = 0.5  # seconds missing at the end that are worth a warning
 _HEAD = 1 << 20  # bytes
+_SAY_NOTHING = {"rawvideo", "pbm", "pgm", "ppm", "pam"}  # decoders that do not tell a large frame from a damaged one
 _FAILURES = 50  # read errors in a row until reading ends
 
 
@@ -236,9 +237,10 @@ class VideoSource:
     def _why_none(self, clock: RecordingClock) -> str:
         if clock.last is not None:
             return f"no frame between {self._options.start:g} s and its end; give an earlier start"
-        if self._too_large:
+        refuse_size(self.name, *(claimed_size(self._first_packet) or (0, 0)), self._options)
+        if self._too_large or self._stream.codec_context.name in _SAY_NOTHING:
             limit = self._options.max_megapixels
-            return f"not one frame could be decoded: damaged, or above source.max_megapixels ({limit:g})"
+            return f"not one frame could be decoded: damaged, or above {limit:g} megapixels (source.max_megapixels)"
         return f"not one frame could be decoded; {self._if_none}"
 
     def _warn(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from ..errors import SourceError
+from .aes import decrypted
 from .formats import NO_PLAYLISTS
 
 _REDIRECTS = 8
@@ -89,8 +90,8 @@ def same_host(url: str, name: str, timeout: float) -> Callable[[str, int, dict[s
             raise
 
     def read(target: str, options: dict[str, str]) -> io.BufferedIOBase:
-        if target.startswith("crypto"):
-            raise SourceError(f"{name}: its segments are encrypted; read them with source.other_hosts=true")
+        is_encrypted = target.startswith(("crypto+", "crypto:"))  # FFmpeg's protocol around another's URL
+        target = target[len("crypto+") :] if is_encrypted else target
         where, first, end = url, options.get("offset", "0"), options.get("end_offset", "0")
         span = f"{first}-{int(end) - 1 if int(end) else ''}"
         for _ in range(_REDIRECTS):
@@ -100,7 +101,7 @@ def same_host(url: str, name: str, timeout: float) -> Callable[[str, int, dict[s
             except (OSError, http.client.HTTPException):
                 return io.BytesIO()
             if response.status in (200, 206):
-                return response
+                return decrypted(response, options["key"], options["iv"], name) if is_encrypted else response
             response.close()
             if response.status not in _MOVED or not (target := response.getheader("Location") or ""):
                 return io.BytesIO()

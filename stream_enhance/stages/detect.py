@@ -108,7 +108,7 @@ class Detector:
             if frame.no_signal:
                 yield Scene(frame, Faces.none())
                 continue
-            if scene_changed(frame):
+            if cut := scene_changed(frame):
                 self._tracker.forget()
                 since = 0
             if since % self.every == 0:
@@ -121,7 +121,7 @@ class Detector:
             else:
                 faces = self._tracker.predict(frame.seconds)
             since += 1
-            yield Scene(frame, faces)
+            yield Scene(frame, faces, cut)
 
     @property
     def tracks(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from pydantic import Field
 from ..imaging import crop, planes
 from ..options import EnhancerKind, Options
 from ..runtime import batches
-from ..types import Enhanced, Scene
+from ..types import Decision, Enhanced, Scene
 from . import gates
 from .classical import ClassicalOptions
 from .networks import Enhancement
@@ -29,6 +30,8 @@ from .steady import Motion, TrackMemory
 _CONSISTENT = 0.07  # of consistency, from where a result is not used to where it is used whole
 _LEAST = 0.02  # of strength, below which nothing would be seen to change
 _REMEMBERED = 64  # tracks
+_Decided = dict[int, Decision]  # by row of a scene's faces
+_OFF = Decision("left", "off")  # nothing is enhanced
 
 
 @dataclass(slots=True)
@@ -172,25 +175,32 @@ class Enhancer:
     def __call__(self, scenes: Iterable[Scene]) -> Generator[Enhanced, None, None]:
         """Each scene with the patches of its faces before and after, (n, S, S, 3) uint8 RGB; small batches at once."""
         for waiting in batches(scenes, self._options.batch):
-            jobs = [(scene, self._cut(scene)) for scene in waiting]
-            self._fill([patch for _, patches in jobs for patch in patches])
-            for scene, patches in jobs:
-                yield self._finished(scene, patches)
+            jobs = [(scene, *self._cut(scene)) for scene in waiting]
+            self._fill([patch for _, patches, _ in jobs for patch in patches])
+            for scene, patches, decided in jobs:
+                yield self._finished(scene, patches, decided)
 
-    def _cut(self, scene: Scene) -> list[_Patch]:
-        """The scene's patches, each with its track's memory."""
-        faces = scene.faces
-        trust, rows = self._chosen(scene)
+    def _cut(self, scene: Scene) -> tuple[list[_Patch], _Decided]:
+        """The scene's patches, each with its track's memory, and what was decided about the other faces."""
+        faces, decided = scene.faces, _Decided()
+        trust, rows = self._chosen(scene, decided)
         points = faces.points[rows] if self._align and faces.points is not None else None
         to_frame = crop.patch_to_frame(faces.xyxy[rows], points, self.size)
         cut = [
-            self._patch(scene, int(row), affine, float(trust[row])) for row, affine in zip(rows, to_frame, strict=True)
+            self._patch(scene, int(row), affine, float(trust[row]), decided)
+            for row, affine in zip(rows, to_frame, strict=True)
         ]
-        return [patch for patch in cut if patch is not None]
+        return [patch for patch in cut if patch is not None], decided
 
-    def _chosen(self, scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _leave(self, decided: _Decided, row: int, why: str, patch: _Patch | None = None) -> None:
+        """Count a face that is left alone, and note the reason, the name of one of ``LeftAlone``."""
+        setattr(self.counts.left, why, getattr(self.counts.left, why) + 1)
+        known = (patch.to_frame, None, patch.memory.consistency) if patch is not None else ()
+        decided[row] = Decision("left", why, *known)
+
+    def _chosen(self, scene: Scene, decided: _Decided) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """How far each face is trusted, (n,) 0..1; and the rows of those to enhance."""
-        faces, image, options, left = scene.faces, scene.frame.image, self._options, self.counts.left
+        faces, image, options = scene.faces, scene.frame.image, self._options
         if self._network is None or not len(faces):
             return np.zeros(0, np.float32), np.zeros(0, np.int64)
         heights = faces.xyxy[:, 3] - faces.xyxy[:, 1]
@@ -204,31 +214,35 @@ class Enhancer:
         }
         alone = np.zeros(len(faces), bool)
         for reason, holds in reasons.items():  # the first that holds is counted
-            setattr(left, reason, getattr(left, reason) + int((holds & ~alone).sum()))
+            for row in np.flatnonzero(holds & ~alone):
+                self._leave(decided, int(row), reason)
             alone |= holds
         rows = np.flatnonzero(~alone)
         if self.max_faces and len(rows) > self.max_faces:
             known = np.array([int(t) in self._tracks for t in faces.track[rows]])
             order = np.lexsort((-heights[rows], known))
-            left.over_budget += len(rows) - self.max_faces
+            for row in rows[order[self.max_faces :]]:
+                self._leave(decided, int(row), "over_budget")
             rows = np.sort(rows[order[: self.max_faces]])
         return trust * front, rows
 
-    def _patch(self, scene: Scene, row: int, to_frame: NDArray[np.float32], trust: float) -> _Patch | None:
+    def _patch(
+        self, scene: Scene, row: int, to_frame: NDArray[np.float32], trust: float, decided: _Decided
+    ) -> _Patch | None:
         """The patch at ``to_frame``, registered to its track's memory, or None where it is left alone."""
-        image, seconds, left = scene.frame.image, scene.frame.seconds, self.counts.left
+        image, seconds = scene.frame.image, scene.frame.seconds
         region = planes.align(image, *crop.bounds(to_frame, self.size))
         if region is None:
-            left.partly_outside += 1
+            self._leave(decided, row, "partly_outside")
             return None
         pixels = planes.read(image, *region)
         patch = crop.cut(pixels, crop.moved(to_frame, *region[:2]), self.size)
         height = float(scene.faces.xyxy[row, 3] - scene.faces.xyxy[row, 1])
         if gates.is_dark_and_flat(patch):
-            left.dark_and_flat += 1
+            self._leave(decided, row, "dark_and_flat")
             return None
         if height > self._options.max_face and cv2.Laplacian(patch[:, :, 1], cv2.CV_32F).var() >= self._options.sharp:
-            left.sharp_enough += 1
+            self._leave(decided, row, "sharp_enough")
             return None
         strength = self._options.strength
         if strength is None:
@@ -270,11 +284,11 @@ class Enhancer:
             for patch, computed in zip(part, results, strict=True):
                 patch.computed = computed
 
-    def _finished(self, scene: Scene, patches: list[_Patch]) -> Enhanced:
+    def _finished(self, scene: Scene, patches: list[_Patch], decided: _Decided) -> Enhanced:
         now = scene.frame.seconds
         if len(self._tracks) > _REMEMBERED:
             self._tracks = {track: memory for track, memory in self._tracks.items() if memory.goes_on(now)}
-        used = [(patch, mixed) for patch in patches if (mixed := self._mixed(patch)) is not None]
+        used = [(patch, mixed) for patch in patches if (mixed := self._mixed(patch, decided)) is not None]
         cached = np.array([patch.cached for patch, _ in used], np.bool_)
         self.counts.from_cache += int(cached.sum())
         self.counts.enhanced += int((~cached).sum())
@@ -286,9 +300,10 @@ class Enhancer:
             np.stack([mixed for _, mixed in used]) if used else empty,
             np.stack([patch.to_frame for patch, _ in used]) if used else np.zeros((0, 2, 3), np.float32),
             cached,
+            tuple(decided.get(row, _OFF) for row in range(len(scene.faces))),
         )
 
-    def _mixed(self, patch: _Patch) -> NDArray[np.uint8] | None:
+    def _mixed(self, patch: _Patch, decided: _Decided) -> NDArray[np.uint8] | None:
         """The face as it is to be shown: of the result as much as it is trusted; None: none of it."""
         memory = patch.memory
         memory.mix(patch.computed, patch.motion)
@@ -297,12 +312,14 @@ class Enhancer:
         assert memory.result is not None
         trust = float(np.clip((memory.consistency - self._options.min_consistency) / _CONSISTENT, 0, 1))
         if trust == 0:
-            self.counts.left.inconsistent += 1
+            self._leave(decided, patch.row, "inconsistent", patch)
             return None
         share = trust * patch.strength
         if share < _LEAST and self._options.strength is None:  # the table gives a sharp face nothing
-            self.counts.left.sharp_enough += 1
+            self._leave(decided, patch.row, "sharp_enough", patch)
             return None
+        kind: Literal["cached", "enhanced"] = "cached" if patch.cached else "enhanced"
+        decided[patch.row] = Decision(kind, "", patch.to_frame, share, memory.consistency)
         mixed: NDArray[np.uint8] = cv2.addWeighted(memory.result, share, patch.original, 1 - share, 0)  # type: ignore[assignment]
         if patch.outside is not None:
             mixed[patch.outside] = patch.original[patch.outside]

@@ -96,7 +96,8 @@ class Browser:
 
     def press(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else "")
+            text = key if kind == "keyDown" and len(key) == 1 else ""  # ArrowLeft and its like write nothing
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, text=text)
 
     def wait(self, script: str, seconds: float = 60) -> None:
         """Until ``script`` is true."""

@@ -7,9 +7,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import av
 import pytest
 
 from stream_enhance.errors import SinkError
+from stream_enhance.sinks import mjpeg
 from stream_enhance.sinks.codecs import Encoding
 from stream_enhance.sinks.mjpeg import MjpegServer
 from stream_enhance.sinks.open import open_sink
@@ -52,6 +54,32 @@ def test_a_page_elsewhere_cannot_look(models: Models) -> None:
         urllib.request.urlopen(request, timeout=60)
     raised.value.close()
     assert raised.value.code == 421
+    output.end()
+    output.join(1)
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_viewer_that_left_while_nothing_came_is_noticed(monkeypatch: pytest.MonkeyPatch, shown: bool) -> None:
+    monkeypatch.setattr(mjpeg, "_REPEAT", 0.1)
+    monkeypatch.setattr(mjpeg, "_VIEWERS", 1)
+    output = MjpegServer(MjpegTarget("mjpeg://127.0.0.1:0/", "127.0.0.1", 0))
+    output.start()
+    if shown:
+        output.take(av.VideoFrame(64, 64, "yuv420p"))
+    first = urllib.request.urlopen(output.url, timeout=60)
+    with pytest.raises(urllib.error.HTTPError, match="too many viewers"):
+        urllib.request.urlopen(output.url, timeout=60)
+    first.close()
+
+    def is_free() -> bool:
+        try:
+            urllib.request.urlopen(output.url, timeout=60).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        return True
+
+    wait_until(is_free)
     output.end()
     output.join(1)
 

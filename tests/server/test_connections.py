@@ -26,7 +26,9 @@ from websockets.sync.client import connect
 from stream_enhance.server import connections
 from stream_enhance.server.app import make_app
 from stream_enhance.server.config import CameraConfig
+from stream_enhance.server.routes import views
 from stream_enhance.server.supervisor import Supervisor
+from stream_enhance.server.view import Piece
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -227,6 +229,30 @@ def test_a_viewer_of_a_silent_camera_that_left_is_noticed(models: Models, leaves
             wait_until(lambda: camera.view.viewers == 0)
             if leaves == "vanishes":  # it answered no ping
                 peer.close()
+    finally:
+        cameras.close()
+
+
+def test_a_viewer_of_images_is_written_to_while_its_camera_is_silent(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "_REPEAT", 0.1)
+    settings = {"detector": {"model": str(models.detector)}, "enhancer": {"model": str(models.enhancer)}, "threads": 1}
+    cameras = Supervisor(settings)
+    cameras.put("door", CameraConfig(url="rtsp://127.0.0.1:9/x"))
+    camera = cameras.get("door")
+    assert camera is not None
+    try:
+        with serving(make_app(cameras, "127.0.0.1", "")) as port:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.request("GET", "/api/cameras/door/mjpeg")
+            answer = connection.getresponse()
+            assert answer.read(4) == b"\r\n\r\n"
+            image = Piece(b"JPEG", True, "jpeg")
+            camera.view._send("jpeg", image)
+            assert b"".join(answer.readline() for _ in range(30)).count(b"JPEG") > 1
+            connection.close()
+            wait_until(lambda: camera.view.viewers == 0)
     finally:
         cameras.close()
 

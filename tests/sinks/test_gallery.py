@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stream_enhance.errors import SinkError
 from stream_enhance.sinks import gallery
 from stream_enhance.sinks.gallery import Gallery
 from stream_enhance.types import Enhanced, Faces, Frame, Scene
@@ -53,6 +54,14 @@ def seen(
         np.tile(affine, (n, 1, 1)),
         np.full(n, cached),
     )
+
+
+def test_two_runs_cannot_write_one_gallery_at_once(tmp_path: Path) -> None:
+    first = Gallery(tmp_path / "g", "a.mp4")
+    with pytest.raises(SinkError, match="another run is writing its gallery there"):
+        Gallery(tmp_path / "g", "b.mp4", overwrite=True)
+    first.close()
+    Gallery(tmp_path / "g", "b.mp4", overwrite=True).close()
 
 
 def test_each_track_leaves_its_image_before_and_after_in_the_right_colours(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -72,9 +73,24 @@ def test_a_frame_above_the_limit_is_refused_before_it_is_decoded(tmp_path: Path,
 
 def test_the_limit_is_a_setting(tmp_path: Path) -> None:
     path = make_video(tmp_path / "in.mp4", 3, (640, 480))
-    with pytest.raises(SourceError, match=r"640x480 are 0 megapixels, above the limit of 0\.3; raise it with source"):
+    with pytest.raises(SourceError, match=r"are 0\.307 megapixels, above the limit of 0\.3; raise it with source"):
         open_source(str(path), SourceOptions(max_megapixels=0.3))
     assert len(list(open_source(str(path), SourceOptions(max_megapixels=0.31)).frames())) == 3
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "gif", "pgm", "ppm", "y4m", "jpg", "tiff", "webp", "avi"])
+def test_a_size_above_the_limit_names_the_limit_and_the_option(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"large.{kind}"
+    if kind in ("png", "bmp", "pgm", "ppm", "jpg", "tiff", "webp"):
+        pixels = np.full((480, 640), 90, np.uint8)
+        cv2.imwrite(str(path), pixels if kind == "pgm" else np.dstack([pixels] * 3))
+    else:
+        codec, form = {"gif": ("gif", "rgb8"), "y4m": ("wrapped_avframe", "yuv420p"), "avi": ("mjpeg", "yuvj420p")}[
+            kind
+        ]
+        make_video(path, 2, (640, 480), codec=codec, pixel_format=form)
+    with pytest.raises(SourceError, match=r"0\.3.* source\.max_megapixels|above 0\.3 .*source\.max_megapixels"):
+        list(open_source(str(path), SourceOptions(max_megapixels=0.3)).frames())
 
 
 def test_a_size_that_grows_above_the_limit_midway_is_passed_over(tmp_path: Path) -> None:

@@ -239,3 +239,18 @@ def test_a_small_sharp_face_is_left_alone_by_the_table() -> None:
     enhancer = enhancer_of(Brighter(), strength=None, min_consistency=-1)
     (done,) = enhancer([scene(0, (100, 100, 160, 180), image=noise)])
     assert (len(done.patches), enhancer.counts.left.sharp_enough) == (0, 1)
+
+
+def test_every_face_has_a_decision_with_its_reason() -> None:
+    boxes = (BOX, (300.0, 50.0, 306.0, 58.0))
+    first, second = enhancer_of(Brighter(), min_face=12)([scene(0, *boxes), scene(1, *boxes)])
+    assert [(d.kind, d.why) for d in first.decisions] == [("enhanced", ""), ("left", "too_small")]
+    assert [(d.kind, d.why) for d in second.decisions] == [("cached", ""), ("left", "too_small")]
+    enhanced, left = first.decisions
+    assert enhanced.to_frame is not None
+    assert np.array_equal(enhanced.to_frame, first.to_frame[0])
+    assert enhanced.strength == pytest.approx(1.0)
+    assert enhanced.consistency is not None
+    assert left.to_frame is left.strength is None
+    (off,) = enhancer_of(None)([scene(0, BOX)])
+    assert [(d.kind, d.why) for d in off.decisions] == [("left", "off")]

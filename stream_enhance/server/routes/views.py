@@ -15,6 +15,7 @@ from ..supervisor import Supervisor
 from ..view import Piece
 from .cameras import Name, known
 
+_REPEAT = 10.0  # seconds of silence until an image is sent again: only who writes notices a viewer that has vanished
 _QUEUED = 50  # pieces that may wait for one viewer
 
 
@@ -41,7 +42,10 @@ def routes(cameras: Supervisor) -> APIRouter:
         camera = known(cameras, name)
 
         async def parts() -> AsyncIterator[bytes]:
-            async for piece in pieces(camera, "jpeg"):
+            async for piece in pieces(camera, "jpeg", _REPEAT):
+                if not piece.data:  # no image yet: a line before the first part, which readers pass over (RFC 2046)
+                    yield b"\r\n"
+                    continue
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(piece.data)}\r\n\r\n"
                 yield head.encode() + piece.data + b"\r\n"
 
@@ -92,12 +96,13 @@ class Selection:
         return True
 
 
-async def pieces(camera: Camera, kind: str) -> AsyncGenerator[Piece, None]:
+async def pieces(camera: Camera, kind: str, repeat: float | None = None) -> AsyncGenerator[Piece, None]:
     """What one viewer is sent, from a key frame on, for as long as the camera is there.
 
     Args:
         camera: what it watches.
         kind: "video" or "jpeg".
+        repeat: seconds without a piece until the last one is sent again, or an empty one where there is none.
     """
     queue: asyncio.Queue[Piece | None] = asyncio.Queue()
     selection = Selection()
@@ -108,7 +113,15 @@ async def pieces(camera: Camera, kind: str) -> AsyncGenerator[Piece, None]:
 
     number = camera.view.join(kind, take, asyncio.get_running_loop())
     try:
-        while (piece := await queue.get()) is not None and not camera.gone:
+        last = Piece(b"", True, kind)
+        while not camera.gone:
+            try:
+                piece = await asyncio.wait_for(queue.get(), repeat)
+            except TimeoutError:
+                piece = last
+            if piece is None:
+                return
+            last = piece
             yield piece
             if selection.lost and queue.empty():  # it has caught up
                 selection.lost = False

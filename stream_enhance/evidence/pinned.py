@@ -1,0 +1,39 @@
+"""Settings of a run that can be repeated: everything that makes two runs differ is held fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cv2
+
+from ..config import Config
+
+
+def pinned(config: Config) -> Config:
+    """``config`` with single precision on the CPU, one thread a network and one face at a time.
+
+    What the user has named stays: a provider, a number of threads, an enhancer.  Where none was named, faces are
+    changed by classical filters, which learn nothing.
+    """
+    enhancer = config.enhancer.model_copy(update={"batch": 1})
+    if "kind" not in config.enhancer.model_fields_set:
+        enhancer = enhancer.model_copy(update={"kind": "classical"})
+    return config.model_copy(
+        update={
+            "enhancer": enhancer,
+            "threads": config.threads or 1,
+            "provider": "cpu" if config.provider == "auto" else config.provider,
+        }
+    )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenCV's functions work in one thread: its optical flow depends on their number."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
