@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-NOSE_ASIDE = 0.28  # how far the nose tip stands out from the line between eyes and mouth, in eye distances; less than on a
+NOSE_ASIDE = (
+    0.28  # how far the nose tip stands out from the line between eyes and mouth, in eye distances; less than on a
+)
 # real face, since the detector draws the nose of small, turned faces towards their middle
 NOSE_DOWN = 0.61  # where it lies on the way from eyes to mouth in a face that is not bowed
 NOSE_AHEAD = 0.9  # how far it stands out, in distances from eyes to mouth

@@ -1,12 +1,13 @@
 """What a network that takes several frames sees of a track."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.stages.past import MOST, Past
 from stream_enhance.stages.steady import motion_of, thumb_of
-
 
 HALF = 128
 
@@ -31,7 +32,7 @@ def test_the_mean_of_noisy_inputs_is_nearer_to_the_face_than_one_of_them() -> No
     clean = face()
     noisy = [np.clip(clean + rng.normal(0, 12, clean.shape), 0, 255).astype(np.uint8) for _ in range(6)]
     past = Past.of(noisy[0])
-    for before, after in zip(noisy, noisy[1:], strict=False):
+    for before, after in pairwise(noisy):
         add(past, before, after)
     truth = cv2.resize(clean, (HALF, HALF), interpolation=cv2.INTER_AREA).astype(np.float32)
     single = cv2.resize(noisy[-1], (HALF, HALF), interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -8,6 +8,7 @@ carried along by the truth's own motion. Figures are means over clips with boots
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,17 @@ def mixed(low: Image, results: Image) -> Image:
     return np.stack(found)
 
 
-def opened(text: str) -> tuple[str, Enhance]:
-    """(name, network) of NAME=FILE[:first][:mixed]."""
+@dataclass(frozen=True)
+class Opened:
+    """A network to measure."""
+
+    name: str
+    enhance: Enhance
+    size: int  # pixels: side of its patch
+
+
+def opened(text: str) -> Opened:
+    """The network that NAME=FILE[:first][:mixed] names."""
     name, _, path = text.rpartition("=")
     path, *how = path.split(":")
     network = network_of(Path(path))[0]
@@ -94,7 +104,7 @@ def opened(text: str) -> tuple[str, Enhance]:
         results, errors = along(network, sample, "first" in how) if seen else one_by_one(network, sample)
         return (mixed(sample.low, results) if "mixed" in how else results), errors
 
-    return name or path, enhance
+    return Opened(name or path, enhance, int(network.size))  # type: ignore[arg-type]
 
 
 def measure(
@@ -179,7 +189,8 @@ def command(
     torch.set_num_threads(1)
     if out is not None:
         refuse_existing(out, overwrite)
-    samples = held_out(clips, half, sizes)
+    networks = [opened(text) for text in models]
+    samples = held_out(clips, half, sizes, networks[0].size)
     judges: dict[str, Embedder] = {}
     for text in embedders:
         name, _, path = text.rpartition("=")
@@ -189,10 +200,9 @@ def command(
     lpips = None if lpips_alex is None else AlexLpips(lpips_alex)
     results: dict[str, Any] = {}
     first: dict[str, NDArray[np.float64]] | None = None
-    for text in models:
-        name, enhance = opened(text)
-        table = measure(samples, enhance, strength, frames, judges, lpips)
-        results[name] = summary(table, list(judges))
+    for network in networks:
+        table = measure(samples, network.enhance, strength, frames, judges, lpips)
+        name, results[network.name] = network.name, summary(table, list(judges))
         if first is None:
             first = table
         else:
@@ -202,9 +212,9 @@ def command(
         out.write_text(json.dumps(results, indent=1))
 
 
-def held_out(folders: Sequence[Path], half: int | None, sizes: tuple[float, float]) -> list[Sample]:
+def held_out(folders: Sequence[Path], half: int | None, sizes: tuple[float, float], size: int = 256) -> list[Sample]:
     """The clips of that half of the people, with faces of that height. Raises InputError where there is none."""
-    clips, found = ClipSamples(folders, augment=False), []
+    clips, found = ClipSamples(folders, size, augment=False), []
     for index, (home, _, row) in enumerate(clips.rows):
         person = str(clips.images[home][int(row["images"][0])]["person"])
         if (half is None or half_of(person) == half) and sizes[0] <= row["face_px"] < sizes[1]:

@@ -71,7 +71,9 @@ class ClipRecipe(Part):
     ema: float = 0.998
     batch: int = 4
     chunk: int = 4
-    save_steps: int = 60
+    round_batches: int = 10  # then the state is saved
+    validate_rounds: int = 4
+    val_clips: int = 32
     compile: bool = False
     threads: int = 1
 
@@ -205,7 +207,7 @@ def start_several(network: UNetSeveral, path: Path) -> None:
 
 @torch.inference_mode()
 def validate(network: UNetSeveral, batches: list[Batch]) -> tuple[dict[str, float], list[Tensor]]:
-    """PSNR gain in dB of the first frame, the sixth and the last, and the likelihood."""
+    """PSNR gain in dB of what is shown at the first frame, the middle and the last; the likelihood; and samples."""
     gains, likelihood, shown = [], [], []
     for batch in batches:
         result: Tensor | None = None
@@ -217,24 +219,26 @@ def validate(network: UNetSeveral, batches: list[Batch]) -> tuple[dict[str, floa
             gains.append(psnr(ours, clean) - psnr(low, clean))
             likelihood.append(laplace((ours - clean).abs().mean(1, keepdim=True), error))
         shown.append(torch.cat([low[0], ours[0], clean[0]], 2))
-    found = torch.stack(gains).view(len(batches), -1, len(gains[0])).mean((0, 2))  # (T,)
+    frames = batches[0]["low"].shape[1]
+    found = torch.stack([torch.cat(gains[t::frames]).mean() for t in range(frames)])
     scores = {f"gain_{t}": float(found[t]) for t in (0, len(found) // 2, len(found) - 1)}
     return scores | {"likelihood": float(torch.stack(likelihood).mean())}, shown[:8]
 
 
-def fit(recipe: ClipRecipe, out: Path, resume: bool, start: Path | None, every: int = 10) -> None:
+def fit(recipe: ClipRecipe, out: Path, resume: bool = False, start: Path | None = None) -> None:
     """Train `recipe` into `out`: last.pt, losses.csv, samples/."""
     torch.manual_seed(recipe.seed)
     samples = ClipSamples(recipe.data.clips, recipe.data.size)
-    held = Clips(ClipSamples([recipe.data.val_clips], recipe.data.size, False), 0, 0, 32)
+    unseen = ClipSamples([recipe.data.val_clips], recipe.data.size, False)
+    held = Clips(unseen, 0, 0, min(recipe.val_clips, len(unseen)))
     checked = list(DataLoader(held, 4))
-    run, last = Run(recipe, start), out / "last.pt"
+    run, last, rounds = Run(recipe, start), out / "last.pt", 0
     if resume:
         run.restore(last)
     out.mkdir(parents=True, exist_ok=True)
     with Journal(out, run.step, every=1) as journal:
         while run.step < recipe.steps:
-            data = Clips(samples, recipe.seed, run.position, recipe.batch * every)
+            data = Clips(samples, recipe.seed, run.position, recipe.batch * recipe.round_batches)
             for batch in DataLoader(data, recipe.batch):
                 since = time.monotonic()
                 losses = run.learn(batch)
@@ -243,11 +247,10 @@ def fit(recipe: ClipRecipe, out: Path, resume: bool, start: Path | None, every: 
                     run.position // len(samples), run.step, losses, run.rate(), frames / (time.monotonic() - since)
                 )
                 run.position += recipe.batch
-            if run.step // recipe.save_steps != (run.step - every * 3) // recipe.save_steps:
-                checkpoints.save(run.state(), last)
-            if run.step % (4 * recipe.save_steps) < every * 3:
+            checkpoints.save(run.state(), last)
+            rounds += 1
+            if rounds % recipe.validate_rounds == 0 or run.step >= recipe.steps:
                 journal.validation(run.position // len(samples), run.step, *validate(run.ema, checked))
-        checkpoints.save(run.state(), last)
 
 
 @click.command(cls=Command)
