@@ -26,7 +26,7 @@ from train.common.images import Image
 from train.enhancer.clip_data import ClipSamples, Sample
 from train.enhancer.data import half_of
 from train.enhancer.fidelity import HARM, blend, bracketed
-from train.enhancer.judges import AlexLpips, DlibEmbedder, Embedder, OnnxEmbedder
+from train.enhancer.judges import SIZE, AlexLpips, DlibEmbedder, Embedder, OnnxEmbedder
 from train.enhancer.metrics import psnr
 from train.enhancer.several import UNetSeveral, packed
 from train.enhancer.weights import network_of
@@ -100,8 +100,10 @@ def opened(text: str) -> Opened:
     network = network_of(Path(path))[0]
 
     def enhance(sample: Sample) -> Results:
-        seen = isinstance(network, UNetSeveral)
-        results, errors = along(network, sample, "first" in how) if seen else one_by_one(network, sample)
+        if isinstance(network, UNetSeveral):
+            results, errors = along(network, sample, "first" in how)
+        else:
+            results, errors = one_by_one(network, sample)
         return (mixed(sample.low, results) if "mixed" in how else results), errors
 
     return Opened(name or path, enhance, int(network.size))  # type: ignore[arg-type]
@@ -118,9 +120,12 @@ def measure(
     """Of each measure (clips, 2): the input and the result, means over `frames`."""
     found: Columns = {}
     for sample in samples:
-        output = np.stack([blend(a, b, strength) for a, b in zip(sample.low, enhance(sample)[0], strict=True)])
+        results, errors = enhance(sample)
+        output = np.stack([blend(a, b, strength) for a, b in zip(sample.low, results, strict=True)])
         rows: Columns = {}
         for t in frames:
+            if len(errors):
+                rows.setdefault("calibration", []).append(calibration(results[t], sample.clean[t], errors[t]))
             ours, clean = [sample.low[t], output[t]], sample.clean[t]
             rows.setdefault("psnr", []).append([psnr(patch, clean) for patch in ours])
             if lpips is not None:
@@ -134,12 +139,27 @@ def measure(
     return {name: np.array(values) for name, values in found.items()}
 
 
+def calibration(result: Image, clean: Image, expected: NDArray[np.float32]) -> list[float]:
+    """How good the `expected` error (S, S) is on the middle of a face: Spearman's rank correlation with the true error
+    over blocks of 8 x 8 pixels; and the shares of pixels whose error is below the median and the ninth decile of the
+    Laplace distribution that it stands for, 0.5 and 0.9 where it is right."""
+    true = np.abs(result.astype(np.float32) - clean).mean(2) / np.float32(255)
+    middle = np.s_[40:232, 32:224] if len(true) == SIZE else np.s_[:, :]
+    blocks = [cv2.resize(p[middle], None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA) for p in (true, expected)]
+    ranks = [np.argsort(np.argsort(block.ravel())) for block in blocks]
+    below = [float((true < np.log(share) * expected)[middle].mean()) for share in (2, 10)]
+    return [float(np.corrcoef(ranks[0], ranks[1])[0, 1]), *below]
+
+
 def summary(table: Mapping[str, NDArray[np.float64]], embedders: Sequence[str]) -> dict[str, Any]:
     """What changed, as [mean, low, high]."""
     out: dict[str, Any] = {"clips": len(table["psnr"]), "psnr": bracketed(table["psnr"][:, 1] - table["psnr"][:, 0])}
     for name in embedders:
         gain = table[name][:, 1] - table[name][:, 0]
         out[name], out[f"harm {name}"] = bracketed(gain), round(float((gain < -HARM).mean()), 3)
+    if "calibration" in table:
+        names = ("rank correlation", "below the median", "below the ninth decile")
+        out["expected error"] = dict(zip(names, map(bracketed, table["calibration"].T), strict=True))
     for name in ("lpips", "warping"):
         if name in table:
             both = table[name][~np.isnan(table[name]).any(1)]
@@ -149,7 +169,7 @@ def summary(table: Mapping[str, NDArray[np.float64]], embedders: Sequence[str]) 
 
 def between(ours: Mapping[str, NDArray[np.float64]], theirs: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
     """How much more the first network gives than the second on the same clips, as [mean, low, high]."""
-    return {name: bracketed(ours[name][:, 1] - theirs[name][:, 1]) for name in ours}
+    return {name: bracketed(ours[name][:, 1] - theirs[name][:, 1]) for name in ours if name != "calibration"}
 
 
 @click.command("fidelity-clips", cls=Command)

@@ -27,7 +27,7 @@ from train.enhancer.several import UNetSeveral, mix, packed
 from train.enhancer.train_clips import Clips
 from train.enhancer.weights import network_of
 
-MODEL = {"channels": (8, 16), "blocks": (1, 1), "size": 64}
+CHANNELS, BLOCKS = (8, 16), (1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,9 @@ def run(clips: Path) -> Path:
 
 def test_it_starts_as_the_single_frame_network() -> None:
     torch.manual_seed(0)
-    single = UNetFast(**MODEL, levelled=True, keep_grey=True)
+    single = UNetFast(CHANNELS, BLOCKS, 64, levelled=True, keep_grey=True)
     torch.nn.init.normal_(single.head.weight, 0, 0.05)
-    several = UNetSeveral(**MODEL)
+    several = UNetSeveral(CHANNELS, BLOCKS, 64)
     several.load_state_dict(several.state_dict() | single.state_dict())
     frame, mean = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 32, 32)
     with torch.no_grad():
