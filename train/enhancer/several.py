@@ -74,6 +74,15 @@ class UNetSeveral(UNetFast):
         return h
 
 
+def single_frame(network: UNetSeveral) -> UNetFast:
+    """What `network` is on the first frame of a track, where it sees no past; without the expected error."""
+    shape = [part.weight.shape[0] for part in [network.stem, *network.down]]  # type: ignore[union-attr]
+    alone = UNetFast(tuple(shape), tuple(map(len, network.encode)), network.size, network.fold, True, True)  # type: ignore[arg-type]
+    own = alone.state_dict()
+    alone.load_state_dict({name: value for name, value in network.state_dict().items() if name in own})
+    return alone.eval()
+
+
 def packed(frame: Tensor, mean: Tensor, count: Tensor) -> Tensor:
     """What the network takes, (n, 4, S, S), as `stream_enhance.stages.past.Past.plane` packs it.
 

@@ -23,7 +23,7 @@ from stream_enhance.stages.steady import TrackMemory, motion_of, thumb_of
 from train.enhancer.cli import main
 from train.enhancer.clip_data import ClipSamples
 from train.enhancer.models import UNetFast
-from train.enhancer.several import UNetSeveral, mix, packed
+from train.enhancer.several import UNetSeveral, mix, packed, single_frame
 from train.enhancer.train_clips import Clips
 from train.enhancer.weights import network_of
 
@@ -116,6 +116,21 @@ def test_it_learns_goes_on_and_runs_in_the_product(run: Path, tmp_path: Path) ->
         theirs = (255 * network(x)[:, :3].clamp(0, 1)).permute(0, 2, 3, 1).numpy()
     assert np.abs(ours - theirs).mean() < 1
     np.testing.assert_array_equal(ours, alone)  # on a track's first frame it sees the same
+
+
+def test_its_first_frame_is_a_network_of_its_own(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "single.onnx"
+    assert main(["export", str(run / "last.pt"), "--single-frame", "--out", str(path)]) == 0
+    network = network_of(run / "last.pt")[0]
+    assert isinstance(network, UNetSeveral)
+    frame = torch.rand(2, 3, 64, 64)
+    small = torch.nn.functional.avg_pool2d(frame, 2)
+    with torch.no_grad():
+        first = network(packed(frame, small, torch.ones(2, 1, 64, 64)))[:, :3]
+        assert torch.allclose(single_frame(network)(frame), first, atol=1e-5)
+    with open_session(path, "face-enhancement", "cpu", 1) as session:
+        assert session.card.channels == (3, 3)
+        np.testing.assert_allclose(session(frame.numpy()), first.clamp(0, 1).numpy(), atol=2e-3)
 
 
 def test_a_network_that_gives_what_its_card_does_not_say_is_refused(run: Path, tmp_path: Path) -> None:
