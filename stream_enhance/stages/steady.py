@@ -22,7 +22,7 @@ _GAP = 0.5  # seconds unseen after which a face is a new one
 _SOFT = 4.0  # grey levels beyond the frame's noise at which a change counts half
 _MISFIT = 25.0  # grey levels of median change: another face, or another light
 _EASE = 0.2  # of a new strength
-NEW = 0.25  # least weight of a new result
+NEW = 0.5  # least weight of a new result
 
 
 @dataclass(slots=True)

@@ -50,7 +50,7 @@ def test_results_are_mixed_with_those_before_where_nothing_changed() -> None:
     change[:, 32:] = 1
     memory.mix(np.full((64, 64, 3), 140, np.uint8), Motion(STILL, change))
     assert memory.result is not None
-    assert abs(int(memory.result[30, 5, 0]) - 110) <= 1
+    assert abs(int(memory.result[30, 5, 0]) - 120) <= 1
     assert memory.result[30, 60, 0] == 140
 
 

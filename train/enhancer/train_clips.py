@@ -69,8 +69,9 @@ class ClipRecipe(Part):
     steps: int = Field(ge=1)  # a trapezoid: the whole rate, and over the last 0.4 down to nothing
     clip: float = 0.5
     ema: float = 0.998
-    batch: int = 4
-    chunk: int = 4
+    learns: tuple[str, ...] = ()  # parts of the network that learn, as in past, error; all of them without
+    batch: int = 8
+    chunk: int = 2
     round_batches: int = 10  # then the state is saved
     validate_rounds: int = 4
     val_clips: int = 32
@@ -107,6 +108,8 @@ class Run:
         self.network = network
         if start is not None:
             start_several(network, start)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(not recipe.learns or name.split(".")[0] in recipe.learns)
         self.ema = copy.deepcopy(network).requires_grad_(False)
         self.forward = torch.compile(network) if recipe.compile else network
         self.optimiser = torch.optim.Adam(network.parameters(), recipe.lr, recipe.betas)
@@ -154,7 +157,8 @@ class Run:
         """Clip, step, average."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
-        others = [p for name, p in self.network.named_parameters() if not name.startswith("error.")]
+        apart = ("error.",)  # the likelihood's gradient is of another size
+        others = [p for name, p in self.network.named_parameters() if not name.startswith(apart)]
         nn.utils.clip_grad_norm_(others, self.recipe.clip)
         self.optimiser.step()
         self.step += 1
