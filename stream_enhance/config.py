@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from .backends import ProviderName
+from .backends.precision import Precision
 from .errors import ConfigError
 from .options import EvidenceOptions, Options
 from .sinks.codecs import EncoderOptions
@@ -75,6 +76,12 @@ class Config(Options):
     evidence: EvidenceOptions = EvidenceOptions()
     provider: ProviderName = Field(
         default="auto", description="What the networks run on; auto takes the best there is."
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="What the networks compute in on a CPU: auto takes 8-bit integers where the model has such a file"
+        " beside it and the processor is made for them (VNNI, Arm dot products), else float32. fp32 gives the same"
+        " result on more machines; int8 insists.",
     )
     device: int = Field(default=0, ge=0, le=63, description="Which GPU the networks run on, from 0.")
     engine_cache: Path | None = Field(

@@ -27,7 +27,7 @@ from . import __version__
 from .backends import Session, open_session
 from .backends.batching import BatchingSession
 from .config import Config
-from .errors import ConfigError, InputError, ModelError, SinkError
+from .errors import ConfigError, InputError, ModelError, SinkError, StreamEnhanceError
 from .report import Report
 from .run import Observer, Recorder, Run, Stages
 from .runtime import Cancelled, Channel
@@ -106,9 +106,15 @@ class Pipeline:
 
     def _session(self, path: str | Path, task: str) -> Session:
         config = self.config
-        session = open_session(path, task, config.provider, config.threads, config.engine_cache, config.device)
+        session = open_session(
+            path, task, config.provider, config.threads, config.engine_cache, config.device, config.precision
+        )
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
-        self.models[Path(path).name] = {"sha256": session.sha256, "provider": session.provider}
+        self.models[session.path.name] = {
+            "sha256": session.sha256,
+            "provider": session.provider,
+            "precision": session.precision,
+        }
         return session
 
     def variant(self, config: Config) -> Pipeline:
@@ -117,7 +123,7 @@ class Pipeline:
         Raises:
             ConfigError: the settings ask for other networks.
         """
-        same = ("provider", "threads"), ("model",), ("model", "kind", "classical")
+        same = ("provider", "precision", "threads"), ("model",), ("model", "kind", "classical")
         for mine, other, keys in zip(
             (self.config, self.config.detector, self.config.enhancer),
             (config, config.detector, config.enhancer),
@@ -214,7 +220,10 @@ class Pipeline:
             return report
         except BaseException as error:
             if recorder and run:
-                recorder.end(run.report(str(error) or type(error).__name__))
+                try:
+                    recorder.end(run.report(str(error) or type(error).__name__))
+                except StreamEnhanceError as second:
+                    error.add_note(str(second))
             raise
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed
@@ -331,7 +340,7 @@ class Pipeline:
         """A new detection stage on the shared network; each of ``stills`` is an image by itself."""
         options, tracking = self.config.detector, self.config.tracker
         if stills:
-            options = options.model_copy(update={"every": 1})
+            options = options.model_copy(update={"every": 1, "regions": "off"})
             tracking = tracking.model_copy(update={"confirm_threshold": 0.0, "coast_ttl": 0.0})
         return Detector(self._detector, options, Tracker(options.score, tracking))
 

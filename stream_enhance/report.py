@@ -51,7 +51,9 @@ class Report(BaseModel):
         " front of it).",
     )
     models: dict[str, dict[str, str]] = Field(
-        default_factory=dict, description="Of each network's file: its sha256, and the provider that it ran on."
+        default_factory=dict,
+        description="Of each network's file: its sha256, the provider that it ran on, and the precision,"
+        " with the reason for it.",
     )
     version: str = Field(default=__version__, description="Version of stream-enhance.")
     outputs: list[dict[str, Any]] | None = Field(

@@ -55,6 +55,9 @@ class Frame:
     turned: bool = False  # a quarter since it was decoded: its pixels' width and height have changed places
     stream: StreamInfo = StreamInfo()
     side_packets: tuple[Any, ...] = ()  # av.Packet of the side streams, in demuxing order, that belong before it
+    taken_at: float | None = None  # seconds since the epoch by the camera's own clock, where it says so (RTCP)
+    detect_image: av.VideoFrame | None = None  # the same view in the camera's smaller stream: faces are found in it
+    detect_seconds: float | None = None  # its presentation time, on this frame's clock
     duration: int = 0  # in time_base units, where the source says how long it is shown; 0: until the next one
 
     @property

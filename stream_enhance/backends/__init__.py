@@ -13,7 +13,11 @@ from typing import Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ModelError
+from . import precision as precisions
 from .card import Card
+from .precision import Precision
+from .preprocessing import Batch
 
 ProviderName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "torch"]
 
@@ -25,10 +29,11 @@ class Session(Protocol):
     path: Path
     sha256: str  # of the model file
     provider: str  # what it runs on, as chosen
+    precision: str  # what it computes in, and why: "int8 (AVX-512 VNNI)"
     input_size: tuple[int, int] | None  # height and width in pixels that it takes; None: any that its card allows
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Float32 (n, C, H, W) in, float32 out, rows in the same order."""
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
+        """What ``preprocessing.to_input`` gives in; float32 out, or uint8 by the card; rows in the same order."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -45,6 +50,7 @@ def open_session(
     threads: int = 0,
     cache: Path | None = None,
     device: int = 0,
+    precision: Precision = "auto",
 ) -> Session:
     """Load the ONNX file at ``path``.
 
@@ -55,9 +61,12 @@ def open_session(
         threads: CPU threads; 0 for one a core.
         cache: folder for compiled engines; None for the user's cache folder.
         device: which GPU, from 0.
+        precision: on the CPU, whether the 8-bit file beside ``path`` is run; ``auto``: where the processor is made for
+            it. A GPU computes in what the provider takes.
 
     Raises:
-        ModelError: no such file, damaged, for another task, or the named provider is not available.
+        ModelError: no such file, damaged, for another task, made from another file than ``path``, or the named
+            provider or precision is not available.
     """
     if provider == "torch":
         from .torch_session import open_torch
@@ -65,4 +74,20 @@ def open_session(
         return open_torch(Path(path), task, device)
     from .onnx import OnnxSession
 
-    return OnnxSession(Path(path), task, provider, threads, cache, device)
+    session = OnnxSession(Path(path), task, provider, threads, cache, device)
+    if session.provider != "cpu":
+        if precision == "int8":
+            raise ModelError(f"precision=int8: {session.provider} does not take it; add provider=cpu")
+        return session
+    choice = precisions.choose(Path(path), precision)
+    if choice.precision == "int8":
+        source = session.sha256
+        session = OnnxSession(choice.path, task, "cpu", threads, cache, device)
+        if session.card.source_sha256 != source:
+            raise ModelError(
+                f"{choice.path}: was not made from {Path(path).name}; make it again with `python -m train.quantize`, or"
+                " use precision=fp32"
+            )
+    named = choice.precision == "fp32" and session.card.precision == "int8"  # the 8-bit file itself was named
+    session.precision = f"{session.card.precision} ({'the file named' if named else choice.reason})"
+    return session

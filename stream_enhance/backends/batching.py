@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from ..errors import LineError
 from . import Session
+from .preprocessing import Batch
 
 _ACTIVE = 1.0  # seconds since its last request in which a caller is still worth waiting for
 
 
 @dataclass(eq=False)
 class _Request:
-    batch: NDArray[np.float32]
+    batch: Batch
     done: threading.Event = field(default_factory=threading.Event)
     result: NDArray[np.float32] | None = None
     error: Exception | None = None
@@ -42,6 +43,7 @@ class BatchingSession:
     def __init__(self, session: Session, limit: int = 16, wait: float = 0.005) -> None:
         self._session, self._limit, self._wait = session, limit, wait
         self.card, self.path, self.sha256, self.provider = session.card, session.path, session.sha256, session.provider
+        self.precision = session.precision
         self.input_size = session.input_size
         self.sizes: Counter[int] = Counter()  # rows: batches of so many
         self._requests: deque[_Request] = deque()
@@ -51,8 +53,8 @@ class BatchingSession:
         self._thread = threading.Thread(target=self._run, name=f"batches of {session.card.name}", daemon=True)
         self._thread.start()
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Float32 (n, C, H, W) in, float32 out, rows in the same order; run in one batch with other callers' rows.
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
+        """See ``Session``; run in one batch with other callers' rows.
 
         Raises:
             LineError: the session is closed.

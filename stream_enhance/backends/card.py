@@ -23,7 +23,8 @@ PLANES = {"frame": 3, "past": 1, "image": 3, "log_error": 1}  # channels of each
 
 
 class Card(BaseModel):
-    """What a model file says of itself.  Network input is ``(rgb / scale - mean) / std``, float32 (n, 3, H, W)."""
+    """What a model file says of itself.  Network input is ``(rgb / scale - mean) / std``, float32 (n, 3, H, W), or,
+    where ``input_type`` is uint8, the RGB image itself, (n, H, W, 3); an enhancer then gives such an image too."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,6 +34,9 @@ class Card(BaseModel):
     dynamic: bool = False  # takes any side that is a multiple of 32
     color: Literal["RGB"] = "RGB"
     scale: float = Field(default=255.0, gt=0)
+    input_type: Literal["float32", "uint8"] = "float32"  # uint8: (n, H, W, 3) images as they are, scaled in the graph
+    precision: Literal["fp32", "int8"] = "fp32"
+    source_sha256: str = ""  # of the fp32 file that a quantised file was made from
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     alignment: Literal["five-points", "box", "none"] = "none"

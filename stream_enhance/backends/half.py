@@ -31,7 +31,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
     metadata = [(entry.key, entry.value) for entry in model.metadata_props]
     blocked = [op for op in DEFAULT_OP_BLOCK_LIST if op not in ("Resize", "Upsample")]  # both compute in half on a GPU
-    half: onnx.ModelProto = convert_float_to_float16(_unfolded(model), keep_io_types=True, op_block_list=blocked)
+    half: onnx.ModelProto = convert_float_to_float16(unfolded(model), keep_io_types=True, op_block_list=blocked)
     del half.metadata_props[:]
     for key, value in metadata:
         entry = half.metadata_props.add()
@@ -39,7 +39,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return half
 
 
-def _unfolded(model: onnx.ModelProto) -> onnx.ModelProto:
+def unfolded(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` in which weights stored as half and cast to float32 are float32 weights."""
     import onnx
     from onnx import TensorProto, numpy_helper

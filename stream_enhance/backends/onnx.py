@@ -17,6 +17,7 @@ from ..extras import install_hint
 from . import engines, providers
 from .card import KEY, Card, file_sha256, parse_card
 from .half import half_file
+from .preprocessing import Batch
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class OnnxSession:
             )
         self._largest = providers.BATCHES[-1]  # rows at once; halved where a GPU's memory does not hold them
         self._session: Any = self._on_cpu()  # to be read, and to be compared with
-        self.provider = "cpu"
+        self.provider, self.precision = "cpu", "fp32"
         self.card = self._card(task)
         self._check(task)
         if provider != "cpu":
@@ -142,9 +143,15 @@ class OnnxSession:
             raise ModelError(f"{self.path}: is for {self.card.task}, not for {task}; name another model file")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape, (taken_in, given_out) = inputs[0].shape, self.card.channels
-        if len(inputs) != 1 or len(shape) != 4 or shape[1] != taken_in or inputs[0].type != "tensor(float)":
+        if self.card.input_type == "uint8":  # (n, H, W, 3): as (n, 3, H, W) from here on
+            shape = [shape[0], shape[3], *shape[1:3]] if len(shape) == 4 else shape
+        kind = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}[self.card.input_type]
+        if len(inputs) != 1 or len(shape) != 4 or shape[1] != taken_in or inputs[0].type != kind:
             taken = ", ".join(f"{i.type} {i.shape}" for i in inputs)
-            raise ModelError(f"{self.path}: takes {taken}, not one float (n, {taken_in}, H, W); export it again")
+            raise ModelError(
+                f"{self.path}: takes {taken}, not one {self.card.input_type} image of {taken_in} channels;"
+                " export it again"
+            )
         wanted = 3 if task == "face-detection" else 4
         if len(outputs[0].shape) != wanted:
             raise ModelError(f"{self.path}: gives {outputs[0].shape}, not {wanted} dimensions; export it again")
@@ -157,6 +164,8 @@ class OnnxSession:
         if task == "face-enhancement" and self.input_size not in (None, (self.card.size, self.card.size)):
             raise ModelError(f"{self.path}: takes {self.input_size}, its card says {self.card.size}; export it again")
         given, side = outputs[0].shape[1:], self.card.size
+        if self.card.input_type == "uint8":
+            given = [given[-1], *given[:-1]]
         if task == "face-enhancement" and any(
             isinstance(n, int) and n != want for n, want in zip(given, (given_out, side, side), strict=True)
         ):
@@ -165,8 +174,8 @@ class OnnxSession:
                 " export it again"
             )
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Float32 (n, C, H, W) in, float32 out, rows in the same order; cut into batches that the model takes."""
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
+        """See ``Session``; cut into batches that the model takes."""
         if self.fixed_batch is None and self.provider == "cpu":
             return self._run(batch)
         parts, start = [], 0
@@ -185,7 +194,7 @@ class OnnxSession:
             start += len(rows)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, batch: Batch) -> NDArray[np.float32]:
         result: NDArray[np.float32]
         if self.provider == "cpu":
             result = self._session.run([self._output], {self._input: batch})[0]

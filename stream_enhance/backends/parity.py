@@ -31,7 +31,7 @@ def compare(path: Path, task: str, count: int, device: str) -> Parity:
     """
     worst = []
     with (
-        open_session(path, task, "cpu") as exact,
+        open_session(path, task, "cpu", precision="fp32") as exact,
         TorchSession(path, task, "fp16", device) as half,
     ):
         shape = (exact.card.size, exact.card.size) if task == "face-enhancement" else (288, 480)

@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from .card import Card
 
+Batch = NDArray[np.float32] | NDArray[np.uint8]  # what a network takes, as its card says
 
-def to_input(images: Sequence[NDArray[np.uint8]], card: Card) -> NDArray[np.float32]:
-    """(H, W, 3) uint8 RGB images of one size as float32 (n, 3, H, W), scaled and normalised as ``card`` says."""
+
+def to_input(images: Sequence[NDArray[np.uint8]], card: Card) -> Batch:
+    """(H, W, 3) uint8 RGB images of one size as ``card`` says: float32 (n, 3, H, W), or uint8 (n, H, W, 3) as it is."""
+    if card.input_type == "uint8":
+        return images[0][None] if len(images) == 1 else np.stack(images)
     batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32, order="C")
     std = np.array(card.std, np.float32).reshape(1, 3, 1, 1)
     batch *= 1 / (np.float32(card.scale) * std)
@@ -21,8 +25,10 @@ def to_input(images: Sequence[NDArray[np.uint8]], card: Card) -> NDArray[np.floa
     return batch
 
 
-def to_images(output: NDArray[np.float32], card: Card) -> NDArray[np.uint8]:
+def to_images(output: Batch, card: Card) -> NDArray[np.uint8]:
     """``to_input``'s inverse: float32 (n, 3, H, W), changed in place, to (n, H, W, 3) uint8 RGB, saturated."""
+    if output.dtype == np.uint8:
+        return output  # type: ignore[return-value]
     black = -np.array(card.mean, np.float32) / np.array(card.std, np.float32)
     np.maximum(output, black.reshape(1, 3, 1, 1), out=output)  # below, convertScaleAbs would fold it over
     n, _, height, width = output.shape

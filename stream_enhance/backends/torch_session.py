@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from .card import Card, file_sha256, parse_card
 from .half import to_half
+from .preprocessing import Batch
 from .torch_operators import OPERATORS, Node, Value
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class TorchSession:
     provider = "torch"
 
     def __init__(self, path: Path, task: str, precision: Literal["fp32", "fp16"] = "fp32", device: str = "cpu") -> None:
+        self.precision: str = precision
         try:
             import onnx
             import torch
@@ -80,7 +82,7 @@ class TorchSession:
         self._graph = _Graph(to_half(model) if precision == "fp16" else model, self._device, str(path))
         self._captured: dict[tuple[int, ...], tuple[Any, torch.Tensor, torch.Tensor]] = {}
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
         """Float32 (n, C, H, W) in, float32 out, rows in the same order."""
         import torch
 
@@ -95,7 +97,7 @@ class TorchSession:
         """The network on a float32 tensor (n, C, H, W) that lies on its device, with no copy and no captured graph."""
         return self._graph(batch)
 
-    def _replayed(self, rows: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    def _replayed(self, rows: Batch, step: int) -> NDArray[np.float32]:
         """Up to ``step`` rows through the captured graph of that many, captured at the first of its shape."""
         import torch
 

@@ -47,6 +47,10 @@ def command(folder: Path, output: Path, **given: Any) -> None:
         return Progress(quiet=given["quiet"], json_lines=given["log_json"])
 
     config = load(given["config"], settings(given))
+    if given["evidence"]:
+        from ..evidence.pinned import pinned
+
+        config = pinned(config)
     items = []
     with stop_signals() as stopped, Pipeline(config) as pipeline:
         progress = new_progress()
@@ -58,7 +62,13 @@ def command(folder: Path, output: Path, **given: Any) -> None:
                 run.cancel()
 
         for item in enhance_folder(
-            pipeline, folder, output, overwrite=given["overwrite"], watch=watch, stopping=lambda: stopped.count > 0
+            pipeline,
+            folder,
+            output,
+            overwrite=given["overwrite"],
+            evidence=given["evidence"],
+            watch=watch,
+            stopping=lambda: stopped.count > 0,
         ):
             progress.close()
             items.append(item)

@@ -14,7 +14,6 @@ from .options import settings, shared
 from .signals import stop_signals
 
 if TYPE_CHECKING:
-    from ..config import Config
     from ..run import Run
 
 log = logging.getLogger(__name__)
@@ -43,9 +42,11 @@ def command(footage: tuple[Path, ...], folder: Path, title: str, notes: Path | N
     """Make a case folder of FOOTAGE: one or more recordings, such as those of the cameras of one place.
 
     It holds the originals, the enhanced videos, every face's best shots as recorded, by published formulas and by the
-    network, a page (index.html) with timeline and player, a report (report.pdf) and SHA-256 sums.  The enhanced videos
-    are made by the published formulas unless --enhancer names another method.
+    network, a page (index.html) with timeline and player, a report (report.pdf), and a signed list of it all, which
+    `stream-enhance verify CASE` checks.  The enhanced videos are made by the published formulas unless --enhancer names
+    another method.
     """
+    from ..config import load
     from ..jobs.case.build import add_notes, build_case
     from ..jobs.case.record import read_case
     from .progress import Progress
@@ -53,9 +54,9 @@ def command(footage: tuple[Path, ...], folder: Path, title: str, notes: Path | N
     if notes:
         if footage:
             raise InputError("--notes adds to a case that is there; name no footage with it")
-        add_notes(folder, read_case(folder), notes)
+        add_notes(folder, read_case(folder), notes, load(given["config"], settings(given)))
         return
-    config = _config(given)
+    config = load(given["config"], settings(given))
     progress = Progress(quiet=given["quiet"], json_lines=given["log_json"])
     with stop_signals() as stopped:
 
@@ -71,14 +72,3 @@ def command(footage: tuple[Path, ...], folder: Path, title: str, notes: Path | N
             progress.close()
     tracks = sum(len(video.tracks) for video in case.videos)
     log.info("%s: %d tracks in %d videos; open %s", folder, tracks, len(case.videos), folder / "index.html")
-
-
-def _config(given: dict[str, Any]) -> Config:
-    """The settings; ``classical`` unless an enhancer is named in them."""
-    from ..config import load
-
-    overrides = settings(given)
-    config = load(given["config"], overrides)
-    if "kind" in config.enhancer.model_fields_set:
-        return config
-    return load(given["config"], [*overrides, "enhancer.kind=classical"])

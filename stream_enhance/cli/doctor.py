@@ -99,6 +99,7 @@ def _models(found: dict[str, Any]) -> None:
 
     from ..backends import ProviderName, open_session
     from ..backends.onnx import available
+    from ..backends.preprocessing import to_input
     from ..pipeline import default_model
 
     offered: list[ProviderName] = available()  # type: ignore[assignment]
@@ -110,9 +111,11 @@ def _models(found: dict[str, Any]) -> None:
             path = default_model(name)
             for provider in offered:
                 with open_session(path, task, provider, threads=1) as session:
-                    session(np.zeros((1, 3, session.card.size, session.card.size), np.float32))
-                    found["models"][name] = {"path": str(path), "sha256": session.sha256}
-                    found["models"][name] |= session.card.model_dump(mode="json")
+                    side = session.card.size
+                    session(to_input([np.zeros((side, side, 3), np.uint8)], session.card))
+                    found["models"][name] = session.card.model_dump(mode="json")
+                    found["models"][name] |= {"path": str(session.path), "sha256": session.sha256}
+                    found["models"][name] |= {"precision": session.precision}
         except StreamEnhanceError as error:
             if name in found["models"]:  # the CPU comes last, so an earlier provider failed
                 found["hints"].append({"what": str(error), "cure": "choose another with --set provider=cpu"})
@@ -163,6 +166,7 @@ def format_summary(found: dict[str, Any]) -> str:
         lines.append(f"{title}: {', '.join(good) or 'none'}" + (f"   (not: {', '.join(bad)})" if bad else ""))
     for name, card in found["models"].items():
         lines.append(f"Model {name}: {card['task']} at {card['size']}, {card['license']}, sha256 {card['sha256'][:16]}")
+        lines.append(f"  runs as {Path(card['path']).name} in {card['precision']}")
         lines += [f"  {word}: {card[key]}" for word, key in (("data", "data"), ("limits", "weaknesses")) if card[key]]
     for title, key in (("MISSING", "missing"), ("Hint", "hints")):
         lines += [f"{title}: {lack['what']}\n  fix: {lack['cure']}" for lack in found[key]]

@@ -25,6 +25,7 @@ COMMANDS = {  # module of this package, which holds the command as ``command``: 
     "export": "Take a still or a clip out of a case, with faces covered if asked.",
     "serve": "Run many cameras, and a page to watch them on.",
     "verify": "Check that evidence, made with --evidence, is as it was made.",
+    "replay": "Run again what evidence records, and compare every frame.",
     "probe": "Show what is in a source, and what an enhanced copy would lose.",
     "doctor": "Show what this installation can use, and how to fix what it cannot.",
     "config": "Show the settings, or their JSON schema.",

@@ -23,6 +23,7 @@ def pinned(config: Config) -> Config:
         update={
             "enhancer": enhancer,
             "threads": config.threads or 1,
+            "precision": "fp32" if config.precision == "auto" else config.precision,
             "provider": "cpu" if config.provider == "auto" else config.provider,
         }
     )

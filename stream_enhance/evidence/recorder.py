@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from ..report import Report
 from ..sources.base import Source
@@ -20,11 +21,27 @@ from ..types import Decision, Enhanced, Frame, Rendered
 from .frame_hash import frame_hash
 from .manifest import Decision as DecisionKind
 from .manifest import Event, FaceEntry, FileEntry, Footer, FrameEntry, Line, OutputEntry
-from .writer import ManifestWriter
 
 log = logging.getLogger(__name__)
 
 _BEHIND = 8  # finished frames that may wait to be hashed
+
+
+class Lines(Protocol):
+    """Where lines go, such as a ``ManifestWriter``."""
+
+    @property
+    def chain(self) -> str:
+        """Chain value of the last line."""
+        ...
+
+    def add(self, line: Line) -> None:
+        """Take the next line."""
+        ...
+
+    def close(self) -> None:
+        """There is no more."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +62,7 @@ class FrameRecorder:
         header: makes the first line, of the first frame that was decoded.
     """
 
-    def __init__(self, writer: ManifestWriter, header: Callable[[Frame], Line]) -> None:
+    def __init__(self, writer: Lines, header: Callable[[Frame], Line]) -> None:
         self.writer, self._header = writer, header
         self._source: Source | None = None
         self._pool = ThreadPoolExecutor(1, "evidence")
@@ -195,8 +212,8 @@ class FrameRecorder:
     def _add(self, line: Line) -> None:
         with self._lock:
             if not self._begun and self._first is not None:
-                self._begun = True
                 self.writer.add(self._header(self._first))
+                self._begun = True
             if self._begun:  # a run without a frame has nothing to be checked
                 self.writer.add(line)
 

@@ -21,6 +21,7 @@ from .keys import Identity
 from .manifest import FileEntry, Sha256
 
 SEAL, SIGNATURE, TIMESTAMP = "seal.json", "seal.json.sig", "seal.json.tsr"
+VERIFIED = "verify.txt"  # what ``verify`` said of the sealed folder; to be made again rather than believed
 
 
 class Head(BaseModel):

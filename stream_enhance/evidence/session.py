@@ -58,7 +58,8 @@ class Evidence:
         self.run = str(uuid.uuid4())
         self.note = f"evidence run {self.run}"
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._targets = [parse_target(os.fspath(output), segments=config.segments) for output in outputs]
+        self._specs = [os.fspath(output) for output in outputs]
+        self._targets = self._parsed(live=not Path(source).exists())
         self._names = tuple(redact_output(os.fspath(output)) for output in outputs)
         self._originals = Originals.of(source)
         self.identity: Identity = identity(config.evidence.certificate, config.evidence.key)
@@ -70,11 +71,13 @@ class Evidence:
         self._lock = threading.Lock()
         self._sources: tuple[FileEntry, ...] = ()
         self._recorder: FrameRecorder | None = None
-        self._source: Source | None = None
+        self._writer: ManifestWriter | None = None
+        self._live = False
 
     def begin(self, source: Source) -> None:
         """Hash what the source reads, keep it where that is wanted, and begin the manifest."""
-        self._source, self._name = source, source.info.name
+        self._live, self._name = source.info.live, source.info.name
+        self._targets = self._parsed(self._live)
         path = Path(self._name)
         if not source.info.live and path.exists():
             files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
@@ -85,7 +88,7 @@ class Evidence:
             writer = ManifestWriter(self.folder / NAME, self._originals, self._replace)
         except OSError as error:
             raise SinkError(f"{self.folder / NAME}: cannot be written ({error.strerror})") from None
-        self._recorder = FrameRecorder(writer, self._header)
+        self._writer, self._recorder = writer, FrameRecorder(writer, self._header)
         self._recorder.begin(source)
 
     def decoded(self, frame: Frame) -> None:
@@ -99,9 +102,16 @@ class Evidence:
         self._recorder.drawing(item)
 
     def drawn(self, item: Rendered) -> None:
-        """``item`` is finished."""
+        """``item`` is finished.
+
+        Raises:
+            SinkError: the manifest cannot be written.
+        """
         assert self._recorder is not None
-        self._recorder.drawn(item)
+        try:
+            self._recorder.drawn(item)
+        except OSError as error:
+            raise SinkError(f"{self.folder / NAME}: cannot be written ({error.strerror})") from None
 
     def finished(self, part: Path, final: Path) -> None:
         """Sign a finished video before it has its name.
@@ -110,8 +120,7 @@ class Evidence:
             OSError, EvidenceError: a recording's cannot be signed.
         """
         assert self._recorder is not None
-        assert self._source is not None
-        live = self._source.info.live
+        live = self._live
         try:
             if not live:
                 self._recorder.drain()  # so that the chain holds every frame
@@ -144,12 +153,14 @@ class Evidence:
             for output in outputs
             if output.lost
         )
-        error = report.error or "; ".join(self._problems) or self._changed() or None
+        whole = [t for t in self._targets if isinstance(t, FileTarget)] if not self._live else []
+        unfinished = "; ".join(f"{target.name} was not finished" for target in whole if target.path not in self._files)
+        error = report.error or "; ".join(self._problems) or unfinished or self._changed() or None
         report = report.model_copy(update={"error": error})
         try:
             recorder.end(report, error is None and not lost, outputs, lost)
         except OSError as failure:
-            raise SinkError(f"{recorder.writer.path}: cannot be written ({failure.strerror})") from None
+            raise SinkError(f"{self.folder / NAME}: cannot be written ({failure.strerror})") from None
 
     def seal(self, others: Iterable[Path] = ()) -> Path:
         """Seal the folder with its manifest, outputs and ``others``, such as a report and shots.
@@ -160,8 +171,8 @@ class Evidence:
         Raises:
             EvidenceError: it cannot be written, or there is no timestamp.
         """
-        assert self._recorder is not None
-        writer = self._recorder.writer
+        assert self._writer is not None
+        writer = self._writer
         if not writer.path.exists():
             raise EvidenceError(f"{self.folder}: holds no manifest, as no frame was decoded; nothing is sealed")
         files = {writer.path, *self._sidecars, *others}
@@ -177,6 +188,9 @@ class Evidence:
             replace=self._replace,
             known=self._files,
         )
+
+    def _parsed(self, live: bool) -> list[Target]:
+        return [parse_target(spec, live, self._config.segments) for spec in self._specs]
 
     def _keep(self, files: Sequence[Path]) -> None:
         """Copy the files of the source as they are."""

@@ -41,7 +41,9 @@ def timestamp(data: bytes, url: str) -> bytes:
         granted = response.status in (0, 1)
         same = granted and response.tst_info.nonce == asked.nonce
         same = same and response.tst_info.message_imprint.message == asked.message_imprint.message
-    except (OSError, http.client.HTTPException, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:  # urllib's are OSErrors
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
         raise EvidenceError(f"{name}: gives no timestamp ({why}); without one, leave evidence.tsa out") from None
     except ValueError:

@@ -18,7 +18,7 @@ from ..errors import EvidenceError
 from .credentials import Credentials, read_credentials
 from .keys import CERTIFICATE, data_folder, load_chain, require_extra
 from .manifest import Event, FileEntry, Footer, FrameEntry, Header, read
-from .seal import SEAL, SIGNATURE, TIMESTAMP, Head, Seal, read_seal
+from .seal import SEAL, SIGNATURE, TIMESTAMP, VERIFIED, Head, Seal, read_seal
 from .sei import camera_signature
 from .session import evidence_folder
 from .timestamp import timestamped_at
@@ -170,7 +170,7 @@ def _files(folder: Path, seal: Seal) -> Iterator[Check]:
             wrong = True
             yield Check("files", False, f"{entry.path}: {text}")
     named = {os.path.normpath(folder / entry.path) for entry in seal.files}
-    named |= {str(folder / name) for name in (SEAL, SIGNATURE, TIMESTAMP)}
+    named |= {str(folder / name) for name in (SEAL, SIGNATURE, TIMESTAMP, VERIFIED)}
     for path in sorted(p for p in folder.rglob("*") if not p.is_dir()):
         if os.path.normpath(path) not in named:
             wrong = True
@@ -285,7 +285,8 @@ def _camera(path: Path) -> Check:
 def _output(folder: Path, path: Path, seal: Seal) -> Iterator[Check]:
     """The content credentials of a sealed video."""
     sidecar = folder / f"{path.name}.c2pa"
-    embedded = path.suffix.lower() in (".mp4", ".m4v", ".mov") and path.parent != folder / "original"
+    made = evidence_folder(path).is_dir() or not path.resolve().is_relative_to(folder.resolve())  # else a copy within
+    embedded = made and path.suffix.lower() in (".mp4", ".m4v", ".mov")
     if not path.exists() or not (embedded or sidecar.exists()):
         return
     try:

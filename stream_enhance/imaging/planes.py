@@ -109,6 +109,20 @@ def read(frame: av.VideoFrame, x0: int, y0: int, x1: int, y1: int) -> NDArray[np
     return _to_bytes(cv2.transform(cv2.merge([luma, *chroma]), matrix))
 
 
+def crop(frame: av.VideoFrame, x0: int, y0: int, x1: int, y1: int) -> av.VideoFrame:
+    """The rectangle (already ``align``-ed) as a frame of its own, in the same format, matrix and range."""
+    layout = LAYOUTS[frame.format.name]
+    part = av.VideoFrame(x1 - x0, y1 - y0, frame.format.name)
+    part.colorspace, part.color_range = frame.colorspace, frame.color_range
+    for i in range(len(part.planes)):
+        sx, sy, each = 0, 0, layout.channels if layout.kind == "rgb" else 1
+        if layout.kind in ("yuv", "nv") and i in (1, 2):
+            sx, sy, each = layout.sx, layout.sy, 2 if layout.kind == "nv" else 1
+        rows = samples(frame, i)[y0 >> sy : -(-y1 >> sy), (x0 >> sx) * each : -(-x1 >> sx) * each]
+        samples(part, i)[:] = rows
+    return part
+
+
 def blend(
     frame: av.VideoFrame,
     x0: int,

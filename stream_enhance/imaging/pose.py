@@ -1,8 +1,9 @@
 """How far a face is turned to a side and bowed, from its five points.
 
-Under a camera far away (weak perspective) a turn shrinks the distance of the eyes by its cosine and moves the nose tip aside by its
-sine, so their ratio gives the angle whatever the face's size; a bow does the same to the line from eyes to mouth.  The
-proportions are fitted to what the detector says of small faces; docs/reports/detector.md has the measured error.
+Under a camera far away (weak perspective) a turn shrinks the distance of the eyes by its cosine and moves the nose tip
+aside by its sine, so their ratio gives the angle whatever the face's size; a bow does the same to the line from eyes to
+mouth.  The proportions are fitted to what the detector says of small faces; docs/reports/detector.md has the measured
+error.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-NOSE_ASIDE = (
-    0.28  # how far the nose tip stands out from the line between eyes and mouth, in eye distances; less than on a
-)
-# real face, since the detector draws the nose of small, turned faces towards their middle
+# How far the nose tip stands out from the line between eyes and mouth, in eye distances; less than on a real face,
+# since the detector draws the nose of small, turned faces towards their middle.
+NOSE_ASIDE = 0.28
 NOSE_DOWN = 0.61  # where it lies on the way from eyes to mouth in a face that is not bowed
 NOSE_AHEAD = 0.9  # how far it stands out, in distances from eyes to mouth
 

@@ -107,6 +107,7 @@ def enhance_folder(
     outputs: Path,
     *,
     overwrite: bool = False,
+    evidence: bool = False,
     watch: Callable[[Run], None] = lambda run: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Item]:
@@ -117,6 +118,7 @@ def enhance_folder(
         folder: where the videos are.
         outputs: where they go; made if it is not there.
         overwrite: replace files that no earlier batch has written.
+        evidence: keep the evidence of each file beside its output.
         watch: as for ``Pipeline.run``.
         stopping: asked before each file; true ends the batch.
 
@@ -130,7 +132,7 @@ def enhance_folder(
     if others:
         log.info("%s: files that hold no video are passed over: %s", folder, _by_suffix(others))
     with Manifest(outputs, Originals.of(*sources)) as manifest:
-        yield from _enhance_all(pipeline, folder, outputs, sources, manifest, overwrite, watch, stopping)
+        yield from _enhance_all(pipeline, folder, outputs, sources, manifest, overwrite, evidence, watch, stopping)
 
 
 def _enhance_all(
@@ -140,6 +142,7 @@ def _enhance_all(
     sources: list[Path],
     manifest: Manifest,
     overwrite: bool,
+    evidence: bool,
     watch: Callable[[Run], None],
     stopping: Callable[[], bool],
 ) -> Iterator[Item]:
@@ -158,10 +161,11 @@ def _enhance_all(
             if {path.resolve() for path in (outputs / name, part_of(outputs / name))} & originals:
                 raise SinkError(f"{outputs / name}: is an original, which is never written over; name another folder")
             key = {"source_sha256": _content(source), "settings_sha256": settings}
-            if manifest.holds(relative, name, key):
+            if manifest.holds(relative, name, key) and (not evidence or _has_evidence(outputs / name)):
                 yield Item(relative, name, "kept")
                 continue
-            report = _enhanced(pipeline, source, outputs / name, manifest.begun(relative, name, key, overwrite), watch)
+            replace = manifest.begun(relative, name, key, overwrite)
+            report = _enhanced(pipeline, source, outputs / name, replace, evidence, watch)
             if report is not None:
                 manifest.completed(relative, outputs / name, report)
         except Exception as error:  # whatever it is, it is this file's: the rest goes on
@@ -173,6 +177,13 @@ def _enhance_all(
         yield Item(relative, name, "done", report)
 
 
+def _has_evidence(output: Path) -> bool:
+    from ..evidence.seal import SEAL
+    from ..evidence.session import evidence_folder
+
+    return (evidence_folder(output) / SEAL).exists()
+
+
 def _content(source: Path) -> str:
     try:
         return file_sha256(source)
@@ -181,7 +192,7 @@ def _content(source: Path) -> str:
 
 
 def _enhanced(
-    pipeline: Pipeline, source: Path, output: Path, replace: bool, watch: Callable[[Run], None]
+    pipeline: Pipeline, source: Path, output: Path, replace: bool, evidence: bool, watch: Callable[[Run], None]
 ) -> Report | None:
     """Run one file; None where it was torn down."""
     try:
@@ -195,8 +206,19 @@ def _enhanced(
         watch(run)
         torn_down = run.line.stopping
 
-    report = pipeline.run(str(source), str(output), overwrite=replace, watch=watched)
-    return None if torn_down else report
+    if not evidence:
+        report = pipeline.run(str(source), str(output), overwrite=replace, watch=watched)
+        return None if torn_down else report
+    from ..evidence.pinned import one_thread
+    from ..evidence.session import Evidence
+
+    with one_thread():
+        recorder = Evidence(pipeline, str(source), [output], replace)
+        report = pipeline.run(str(source), str(output), overwrite=replace, recorder=recorder, watch=watched)
+    if torn_down:
+        return None
+    recorder.seal()
+    return report
 
 
 def settings_sha256(pipeline: Pipeline) -> str:

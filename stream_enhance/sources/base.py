@@ -62,6 +62,8 @@ class SourceStatus:
     reconnects: int = 0
     no_signal_frames: int = 0  # frames that stand in for a camera's own
     states: tuple[tuple[float, State], ...] = field(default=())  # seconds since the start, newest last
+    detect_state: str = ""  # of live.detect_url: a State, or "lost" where the main stream is used; "" without one
+    detect_offset_ms: float | None = None  # by which it comes later than the main stream, by the camera's clock
 
 
 class Source(Protocol):

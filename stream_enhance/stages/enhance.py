@@ -92,7 +92,7 @@ class EnhancerOptions(Options):
         ge=0,
         le=1,
         description="How far a face goes from what the camera saw (0) to the network's result (1); null: by its size"
-        " and sharpness, at most 0.5 (the table STRENGTH in stages/gates.py).",
+        " and sharpness, at most 0.7, and less at the mouth of small faces (STRENGTH and MOUTH in stages/gates.py).",
     )
     min_score: float = Field(
         default=0.62,
@@ -321,6 +321,9 @@ class Enhancer:
         kind: Literal["cached", "enhanced"] = "cached" if patch.cached else "enhanced"
         decided[patch.row] = Decision(kind, "", patch.to_frame, share, memory.consistency)
         mixed: NDArray[np.uint8] = cv2.addWeighted(memory.result, share, patch.original, 1 - share, 0)  # type: ignore[assignment]
+        if self._options.strength is None:
+            height = crop.scale_of(patch.to_frame) * self.size * crop.BOX_HEIGHT
+            mixed = gates.with_mouth_as_seen(mixed, patch.original, height)
         if patch.outside is not None:
             mixed[patch.outside] = patch.original[patch.outside]
         return mixed

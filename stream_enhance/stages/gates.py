@@ -7,6 +7,8 @@ docs/reports/enhancer.md.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,10 @@ STRENGTH = (
     (128.0, 0.4, 7.0, 13.0),
 )
 
+# Face heights in frame pixels: up to the first the mouth is shown as the camera saw it, from the second like the rest.
+# So few pixels do not say how a mouth is drawn, and what a network draws there is a smile.
+MOUTH = (32.0, 48.0)
+
 
 def strength_of(height: float, sharpness: float) -> float:
     """0..1 for a face so many frame pixels high and so sharp; see ``STRENGTH``."""
@@ -48,6 +54,30 @@ def sharpness_of(patch: NDArray[np.uint8], scale: float) -> float:
     grey = cv2.cvtColor(cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     face = grey[side // 6 : side - side // 12, side // 6 : side - side // 6]
     return float(cv2.meanStdDev(cv2.Laplacian(face, cv2.CV_32F))[1][0, 0])
+
+
+def with_mouth_as_seen(mixed: NDArray[np.uint8], original: NDArray[np.uint8], height: float) -> NDArray[np.uint8]:
+    """``mixed`` with the mouth of ``original`` where the face is small; see ``MOUTH``.
+
+    Args:
+        mixed: (S, S, 3) uint8 aligned patch, as it is to be shown.
+        original: the same patch as the camera saw it.
+        height: of the face, frame pixels.
+    """
+    least, whole = MOUTH
+    if height >= whole:
+        return mixed
+    kept = _mouth(len(mixed)) * np.float32(min(1.0, (whole - height) / (whole - least)))
+    return np.asarray(cv2.blendLinear(original, mixed, kept, 1 - kept), np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _mouth(size: int) -> NDArray[np.float32]:
+    """(size, size) float32: 1 on the mouth of an aligned face, falling to 0 around it."""
+    y, x = np.mgrid[:size, :size] / size
+    across, down = (x - 0.5) / 0.195, (y - float(crop.TEMPLATE[3, 1])) / 0.117
+    mask: NDArray[np.float32] = np.exp(-((across**2 + down**2) ** 2)).astype(np.float32)
+    return mask
 
 
 def yaw_of(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Session
-from ..backends.preprocessing import to_images, to_input
+from ..backends.preprocessing import Batch, to_images, to_input
 from ..errors import ModelError
 from ..options import EnhancerKind
 from .classical import Classical, ClassicalOptions
@@ -85,10 +85,10 @@ class UNet:
         frames = to_input(list(patches), self._session.card)
         return self._images(np.concatenate([frames, pasts], 1))
 
-    def _images(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def _images(self, batch: Batch) -> NDArray[np.uint8]:
         card = self._session.card
         result = self._session(batch)
-        wanted = (len(batch), card.channels[1], *batch.shape[2:])
+        wanted = batch.shape if card.inputs == ("frame",) else (len(batch), card.channels[1], *batch.shape[2:])
         if result.shape != wanted:  # a file may leave its sides open
             raise ModelError(f"{self._session.path}: gives {result.shape}, not {wanted}; export it again")
-        return to_images(result[:, :3], card)
+        return to_images(result if card.outputs == ("image",) else result[:, :3], card)

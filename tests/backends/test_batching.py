@@ -23,7 +23,7 @@ class Doubling:
     """A slow network that doubles its input, and fails on a negative one."""
 
     card: Any = SimpleNamespace(name="doubling")
-    path, sha256, provider = Path("doubling.onnx"), "", "cpu"
+    path, sha256, provider, precision = Path("doubling.onnx"), "", "cpu", "fp32"
     input_size: tuple[int, int] | None = None
     closed = False
 

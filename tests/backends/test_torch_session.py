@@ -30,7 +30,7 @@ def smooth(shape: tuple[int, int, int, int]) -> np.ndarray:
 @pytest.mark.parametrize(("name", "task", "shape"), NETWORKS)
 def test_it_gives_what_onnxruntime_gives(name: str, task: str, shape: tuple[int, int, int, int]) -> None:
     batch = smooth(shape)
-    with open_session(ROOT / "engines" / name, task, "cpu", 1) as reference:
+    with open_session(ROOT / "engines" / name, task, "cpu", 1, precision="fp32") as reference:
         wanted = reference(batch)
     reach = np.ptp(wanted)
     with TorchSession(ROOT / "engines" / name, task) as session:

@@ -6,13 +6,14 @@ import json
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from stream_enhance.evidence.credentials import read_credentials
 from stream_enhance.evidence.frame_hash import frame_hash
@@ -252,3 +253,43 @@ def test_a_cameras_signature_is_seen(tmp_path: Path) -> None:
     signed.write_bytes(data[:slice_at] + sei + data[slice_at:])
     assert (camera_signature(plain), camera_signature(signed)) == ("absent", "present")
     assert camera_signature(tmp_path / "none.mp4") == "not checked"
+
+
+def test_batch_keeps_the_evidence_of_each_file(command: Command, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.mp4", "b.mkv"):
+        media.make_video(tmp_path / "in" / name)
+    assert command("batch", tmp_path / "in", "-o", tmp_path / "out").code == 0
+    done = command("batch", tmp_path / "in", "-o", tmp_path / "out", "--evidence")
+    assert done.code == 0, done.err
+    for name in ("a.mp4", "b.mkv"):
+        assert failures(tmp_path / "out" / name) == []
+    assert "2 kept" in command("batch", tmp_path / "in", "-o", tmp_path / "out", "--evidence").out
+
+
+def test_a_full_disk_is_one_line(command: Command, clip: Path, small_disk: Callable[[str], Path]) -> None:
+    disk = small_disk("size=16k")
+    done = command("run", clip, "-o", disk / "out.mp4", "--evidence")
+    assert done.code in (1, 2)
+    assert "No space left on device" in done.error
+
+
+def test_a_certificate_that_has_expired_or_belongs_to_another_key_is_refused(
+    command: Command, clip: Path, case: Path, own_key: Path, tmp_path: Path
+) -> None:
+    from tests.evidence.tsa import Authority
+
+    folder = own_key / "stream-enhance"
+    other = tmp_path / "other.pem"
+    other.write_bytes(Authority.new().certificate.public_bytes(Encoding.PEM))
+    key = f"evidence.key={folder / 'evidence-key.pem'}"
+    done = command(
+        "run", clip, "-o", tmp_path / "o.mp4", "--evidence", "--set", f"evidence.certificate={other}", "--set", key
+    )
+    assert done.code == 2
+    assert "is not the certificate of the key" in done.error
+    done = command("run", clip, "-o", tmp_path / "o.mp4", "--evidence", "--set", key)
+    assert done.code == 2
+    assert "set both" in done.error
+    assert command("verify", case / "out.mp4", "--certificate", other).code == 1
+    assert command("verify", case / "out.mp4", "--certificate", folder / "evidence-certificate.pem").code == 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -146,3 +148,12 @@ def test_the_parts_of_a_camera_are_in_order(tmp_path: Path) -> None:
     for number in (2, 10, 1):
         (tmp_path / f"manifest-{number:06d}.jsonl.gz").touch()
     assert [path.name[9:15] for path in manifest.manifests_in(tmp_path)] == ["000001", "000002", "000010"]
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Write the manifest at ``path`` anew with changed settings, as who has no key can."""
+    lines = [line for line, _ in read(path)]
+    header = lines[0]
+    assert isinstance(header, Header)
+    change(header.settings)
+    written(path, lines)

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stream_enhance.imaging import crop
 from stream_enhance.imaging.pose import NOSE_AHEAD, NOSE_ASIDE, NOSE_DOWN, yaw_pitch
 
 
-def turned(yaw: float, pitch: float, tilt: float = 0.0, side: float = 40.0) -> np.ndarray:
+def turned(yaw: float, pitch: float, tilt: float = 0.0, side: float = 40.0) -> NDArray[np.float32]:
     """Five points of a face of the module's own proportions, seen from far away; degrees."""
     y, p, t = np.radians([yaw, pitch, tilt])
     eye, height = 1.0, 1.2
@@ -16,7 +17,8 @@ def turned(yaw: float, pitch: float, tilt: float = 0.0, side: float = 40.0) -> n
     nose = [NOSE_ASIDE * eye * np.sin(y), NOSE_DOWN * down + NOSE_AHEAD * height * np.sin(p)]
     points = np.array([[-across, 0], [across, 0], nose, [-across * 0.8, down], [across * 0.8, down]]) * side
     turn = np.array([[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]])
-    return (points @ turn.T + 100).astype(np.float32)[None]
+    turned_points: NDArray[np.float32] = (points @ turn.T + 100).astype(np.float32)[None]
+    return turned_points
 
 
 @pytest.mark.parametrize("yaw", [-60.0, -20.0, 0.0, 35.0])

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stream_enhance import Pipeline
+from stream_enhance.evidence.verify import verify
 from stream_enhance.jobs.case import redact
 from stream_enhance.jobs.case.pdf import latin
 from stream_enhance.jobs.case.record import Case, read_case
@@ -74,7 +76,24 @@ def test_the_sums_are_those_of_coreutils(case: Path) -> None:
     subprocess.run(["sha256sum", "--quiet", "--check", "SHA256SUMS"], cwd=case, check=True, timeout=30)
     named = {line.split("  ", 1)[1] for line in (case / "SHA256SUMS").read_text().splitlines()}
     files = {path.relative_to(case).as_posix() for path in case.rglob("*") if path.is_file()}
-    assert named == files - {"SHA256SUMS"}
+    assert named == files - {"SHA256SUMS", "seal.json", "seal.json.sig", "verify.txt"}
+
+
+def test_every_edit_is_found_and_none_where_there_is_none(case: Path, tmp_path: Path) -> None:
+    assert "DOES NOT HOLD" not in (case / "verify.txt").read_text().upper()
+    assert not [check for check in verify(case) if check.holds is False]
+    mine = tmp_path / "case"
+    shutil.copytree(case, mine)
+    rng = np.random.default_rng(5)
+    files = sorted(path for path in mine.rglob("*") if path.is_file() and path.name != "verify.txt")
+    for path in rng.choice(np.array(files, object), 25, replace=False):
+        content = bytearray(path.read_bytes())
+        content[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        assert any(check.holds is False for check in verify(mine)), path
+        shutil.copy(case / path.relative_to(mine), path)
+    (mine / "case.json").unlink()
+    assert any(check.holds is False for check in verify(mine))
 
 
 def test_the_page_says_what_changed_faces_and_escapes_the_title(case: Path) -> None:
@@ -124,8 +143,6 @@ def test_bad_input_is_one_line_and_exit_2(command: Command, case: Path, footage:
 
 
 def test_notes_go_into_the_case_and_its_sums(command: Command, case: Path, tmp_path: Path) -> None:
-    import shutil
-
     mine = tmp_path / "case"
     shutil.copytree(case, mine)
     notes = {"text": "the man in grey", "marks": [], "offsets": {"shop.mkv": 3}}

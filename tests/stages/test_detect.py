@@ -41,7 +41,7 @@ class Bright:
 
 
 def detector_of(session: Any, **options: Any) -> Detector:
-    return Detector(session, DetectorOptions(**({"size": 0, "every": 1, "score": 0.3} | options)))
+    return Detector(session, DetectorOptions(**({"size": 0, "every": 1, "score": 0.3, "regions": "off"} | options)))
 
 
 def frame(x: int, y: int, side: int, size: tuple[int, int] = (640, 360), rotation: int = 0, index: int = 0) -> Frame:

@@ -251,6 +251,7 @@ def test_every_face_has_a_decision_with_its_reason() -> None:
     assert np.array_equal(enhanced.to_frame, first.to_frame[0])
     assert enhanced.strength == pytest.approx(1.0)
     assert enhanced.consistency is not None
-    assert left.to_frame is left.strength is None
+    assert left.to_frame is None
+    assert left.strength is None
     (off,) = enhancer_of(None)([scene(0, BOX)])
     assert [(d.kind, d.why) for d in off.decisions] == [("left", "off")]

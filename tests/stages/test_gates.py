@@ -64,6 +64,20 @@ def test_strength_has_no_steps_and_is_nothing_on_sharp_input() -> None:
     assert gates.strength_of(96, 40) == 0
 
 
+def test_the_mouth_of_a_small_face_is_shown_as_the_camera_saw_it() -> None:
+    seen, result = np.full((256, 256, 3), 80, np.uint8), np.full((256, 256, 3), 180, np.uint8)
+    mouth = tuple(round(256 * float(v)) for v in crop.TEMPLATE[3:].mean(0)[::-1])
+    eye = tuple(round(256 * float(v)) for v in crop.TEMPLATE[0][::-1])
+    values = []
+    for height in (16, 32, 40, 48, 90):
+        shown = gates.with_mouth_as_seen(result, seen, height)
+        assert shown[eye].tolist() == [180] * 3, "the eyes are enhanced at every size"
+        values.append(int(shown[mouth][0]))
+    assert values[:2] == [80, 80]
+    assert values[2] == pytest.approx(130, abs=2)
+    assert values[3:] == [180, 180]
+
+
 @pytest.mark.parametrize("native", [24, 64, 128])
 def test_sharpness_is_that_of_the_cameras_pixels_not_of_their_enlargement(native: int) -> None:
     rng = np.random.default_rng(3)

@@ -17,7 +17,7 @@ PLACES = {
     "evaluate": ("train.enhancer.evaluate", "Measure enhancers on faces that they never saw."),
     "non-faces": ("train.enhancer.non_faces", "Cut squares without a face, to train and to measure on."),
     "occlude": ("train.enhancer.occlude", "Put masks, hands and other things before good faces."),
-    "film": ("train.enhancer.fidelity:film_command", "Film held-out faces with a second camera."),
+    "film": ("train.enhancer.film", "Film held-out faces with a second camera."),
     "fidelity": ("train.enhancer.fidelity", "Measure whether enhanced faces are nearer to the person."),
     "fidelity-clips": ("train.enhancer.fidelity_clips", "Measure what several frames give over one."),
     "report": ("train.enhancer.report", "Make tables and a page of measurements."),

@@ -193,7 +193,8 @@ def run(given: Options) -> list[Row]:
         size = 256
         for item in given.model:
             name, equals, file = item.rpartition("=")
-            session = held.enter_context(open_session(Path(file), "face-enhancement", "cpu", given.threads))
+            opened = open_session(Path(file), "face-enhancement", "cpu", given.threads, precision="fp32")
+            session = held.enter_context(opened)
             methods[name if equals else "model"] = network(session)
             size = session.card.size
         log.info("%d faces, sizes %s: %s", len(portraits), given.sizes, ", ".join(methods))

@@ -1,15 +1,14 @@
 """Is an enhanced face more recognisable than its input?
 
-`python -m train.enhancer film` films held-out faces with `train.degrade_held_out`, which shares nothing with what
-training degrades by, and cuts non-faces from clips. `python -m train.enhancer fidelity` enhances both and compares
-input and output with the truth: PSNR, LPIPS-Alex, embedders that no loss has seen, rank-1 among the set, expression,
-clean faces that are only small, and non-faces on which a detector fires only after enhancement. Figures are means
-with bootstrap 95 % intervals, for each face height and each strength (the output's share in a blend with its input).
+`python -m train.enhancer fidelity` enhances what `film` wrote and compares input and output with the truth: PSNR,
+LPIPS-Alex, embedders that no loss has seen, rank-1 among the set, expression, clean faces that are only small, and
+non-faces on which a detector fires only after enhancement. Figures are means with bootstrap 95 % intervals, for each
+face height and each strength: the output's share in a blend with its input, a number, or `table` for the share that the
+product takes by the face's size and sharpness.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.backends import Session, open_session
+from stream_enhance.backends.preprocessing import to_images, to_input
 from stream_enhance.errors import InputError
+from stream_enhance.imaging.crop import BOX_HEIGHT
+from stream_enhance.stages import gates
 from train.common.bootstrap import interval
 from train.common.command import FILE, Command, Several, refuse_existing
-from train.common.images import Image, read_image
-from train.degrade_held_out import record
-from train.enhancer.data import Portrait, detected, half_of, named, pair_of, points_in, read_faces, split, usable
+from train.common.images import Image
+from train.enhancer.data import half_of
+from train.enhancer.film import Faces, load
 from train.enhancer.judges import (
     HAPPY,
     SIZE,
@@ -36,13 +38,13 @@ from train.enhancer.judges import (
     PatchDetector,
 )
 from train.enhancer.metrics import psnr
-from train.enhancer.non_faces import patches
 
-SIZES = (24, 32, 40, 64, 96)  # pixels: heights of the face in the frame
 CLEAN_SIZES = (64, 96, 128)
-STRENGTHS = (0.3, 0.5, 0.7, 1.0)
+STRENGTHS = ("table", "0.5", "1.0")
+TABLE = "table"  # the strength that the product takes by size and sharpness
 HARM = 0.02  # a face is harmed where its cosine with the truth falls by more than this
 FIRES = 0.6  # the detector's score from which it sees a face
+SQUARE = 32  # pixels: the face height that a non-face stands for, the middle of those that `film` cuts
 SMALL = 64  # pixels: the groups are compared on faces up to this height
 FEWEST = 10  # people: a smaller group is left out
 BATCH = 8
@@ -51,68 +53,44 @@ Enhance = Callable[[Image], Image]  # (n, S, S, 3) both ways
 Table = dict[str, NDArray[np.float64]]  # of each measure (n, 1 + strengths): the input, then each strength
 
 
-@dataclass(frozen=True)
-class Faces:
-    """Filmed faces with their truth; each field has one entry a sample."""
-
-    low: Image  # (n, S, S, 3): what the camera and its recorder deliver
-    clean: Image  # (n, S, S, 3)
-    px: NDArray[np.int64]  # height of the face in the frame
-    face: NDArray[np.int64]  # number of the portrait
-    group: NDArray[np.str_]
-    name: NDArray[np.str_]  # of the file
-    person: NDArray[np.str_]
-
-    def only(self, keep: NDArray[np.bool_]) -> "Faces":
-        """The samples where `keep` is true."""
-        return Faces(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
-
-
-def film_faces(portraits: Sequence[Portrait], sizes: Sequence[int]) -> Faces:
-    """Every portrait at every size; what is drawn depends on its place in the list and on the size alone."""
-    rows: list[tuple[Any, ...]] = []
-    for index, portrait in enumerate(portraits):
-        image = read_image(portrait.path)
-        for px in sizes:
-            rng = np.random.default_rng([99, index, px])
-            seen = record(image, portrait.center, portrait.height, px, rng)
-            points = detected(points_in(seen.to_clean, portrait.points), px, rng)
-            pair = pair_of(seen.frame, image, seen.to_clean, points, SIZE)
-            rows.append((pair.low, pair.clean, px, index, portrait.group, portrait.path.name, portrait.person))
-    return Faces(*(np.array(column) for column in zip(*rows, strict=True)))
-
-
-def load(path: Path) -> Faces:
-    """What `film` wrote. Raises InputError."""
-    try:
-        with np.load(path) as file:
-            return Faces(**{field.name: file[field.name] for field in fields(Faces)})
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a set of faces; make it with `python -m train.enhancer film` ({error})"
-        ) from None
-
-
 def enhancer(session: Session) -> Enhance:
     """`session` on patches of bytes."""
 
     def enhance(low: Image) -> Image:
-        batches = (low[k : k + BATCH].transpose(0, 3, 1, 2).astype(np.float32) for k in range(0, len(low), BATCH))
-        output = np.concatenate([session((batch / 255).astype(np.float32)) for batch in batches]).transpose(0, 2, 3, 1)
-        return (255 * output + 0.5).clip(0, 255).astype(np.uint8)
+        batches = [list(low[k : k + BATCH]) for k in range(0, len(low), BATCH)]
+        return np.concatenate([to_images(session(to_input(batch, session.card)), session.card) for batch in batches])
 
     return enhance
 
 
-def blend(low: Image, enhanced: Image, strength: float) -> Image:
-    """`strength` of `enhanced` and the rest of `low`."""
-    return cv2.addWeighted(enhanced, strength, low, 1 - strength, 0).astype(np.uint8)
+def blend(low: Image, enhanced: Image, strength: str, px: float) -> Image:
+    """`strength` of `enhanced` and the rest of `low`; `px` is the height of the face in the frame."""
+    share = share_of(low, px) if strength == TABLE else float(strength)
+    mixed = cv2.addWeighted(enhanced, share, low, 1 - share, 0).astype(np.uint8)
+    return gates.with_mouth_as_seen(mixed, low, px) if strength == TABLE else mixed
+
+
+def checked(strengths: Sequence[str]) -> tuple[str, ...]:
+    """`strengths` as given. Raises InputError where one is neither `table` nor a number from 0 to 1."""
+    for strength in strengths:
+        try:
+            known = strength == TABLE or 0 <= float(strength) <= 1
+        except ValueError:
+            known = False
+        if not known:
+            raise InputError(f"--strengths: {strength} is neither `table` nor a number from 0 to 1")
+    return tuple(strengths)
+
+
+def share_of(low: Image, px: float) -> float:
+    """0..1: how far the product goes from `low` to the network's result, by its table `STRENGTH`."""
+    return gates.strength_of(px, gates.sharpness_of(low, px / BOX_HEIGHT / SIZE))
 
 
 def measure(
     faces: Faces,
     enhance: Enhance,
-    strengths: Sequence[float],
+    strengths: Sequence[str],
     embedders: Mapping[str, Embedder],
     lpips: AlexLpips | None = None,
     expression: Expression | None = None,
@@ -120,8 +98,8 @@ def measure(
     """psnr, lpips, happy (0 or 1), each embedder's cosine with the truth, and `rank1 NAME`: 1 where it finds them."""
     found: dict[str, list[Any]] = {"psnr": []}
     vectors: dict[str, list[NDArray[np.float32]]] = {name: [] for name in embedders}
-    for low, clean, output in zip(faces.low, faces.clean, enhance(faces.low), strict=True):
-        ours = [low, *(blend(low, output, strength) for strength in strengths)]
+    for low, clean, px, output in zip(faces.low, faces.clean, faces.px, enhance(faces.low), strict=True):
+        ours = [low, *(blend(low, output, strength, float(px)) for strength in strengths)]
         found["psnr"].append([psnr(patch, clean) for patch in ours])
         if lpips is not None:
             found.setdefault("lpips", []).append(lpips(ours, clean))
@@ -149,7 +127,7 @@ def rank_one(faces: Faces, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return hits
 
 
-def summary(faces: Faces, table: Table, strengths: Sequence[float]) -> dict[str, Any]:
+def summary(faces: Faces, table: Table, strengths: Sequence[str]) -> dict[str, Any]:
     """For each size and strength what changed, as [mean, low, high]; and the groups over all sizes up to SMALL."""
     embedders = [name.removeprefix("rank1 ") for name in table if name.startswith("rank1 ")]
     out: dict[str, Any] = {}
@@ -168,10 +146,10 @@ def summary(faces: Faces, table: Table, strengths: Sequence[float]) -> dict[str,
             if "happy" in table:  # where the truth is not happy: how often the input is called so, and the output
                 wrong = at & (table["happy truth"][:, 0] == 0)
                 row["happy"] = [round(float(table["happy"][wrong, c].mean()), 3) for c in (0, k)]
-            out[str(px)][str(strength)] = row
+            out[str(px)][strength] = row
     out["groups"] = {
         label: {
-            str(strength): {name: bracketed((table[name][:, k] - table[name][:, 0])[at]) for name in embedders}
+            strength: {name: bracketed((table[name][:, k] - table[name][:, 0])[at]) for name in embedders}
             for k, strength in enumerate(strengths, 1)
         }
         for label, at in groups(faces)
@@ -203,18 +181,21 @@ def groups(faces: Faces) -> Iterator[tuple[str, NDArray[np.bool_]]]:
             yield label, at
 
 
-def clean_faces(faces: Faces, enhance: Enhance, strengths: Sequence[float]) -> dict[str, Any]:
+def clean_faces(faces: Faces, enhance: Enhance, strengths: Sequence[str]) -> dict[str, Any]:
     """PSNR gain in dB, [mean, low, high], on clean faces that were only shrunk to CLEAN_SIZES."""
     truth = faces.clean[np.unique(faces.face, return_index=True)[1]]
     out: dict[str, Any] = {}
     for px in CLEAN_SIZES:
-        side = round(px / 0.82)
+        side = round(px / BOX_HEIGHT)
         low = np.stack([resized(resized(image, side, cv2.INTER_AREA), SIZE, cv2.INTER_CUBIC) for image in truth])
         output = enhance(low)
         out[str(px)] = {
-            str(strength): bracketed(
+            strength: bracketed(
                 np.array(
-                    [psnr(blend(a, b, strength), c) - psnr(a, c) for a, b, c in zip(low, output, truth, strict=True)]
+                    [
+                        psnr(blend(a, b, strength, px), c) - psnr(a, c)
+                        for a, b, c in zip(low, output, truth, strict=True)
+                    ]
                 )
             )
             for strength in strengths
@@ -228,13 +209,13 @@ def resized(image: Image, side: int, how: int) -> Image:
 
 
 def painted(
-    squares: Image, enhance: Enhance, strengths: Sequence[float], detector: Callable[[Image], float]
+    squares: Image, enhance: Enhance, strengths: Sequence[str], detector: Callable[[Image], float]
 ) -> dict[str, Any]:
     """Of the non-faces on which `detector` is silent: how many there are, and on how many it fires afterwards."""
     output = enhance(squares)
     silent = [k for k, square in enumerate(squares) if detector(square) < FIRES]
     fires = {
-        str(strength): sum(detector(blend(squares[k], output[k], strength)) >= FIRES for k in silent)
+        strength: sum(detector(blend(squares[k], output[k], strength, SQUARE)) >= FIRES for k in silent)
         for strength in strengths
     }
     return {"squares": len(silent), "painted": fires}
@@ -270,50 +251,6 @@ def lines(name: str, result: Mapping[str, Any]) -> Iterator[str]:
         yield f"worst group: {label}, {judge} {gain:+.3f} at strength {strength}"
 
 
-@click.command("film", cls=Command)
-@click.option("--faces", type=FILE, required=True, help="Folder of good faces, with or without an index.csv.")
-@click.option("--sets", cls=Several, help="Sets of its index to use (all).")
-@click.option("--people", type=FILE, help="JSON {file: person}.")
-@click.option("--held-out", type=float, default=0, help="Only the share of people that training kept out (0: all).")
-@click.option("--sizes", cls=Several, type=int, default=list(SIZES), help="Face heights in pixels.")
-@click.option("--out", type=FILE, required=True, help="The .npz to write.")
-@click.option("--clips", cls=Several, type=FILE, help="Images and videos to cut non-faces from.")
-@click.option("--yunet", type=FILE, help="YuNet, ONNX; needed with --clips.")
-@click.option("--non-faces", type=FILE, help="The .npy to write them to; needed with --clips.")
-@click.option("--each", type=int, default=70, show_default=True, help="Non-faces a clip.")
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
-def film_command(
-    faces: Path,
-    sets: tuple[str, ...],
-    people: Path | None,
-    held_out: float,
-    sizes: tuple[int, ...],
-    out: Path,
-    clips: tuple[Path, ...],
-    yunet: Path | None,
-    non_faces: Path | None,
-    each: int,
-    overwrite: bool,
-) -> None:
-    """Film held-out faces with a second camera, for `fidelity` to measure on."""
-    cv2.setNumThreads(1)
-    refuse_existing(out, overwrite)
-    portraits = read_faces(faces, sets or None)
-    portraits = named(portraits, people, faces) if people else portraits
-    chosen = usable(split(portraits, held_out)[1] if held_out else portraits)
-    filmed = film_faces(chosen, sizes)
-    table: dict[str, Any] = {field.name: getattr(filmed, field.name) for field in fields(filmed)}
-    np.savez(out, **table)
-    print(f"{out}: {len(chosen)} faces of {len({p.person for p in chosen})} people at {len(sizes)} sizes")
-    if clips:
-        if yunet is None or non_faces is None:
-            raise InputError("--clips: needs --yunet and --non-faces too")
-        refuse_existing(non_faces, overwrite)
-        squares = patches(clips, yunet, each)
-        np.save(non_faces, squares)
-        print(f"{non_faces}: {len(squares)} non-faces of {len(clips)} files")
-
-
 @click.command("fidelity", cls=Command)
 @click.option("--faces", type=FILE, required=True, help="The .npz that `film` wrote.")
 @click.option("--non-faces", type=FILE, help="The .npy that `film --clips` wrote.")
@@ -323,7 +260,7 @@ def film_command(
 @click.option("--lpips-alex", type=FILE, help="AlexNet's features and LPIPS's heads, .safetensors.")
 @click.option("--expression", type=FILE, help="FER-2013 classifier, ONNX.")
 @click.option("--yunet", type=FILE, help="YuNet, ONNX; needed with --non-faces.")
-@click.option("--strengths", cls=Several, type=float, default=list(STRENGTHS), help="Shares of the output.")
+@click.option("--strengths", cls=Several, default=list(STRENGTHS), help="Shares of the output, or `table`.")
 @click.option("--sizes", cls=Several, type=int, help="Only these face heights (all).")
 @click.option("--half", type=click.IntRange(0, 1), help="Of the people: 0 to choose by, 1 to report on.")
 @click.option("--json", "out", type=FILE, help="Where the figures go; they are printed as well.")
@@ -337,7 +274,7 @@ def command(
     lpips_alex: Path | None,
     expression: Path | None,
     yunet: Path | None,
-    strengths: tuple[float, ...],
+    strengths: tuple[str, ...],
     sizes: tuple[int, ...],
     half: int | None,
     out: Path | None,
@@ -347,6 +284,7 @@ def command(
     cv2.setNumThreads(1)
     if out is not None:
         refuse_existing(out, overwrite)
+    strengths = checked(strengths)
     if non_faces is not None and yunet is None:
         raise InputError("--non-faces: needs --yunet too")
     filmed = load(faces)
@@ -367,7 +305,7 @@ def command(
     results: dict[str, Any] = {}
     for text in models:
         name, _, path = text.rpartition("=")
-        with open_session(Path(path), "face-enhancement", "cpu", 1) as session:
+        with open_session(Path(path), "face-enhancement", "cpu", 1, precision="fp32") as session:
             enhance = enhancer(session)
             result = summary(filmed, measure(filmed, enhance, strengths, judges, lpips, mood), strengths)
             result["clean"] = clean_faces(filmed, enhance, strengths)

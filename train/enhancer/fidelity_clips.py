@@ -25,7 +25,7 @@ from train.common.command import FILE, Command, Several, refuse_existing
 from train.common.images import Image
 from train.enhancer.clip_data import ClipSamples, Sample
 from train.enhancer.data import half_of
-from train.enhancer.fidelity import HARM, blend, bracketed
+from train.enhancer.fidelity import HARM, blend, bracketed, checked
 from train.enhancer.judges import SIZE, AlexLpips, DlibEmbedder, Embedder, OnnxEmbedder
 from train.enhancer.metrics import psnr
 from train.enhancer.several import UNetSeveral, packed
@@ -112,7 +112,7 @@ def opened(text: str) -> Opened:
 def measure(
     samples: Sequence[Sample],
     enhance: Enhance,
-    strength: float,
+    strength: str,
     frames: Sequence[int],
     embedders: Mapping[str, Embedder],
     lpips: AlexLpips | None,
@@ -121,7 +121,7 @@ def measure(
     found: Columns = {}
     for sample in samples:
         results, errors = enhance(sample)
-        output = np.stack([blend(a, b, strength) for a, b in zip(sample.low, results, strict=True)])
+        output = np.stack([blend(a, b, strength, sample.face_px) for a, b in zip(sample.low, results, strict=True)])
         rows: Columns = {}
         for t in frames:
             if len(errors):
@@ -185,7 +185,7 @@ def between(ours: Mapping[str, NDArray[np.float64]], theirs: Mapping[str, NDArra
 @click.option("--embedder", "embedders", cls=Several, help="NAME=ONNX, as `fidelity` takes them.")
 @click.option("--dlib/--no-dlib", default=False, show_default=True, help="dlib's embedder too.")
 @click.option("--lpips-alex", type=FILE, help="LPIPS-Alex weights, .safetensors.")
-@click.option("--strength", type=float, default=1.0, show_default=True)
+@click.option("--strength", default="table", show_default=True, help="A number, or `table`: as the product does.")
 @click.option("--frames", cls=Several, type=int, default=[8, 11], help="Frames of a clip to judge (8, 11).")
 @click.option("--half", type=click.IntRange(0, 1), help="Of the people: 0 to choose by, 1 to report on.")
 @click.option("--sizes", type=(float, float), default=(0, 1000), help="Least and largest height of a face.")
@@ -197,7 +197,7 @@ def command(
     embedders: tuple[str, ...],
     dlib: bool,
     lpips_alex: Path | None,
-    strength: float,
+    strength: str,
     frames: tuple[int, ...],
     half: int | None,
     sizes: tuple[float, float],
@@ -210,6 +210,7 @@ def command(
     if out is not None:
         refuse_existing(out, overwrite)
     networks = [opened(text) for text in models]
+    checked([strength])
     samples = held_out(clips, half, sizes, networks[0].size)
     judges: dict[str, Embedder] = {}
     for text in embedders:

@@ -102,7 +102,7 @@ def command(faces: Path, model: Path, out: Path, quality: Path | None, threads: 
     """Enhance real poor faces; write input and output side by side, and scores."""
     cv2.setNumThreads(1)
     judge = None if quality is None else Quality(quality)
-    with open_session(model, "face-enhancement", "cpu", threads) as session:
+    with open_session(model, "face-enhancement", "cpu", threads, precision="fp32") as session:
         found = sorted(enhanced(faces, session), key=lambda face: -face.apart)
     if not found:
         raise InputError(f"{faces}: no face was found in any of its images")

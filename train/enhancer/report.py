@@ -210,7 +210,7 @@ def images(rows: Sequence[Row], measured: Sequence[str], method: str, faces: Pat
         if at in wanted:
             found[at] = sample
     parts = []
-    with open_session(model, "face-enhancement", "cpu") as session:
+    with open_session(model, "face-enhancement", "cpu", precision="fp32") as session:
         enhance = network(session)
         for at, gain in wanted.items():
             trio = np.hstack([found[at].low, enhance(found[at]), found[at].clean])

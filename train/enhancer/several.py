@@ -76,8 +76,9 @@ class UNetSeveral(UNetFast):
 
 def single_frame(network: UNetSeveral) -> UNetFast:
     """What `network` is on the first frame of a track, where it sees no past; without the expected error."""
-    shape = [part.weight.shape[0] for part in [network.stem, *network.down]]  # type: ignore[union-attr]
-    alone = UNetFast(tuple(shape), tuple(map(len, network.encode)), network.size, network.fold, True, True)  # type: ignore[arg-type]
+    shape = [part.weight.shape[0] for part in [network.stem, *network.down]]
+    blocks = tuple(map(len, network.encode))  # type: ignore[arg-type]
+    alone = UNetFast(tuple(shape), blocks, network.size, network.fold, levelled=True, keep_grey=True)
     own = alone.state_dict()
     alone.load_state_dict({name: value for name, value in network.state_dict().items() if name in own})
     return alone.eval()

@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...config import Config
 from ...errors import InputError, SinkError, SourceError, redact
+from ...evidence.keys import identity, require_extra
+from ...evidence.pinned import one_thread, pinned
+from ...evidence.seal import SEAL, SIGNATURE, TIMESTAMP, VERIFIED, read_seal, write_seal
+from ...evidence.session import Evidence
+from ...evidence.verify import in_words, verify
 from ...pipeline import Pipeline
 from ...run import Run
 from ...safe_files import Originals, write_whole
@@ -57,7 +62,7 @@ def build_case(
     Args:
         sources: recordings; the page shows them in this order.
         folder: made if it is not there, and empty.
-        config: of the enhanced videos.
+        config: of the enhanced videos; see ``evidence.pinned`` for what is held fast.
         title: of the page; "": the folder's name.
         watch: see ``Pipeline.run``.
         stopped: asked between the sources; true ends it.
@@ -65,14 +70,17 @@ def build_case(
     Raises:
         SourceError: a source is no recording that can be read, or has changed meanwhile.
         SinkError: the folder holds something, or cannot be written.
+        EvidenceError: it cannot be signed.
     """
+    require_extra()
     footage = _named([Path(source) for source in sources])
     for each in footage:
         if not each.source.is_file():
             raise SourceError(f"{redact(str(each.source))}: no such file; a case is made of recordings")
     _make_folder(folder)
-    config = config.model_copy(update={"overlay": config.overlay.model_copy(update={"mode": "inplace", "scale": 1})})
-    with Pipeline(config) as pipeline, _Learned(pipeline) as learned:
+    overlay = config.overlay.model_copy(update={"mode": "inplace", "scale": 1})
+    config = pinned(config).model_copy(update={"overlay": overlay})
+    with Pipeline(config) as pipeline, _Learned(pipeline) as learned, one_thread():
         videos = []
         for each in footage:
             videos.append(_video(each, folder, pipeline, learned.enhancement, watch))
@@ -90,21 +98,36 @@ def build_case(
         learned_video=learned_video,
         videos=tuple(videos),
     )
-    write_case(folder, case)
+    write_case(folder, case, config)
     return case
 
 
-def write_case(folder: Path, case: Case) -> None:
-    """Write what is made of ``case``'s data, in place of what is there: case.json, the page, the PDF and the sums.
+def write_case(folder: Path, case: Case, config: Config) -> None:
+    """Write what is made of ``case``'s data, in place of what is there, and seal the folder.
 
     Raises:
         SinkError: it cannot be written.
+        EvidenceError: it cannot be signed.
     """
     text = case.model_dump_json(by_alias=True, indent=1) + "\n"
     write(folder / NAME, text.encode())
     write(folder / "index.html", page(case).encode())
     write_pdf(case, folder)
     write_sums(folder)
+    _seal(folder, config)
+
+
+def _seal(folder: Path, config: Config) -> None:
+    """Sign a list of every file in ``folder``, and write what ``verify`` then says of it."""
+    signer = identity(config.evidence.certificate, config.evidence.key)
+    heads = []
+    for inner in sorted((folder / "video").glob(f"*/{SEAL}")):
+        seal, _ = read_seal(inner.parent)
+        heads += [(inner.parent / head.path, head.chain) for head in seal.manifests]
+    own = {SEAL, SIGNATURE, TIMESTAMP, VERIFIED}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in own]
+    write_seal(folder, files, heads, signer, tsa=config.evidence.tsa, replace=True)
+    write(folder / VERIFIED, (in_words(verify(folder)) + "\n").encode())
 
 
 def write(path: Path, content: bytes) -> None:
@@ -119,7 +142,7 @@ def write(path: Path, content: bytes) -> None:
         raise SinkError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def add_notes(folder: Path, case: Case, notes: Path) -> Case:
+def add_notes(folder: Path, case: Case, notes: Path, config: Config) -> Case:
     """``case`` with the notes that its page saved, written to ``folder``.
 
     Raises:
@@ -136,7 +159,7 @@ def add_notes(folder: Path, case: Case, notes: Path) -> Case:
         raise InputError(f"{notes}: no notes; give the notes.json that the case's page saved")
     noted = case.model_copy(update={"notes": found})
     write(folder / "notes.json", (json.dumps(found, indent=2) + "\n").encode())
-    write_case(folder, noted)
+    write_case(folder, noted, config)
     return noted
 
 
@@ -210,13 +233,15 @@ def _video(
         write_viewing_copy(copy, shown)
     enhanced = videos / f"{footage.name}.enhanced.mp4"
     writer = _ShotWriter(folder, footage.number, learned.network, pipeline.config.enhancer.strength)
-    collector = Collector(pipeline.config.enhancer, writer, learned.size)
+    collector = Collector(writer, learned.size)
     source = open_source(str(copy), pipeline.config.source, pipeline.config.live)
-    report = pipeline.run(source, enhanced, observers=[collector], upright=True, watch=watch)
+    evidence = Evidence(pipeline, str(copy), [enhanced])
+    report = pipeline.run(source, enhanced, observers=[collector], recorder=evidence, upright=True, watch=watch)
     if report.frames_out != report.frames_in:
         raise SinkError(f"{enhanced}: holds {report.frames_out} of {report.frames_in} frames; begin again")
     if sha256_of(footage.source) != digest:
         raise SourceError(f"{footage.source}: changed while it was read; begin again once nobody writes it")
+    evidence.seal()
     entries = tuple(_track_entry(track, writer.shots.get(track.number, ())) for track in collector.tracks.values())
     boxes = f"data/boxes_{footage.number}.js"
     write(folder / boxes, _boxes(footage.number - 1, collector.tracks.values()).encode())

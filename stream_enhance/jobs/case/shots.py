@@ -95,7 +95,8 @@ def shot_of(moment: Moment, network: Network | None, strength: float | None) -> 
             left = "it is sharp enough"
         else:
             computed = network(patch, scales)[0]
-            learned = cv2.addWeighted(computed, share, moment.patch, 1 - share, 0).astype(np.uint8, copy=False)
+            mixed = cv2.addWeighted(computed, share, moment.patch, 1 - share, 0).astype(np.uint8, copy=False)
+            learned = gates.with_mouth_as_seen(mixed, moment.patch, moment.height)
             extra = unexplained(moment.patch, learned, scale)
             edge = len(moment.patch) // 6
             added = float(extra[edge:-edge, edge:-edge].mean())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import SinkError
+from ...evidence.seal import SEAL, SIGNATURE, TIMESTAMP, VERIFIED
 from ...safe_files import Originals, write_whole
 from .footage import sha256_of
 
@@ -12,12 +13,13 @@ NAME = "SHA256SUMS"
 
 
 def write_sums(folder: Path) -> None:
-    """Write ``SHA256SUMS`` over every other file in ``folder``.
+    """Write ``SHA256SUMS`` over every file in ``folder`` but the seal, which names it.
 
     Raises:
         SinkError: it cannot be written.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
+    made_later = {NAME, SEAL, SIGNATURE, TIMESTAMP, VERIFIED}
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.relative_to(folder).as_posix() not in made_later]
     lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     try:
         write_whole(folder / NAME, "".join(lines).encode(), Originals(), replace=True)

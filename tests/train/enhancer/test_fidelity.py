@@ -15,7 +15,8 @@ from train.common.images import Image
 from train.enhancer import fidelity
 from train.enhancer.cli import main
 from train.enhancer.data import read_faces
-from train.enhancer.fidelity import Faces, clean_faces, film_faces, groups, measure, painted, rank_one, summary
+from train.enhancer.fidelity import clean_faces, groups, measure, painted, rank_one, summary
+from train.enhancer.film import Faces, film_faces, load
 
 pytest.importorskip("onnx")
 
@@ -46,17 +47,25 @@ def test_filming_gives_each_face_at_each_size_with_its_truth(faces: Faces) -> No
 
 
 def test_the_truth_gains_and_noise_harms(faces: Faces) -> None:
-    truth = measure(faces, lambda low: faces.clean, (0.5, 1.0), {"coarse": embed})
-    found = summary(faces, truth, (0.5, 1.0))["24"]
+    truth = measure(faces, lambda low: faces.clean, ("0.5", "1.0"), {"coarse": embed})
+    found = summary(faces, truth, ("0.5", "1.0"))["24"]
     assert found["1.0"]["psnr"][0] > found["0.5"]["psnr"][0] > 0
     assert found["1.0"]["coarse"][0] > 0
     assert found["1.0"]["harm coarse"][0] == 0
     assert found["1.0"]["rank1 coarse"] == 1
     noise = np.random.default_rng(0).integers(0, 256, faces.low.shape, dtype=np.uint8)
-    noisy = measure(faces, lambda low: noise, (1.0,), {"coarse": embed})
-    found = summary(faces, noisy, (1.0,))["24"]["1.0"]
+    noisy = measure(faces, lambda low: noise, ("1.0",), {"coarse": embed})
+    found = summary(faces, noisy, ("1.0",))["24"]["1.0"]
     assert found["psnr"][2] < 0
     assert found["harm coarse"][0] == 1
+
+
+def test_the_table_is_a_strength_of_each_face_by_its_size_and_sharpness(faces: Faces) -> None:
+    table = measure(faces, lambda low: faces.clean, ("table", "0.7"), {})["psnr"]
+    assert (table[:, 0] < table[:, 1]).all()
+    assert (table[:, 1] <= table[:, 2] + 0.01).all(), "0.7 at most"
+    sharp = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    assert fidelity.share_of(sharp, 200) == 0
 
 
 def test_rank_one_counts_only_the_right_person(faces: Faces) -> None:
@@ -68,13 +77,13 @@ def test_rank_one_counts_only_the_right_person(faces: Faces) -> None:
 
 
 def test_clean_faces_lose_nothing_where_nothing_is_done(faces: Faces) -> None:
-    found = clean_faces(faces, lambda low: low, (1.0,))
+    found = clean_faces(faces, lambda low: low, ("1.0",))
     assert {px: row["1.0"] for px, row in found.items()} == {"64": [0, 0, 0], "96": [0, 0, 0], "128": [0, 0, 0]}
 
 
 def test_only_squares_that_were_silent_before_count_as_painted() -> None:
     squares = np.stack([np.full((256, 256, 3), v, np.uint8) for v in (10, 10, 200)])
-    found = painted(squares, lambda s: s + 50, (0.2, 1.0), lambda patch: float(patch.mean() > 40))
+    found = painted(squares, lambda s: s + 50, ("0.2", "1.0"), lambda patch: float(patch.mean() > 40))
     assert found == {"squares": 2, "painted": {"0.2": 0, "1.0": 2}}
 
 
@@ -106,9 +115,10 @@ def test_the_commands_film_and_measure(
     assert "24 px, strength 1.0" in capsys.readouterr().out
     assert main(order) == 2  # the JSON is there already
     assert main([*order, "--overwrite", "--sizes", "99"]) == 2
+    assert main([*order, "--overwrite", "--strengths", "table", "much"]) == 2
 
 
 def test_a_file_that_film_did_not_write_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", low=np.zeros(1))
     with pytest.raises(InputError, match=r"other\.npz: not a set of faces"):
-        fidelity.load(tmp_path / "other.npz")
+        load(tmp_path / "other.npz")

@@ -7,6 +7,7 @@ image, best first.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError, ModelError
-from stream_enhance.stages.detect import STRIDE, LetterboxView, decode, suppress
+from stream_enhance.stages.detect import STRIDE, decode, suppress
+from stream_enhance.stages.view import LetterboxView
 from train.common.images import Image
 
 Finder = Callable[[Image, int], NDArray[np.float32]]
@@ -41,12 +43,14 @@ def yolo(path: str | Path, classes: Sequence[int] = (), threads: int = 1) -> Fin
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    entry = session.get_inputs()[0]
 
     def find(image: Image, side: int) -> NDArray[np.float32]:
         view = letterbox(image, side)
-        batch = np.ascontiguousarray(view.image.transpose(2, 0, 1)[None], np.float32) / 255
-        output = session.run(None, {name: batch})[0][0]
+        batch: NDArray[Any] = view.image[None]  # as an 8-bit file takes it
+        if entry.type == "tensor(float)":
+            batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) / 255
+        output = session.run(None, {entry.name: batch})[0][0]
         if classes:
             output = np.concatenate([output[:4], output[[4 + c for c in classes]].max(0, keepdims=True)])
         return suppress(decode(output, view, FLOOR), OVERLAP)

@@ -1,0 +1,1 @@
+"""The networks in 8-bit integers: `python -m train.quantize`."""

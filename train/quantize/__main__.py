@@ -1,0 +1,7 @@
+"""`python -m train.quantize`."""
+
+import sys
+
+from train.quantize.cli import main
+
+sys.exit(main())
