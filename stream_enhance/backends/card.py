@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
 KEY = "card"
+PLANES = {"frame": 3, "past": 1, "image": 3, "log_error": 1}  # channels of each part
 
 
 class Card(BaseModel):
@@ -40,6 +41,8 @@ class Card(BaseModel):
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     alignment: Literal["five-points", "box", "none"] = "none"
     points: int = 0
+    inputs: tuple[Literal["frame", "past"], ...] = ("frame",)  # along the channels; `past` as stages/past.py packs it
+    outputs: tuple[Literal["image", "log_error"], ...] = ("image",)
     license: str
     data: str
     recipe: str
@@ -47,6 +50,11 @@ class Card(BaseModel):
     weights_sha256: str
     weaknesses: str = ""
     metrics: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """How many the input has, and the output of an enhancer."""
+        return sum(PLANES[part] for part in self.inputs), sum(PLANES[part] for part in self.outputs)
 
 
 def parse_card(metadata: Mapping[str, str], where: str) -> Card:

@@ -75,6 +75,7 @@ class _Patch:
     motion: Motion | None  # since the track's last input; None: it starts over
     cached: bool  # the track's last result is used again
     outside: NDArray[np.bool_] | None  # (S, S) beyond the frame's edge
+    past: NDArray[np.float32] | None = None  # (1, S, S) what the track showed before, for a network that takes it
     computed: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, by the network
 
 
@@ -169,6 +170,7 @@ class Enhancer:
     ) -> None:
         self._imaging = imaging or Host()
         self._network, self.size, self._align = enhancement.network, enhancement.size, enhancement.align
+        self._along = enhancement.along
         self._options = options
         self.cache_tolerance, self.cache_ttl, self.max_faces = (
             options.cache_tolerance,
@@ -257,6 +259,7 @@ class Enhancer:
             memory = self._tracks[track] = TrackMemory.of(patch, seconds)
         else:
             motion = memory.add(patch, seconds)
+        past = None if self._along is None else memory.remember(patch, motion)
         cached = self.cache_tolerance > 0 and memory.still_holds(self.cache_tolerance, self.cache_ttl)
         if not cached:
             memory.given()
@@ -269,6 +272,7 @@ class Enhancer:
             motion,
             cached,
             gates.outside(to_frame, self.size, image.width, image.height),
+            past,
         )
 
     def _fill(self, patches: list[_Patch]) -> None:
@@ -279,7 +283,11 @@ class Enhancer:
             sources = np.stack([patch.original for patch in part])
             scales = np.array([crop.scale_of(patch.to_frame) for patch in part], np.float32)
             assert self._network is not None
-            for patch, computed in zip(part, self._network(sources, scales), strict=True):
+            if self._along is None:
+                results = self._network(sources, scales)
+            else:
+                results = self._along(sources, np.stack([patch.past for patch in part if patch.past is not None]))
+            for patch, computed in zip(part, results, strict=True):
                 patch.computed = computed
 
     def _finished(self, scene: Scene, patches: list[_Patch], decided: _Decided) -> Enhanced:
