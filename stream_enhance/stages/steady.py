@@ -59,6 +59,7 @@ class TrackMemory:
     strength: float | None = None  # 0..1, eased
     seen: NDArray[np.uint8] | None = None  # thumb of the input that was last given to the network, shifted along
     seen_at: float = 0.0  # seconds of stream time
+    fusion: Any = None  # its last inputs, ``fuse.Fusion``, where they are made into one
 
     @classmethod
     def of(cls, patch: NDArray[np.uint8], seconds: float) -> TrackMemory:
