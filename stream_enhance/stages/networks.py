@@ -33,6 +33,7 @@ class Enhancement:
     align: bool = True  # by the five points where a face has them; else upright by its box
     along: Along | None = None  # in place of `network`, for one that sees a track's past; None: each frame by itself
     changed_by: str = ""  # for the output's metadata and the gallery's page
+    fuses: bool = False  # the network is given the mean of a track's last inputs in place of the newest
 
 
 def open_enhancement(
@@ -52,6 +53,10 @@ def open_enhancement(
             return Enhancement(None)
         case "classical":
             return Enhancement(Classical(classical), changed_by="classical filters")
+        case "fuse":
+            return Enhancement(
+                lambda patches, scales: patches, changed_by="a mean of frames, nothing learned", fuses=True
+            )
         case "unet":
             session = open_session()
             aligned = session.card.alignment == "five-points"

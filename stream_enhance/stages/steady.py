@@ -62,6 +62,7 @@ class TrackMemory:
     seen: NDArray[np.uint8] | None = None  # thumb of the input that was last given to the network, shifted along
     seen_at: float = 0.0  # seconds of stream time
     past: Past | None = None  # for a network that takes it
+    fusion: Any = None  # its last inputs, ``fuse.Fusion``, where they are made into one
 
     @classmethod
     def of(cls, patch: NDArray[np.uint8], seconds: float) -> TrackMemory:
