@@ -1,14 +1,15 @@
 """Labels of real clips, what is measured by them, and the calibration of scores."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stream_enhance.backends.card import probability, read_card
+from stream_enhance.backends.card import file_sha256, probability, read_card
 from stream_enhance.errors import InputError
 from stream_enhance.types import Faces
-from train.detector.eval.calibration import calibration_error, fit
+from train.detector.eval.calibration import calibration_error, fit, rewrite
 from train.detector.eval.labelled import COLUMNS, KINDS, LabelledClip, read_all, read_clip
 from train.detector.eval.line import on_frames, on_tracks, recall_at, threshold_at
 from train.detector.eval.on_clips import Detections
@@ -113,3 +114,12 @@ def test_the_detector_that_ships_is_calibrated_and_keeps_the_order_of_scores() -
     assert calibrated is not None
     assert (np.diff(calibrated) >= 0).all()
     assert 0.5 < calibrated[20] < 0.7  # of 0.4, the threshold
+
+
+def test_an_8_bit_file_stays_that_of_the_file_whose_card_changed(tmp_path: Path) -> None:
+    for name in ("yolov8n-face.onnx", "yolov8n-face.int8.onnx"):
+        shutil.copy(Path("engines") / name, tmp_path)
+    model, reduced = tmp_path / "yolov8n-face.onnx", tmp_path / "yolov8n-face.int8.onnx"
+    rewrite(model, {"calibration": (1.5, 0.5)})
+    assert read_card(model).calibration == (1.5, 0.5)
+    assert read_card(reduced).source_sha256 == file_sha256(model)

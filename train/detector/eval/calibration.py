@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_enhance.backends import open_session
-from stream_enhance.backends.card import Card, probability, read_card, write_card
+from stream_enhance.backends.card import Card, file_sha256, probability, read_card, write_card
 from stream_enhance.errors import InputError
 from train.detector.eval.labelled import read_all
 from train.detector.eval.line import FrameResult, on_frames
@@ -62,8 +62,6 @@ def held_out(results: Sequence[FrameResult], card: Card) -> list[NDArray[np.floa
 
 def calibrate_file(model: Path, folders: Sequence[Path], labels: Path, size: int, out: Path) -> str:
     """Fit the model's scores on all labelled clips and write them into its card; what was found, in one line."""
-    import onnx
-
     card = read_card(model)
     clips = read_all(labels)
     session = open_session(model, "face-detection", "cpu", threads=1)
@@ -74,12 +72,23 @@ def calibrate_file(model: Path, folders: Sequence[Path], labels: Path, size: int
     score, right = np.concatenate([r.score for r in results]), np.concatenate([r.right for r in results])
     slope, offset = fit(score, right)
     unseen, used = np.concatenate(held_out(results, card)), score >= LEAST
-    graph = onnx.load(str(model))
-    write_card(graph, card.model_copy(update={"calibration": (round(slope, 3), round(offset, 3))}))
-    onnx.save(graph, str(model))
+    rewrite(model, {"calibration": (round(slope, 3), round(offset, 3))})
     return (
         f"{model}: slope {slope:.3f}, offset {offset:.3f} from {len(score)} detections of {len(clips)} clips;"
         f" calibration error from score {LEAST} on, on clips left out:"
         f" {calibration_error(unseen[used], right[used]):.3f}"
         f" (scores as they are: {calibration_error(score[used], right[used]):.3f})"
     )
+
+
+def rewrite(model: Path, changes: dict[str, object]) -> None:
+    """Change the card of the model file; an 8-bit file beside it that was made from it stays its own."""
+    import onnx
+
+    before = file_sha256(model)
+    graph = onnx.load(str(model))
+    write_card(graph, read_card(model).model_copy(update=changes))
+    onnx.save(graph, str(model))
+    reduced = model.with_name(f"{model.stem}.int8.onnx")
+    if reduced.is_file() and read_card(reduced).source_sha256 == before:
+        rewrite(reduced, {"source_sha256": file_sha256(model)})
