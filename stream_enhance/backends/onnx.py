@@ -7,7 +7,7 @@ import json
 import logging
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from . import engines, providers
 from .card import KEY, Card, file_sha256, parse_card
 from .half import half_file
 from .preprocessing import Batch
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +52,19 @@ class OnnxSession:
     """
 
     def __init__(
-        self, path: Path, task: str, provider: str, threads: int, cache: Path | None, device: int = 0, ort: Any = None
+        self,
+        path: Path,
+        task: str,
+        provider: str,
+        threads: int,
+        cache: Path | None,
+        device: int = 0,
+        ort: Any = None,
+        stream: int = 0,
     ) -> None:
         self._ort = ort = ort or _onnxruntime()
         ort.disable_telemetry_events()  # Windows knows no variable for it
-        self.path, self._device = path, device
+        self.path, self._device, self._stream = path, device, stream
         if not path.is_file():
             raise ModelError(f"{path}: no such model file")
         self.sha256 = file_sha256(path)
@@ -116,7 +127,7 @@ class OnnxSession:
         path = self.path
         if name == "tensorrt-rtx":  # strongly typed: it computes as the graph says
             path = half_file(self.path, cache)
-        chosen = providers.set_up(self._ort, options, name, self.card, self._input, cache, self._device)
+        chosen = providers.set_up(self._ort, options, name, self.card, self._input, cache, self._device, self._stream)
         session = self._ort.InferenceSession(str(path), options, providers=chosen or None, enable_fallback=0)
         if providers.PROVIDERS[name] not in session.get_providers():
             raise ModelError("its libraries did not load")
@@ -189,6 +200,33 @@ class OnnxSession:
                 continue
             start += len(rows)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def from_device(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        """See ``TakesTensors``.  A tensor on a GPU is read where it lies."""
+        if self.provider == "cpu" or batch.device.type == "cpu":
+            return self(batch.cpu().numpy())
+        import torch
+
+        parts, start = [], 0
+        while start < len(batch):
+            step = self.fixed_batch or min(providers.bucket(len(batch) - start), self._largest)
+            rows = batch[start : start + step].contiguous()
+            padded = torch.cat([rows, rows[-1:].expand(step - len(rows), -1, -1, -1)]) if len(rows) < step else rows
+            parts.append(self._run_in_place(padded)[: len(rows)])
+            start += len(rows)
+        return np.concatenate(parts)
+
+    def _run_in_place(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        import torch
+
+        binding = self._session.io_binding()
+        binding.bind_input(self._input, "cuda", self._device, np.float32, tuple(batch.shape), batch.data_ptr())
+        binding.bind_output(self._output)
+        torch.cuda.current_stream(batch.device).synchronize()  # onnxruntime#32673: not before its input is written
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        result: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
+        return result
 
     def _run(self, batch: Batch) -> NDArray[np.float32]:
         result: NDArray[np.float32]

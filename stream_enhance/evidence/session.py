@@ -58,7 +58,8 @@ class Evidence:
         self.run = str(uuid.uuid4())
         self.note = f"evidence run {self.run}"
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._targets = [parse_target(os.fspath(output), segments=config.segments) for output in outputs]
+        self._specs = [os.fspath(output) for output in outputs]
+        self._targets = self._parsed(live=not Path(source).exists())
         self._names = tuple(redact_output(os.fspath(output)) for output in outputs)
         self._originals = Originals.of(source)
         self.identity: Identity = identity(config.evidence.certificate, config.evidence.key)
@@ -76,6 +77,7 @@ class Evidence:
     def begin(self, source: Source) -> None:
         """Hash what the source reads, keep it where that is wanted, and begin the manifest."""
         self._live, self._name = source.info.live, source.info.name
+        self._targets = self._parsed(self._live)
         path = Path(self._name)
         if not source.info.live and path.exists():
             files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
@@ -186,6 +188,9 @@ class Evidence:
             replace=self._replace,
             known=self._files,
         )
+
+    def _parsed(self, live: bool) -> list[Target]:
+        return [parse_target(spec, live, self._config.segments) for spec in self._specs]
 
     def _keep(self, files: Sequence[Path]) -> None:
         """Copy the files of the source as they are."""

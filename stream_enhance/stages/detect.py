@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from ..backends import Session
+from ..backends import Session, infer
 from ..backends.card import probability
 from ..backends.preprocessing import to_input
+from ..imaging.host import Host, Imaging
 from ..options import Options
 from ..types import Faces, Frame, Scene
 from .regions import Expected, Plan, Regions
@@ -90,6 +91,7 @@ class Detector:
         session: a face-detection network.
         options: how it detects; ``size`` is ignored where the model's input is fixed.
         tracker: gives ids and carries faces between detections; None for a new one.
+        imaging: makes the network's input, of whole frames; None: in the host's memory, with ``regions`` too.
     """
 
     def __init__(
@@ -97,15 +99,18 @@ class Detector:
         session: Session,
         options: DetectorOptions = DetectorOptions(),
         tracker: Tracker | None = None,
+        imaging: Imaging | None = None,
     ) -> None:
         self._session = session
         self.size = options.size or session.card.size
         self.every, self.tiles = options.every, options.tiles
         self._score, self._iou, self._max_faces = options.score, options.iou, options.max_faces
         self._tracker = tracker or Tracker(options.score)
-        self._regions_wanted = options.regions == "auto" and options.tiles == 1
+        self._imaging = imaging or Host()
+        # crops are taken in the host's memory
+        self._regions_wanted = options.regions == "auto" and options.tiles == 1 and imaging is None
         self._regions: Regions | None = None  # of frames of the present size; None: they are looked at as a whole
-        self._reformatter, self._crop_reformatter = VideoReformatter(), VideoReformatter()
+        self._crop_reformatter = VideoReformatter()
         self._trials = 0 if session.input_size else _TRIALS_MOST  # left
         self._next_trial: float | None = None  # seconds of stream time; None: not begun
         self._trial_gap = 0.5  # seconds to the trial after, doubled each time: trials cost next to nothing in the end
@@ -113,7 +118,7 @@ class Detector:
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
         """Each frame with its faces, as float32 pixels of the frame, and their track ids."""
-        since, scene_changed = 0, SceneChangeDetector()
+        since, scene_changed = 0, SceneChangeDetector(self._imaging)
         for frame in frames:
             if frame.no_signal:
                 yield Scene(frame, Faces.none())
@@ -173,9 +178,9 @@ class Detector:
     def _rows(self, frame: Frame, views: list[LetterboxView], score: float) -> list[NDArray[np.float32]]:
         """``decode``'s rows of each view, in pixels of the frame as it is coded."""
         if len({view.image.shape for view in views}) == 1:
-            outputs = self._session(to_input([v.image for v in views], self._session.card))
+            outputs = infer(self._session, to_input([v.image for v in views], self._session.card))
         else:  # tiles and the whole frame differ in size
-            outputs = [self._session(to_input([v.image], self._session.card))[0] for v in views]  # type: ignore[assignment]
+            outputs = [infer(self._session, to_input([v.image], self._session.card))[0] for v in views]  # type: ignore[assignment]
         return [_turned_back(decode(out, view, score), frame) for out, view in zip(outputs, views, strict=True)]
 
     def _faces(self, rows: NDArray[np.float32]) -> Faces:
@@ -238,13 +243,8 @@ class Detector:
         ratio = min(round(room[0] * times) / image.height, round(room[1] * times) / image.width)
         ratio = min(ratio, times * max(1.0, min(2.0, _ENLARGED / max(image.width, image.height))))
         width, height = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
-        small = self._reformatter.reformat(
-            image, width, height, "rgb24", interpolation=Interpolation.BILINEAR, dst_color_range="JPEG", threads=1
-        )
-        pixels: NDArray[np.uint8] = small.to_ndarray()  # type: ignore[assignment]
-        if frame.rotation:
-            pixels = np.rot90(pixels, frame.rotation // 90)
-            width, height = pixels.shape[1], pixels.shape[0]
+        pixels = self._imaging.shrink(image, width, height, frame.rotation // 90)
+        height, width = pixels.shape[:2]
         upright = (frame.image.width, frame.image.height)[:: -1 if frame.rotation % 180 else 1]
         return LetterboxView(pixels, (width / upright[0], height / upright[1]), 0.0, 0.0)
 
@@ -270,8 +270,7 @@ class Detector:
             )
         )
         left, top = (full_width - width) // 2, (full_height - height) // 2
-        canvas = np.full((full_height, full_width, 3), 114, np.uint8)
-        canvas[top : top + height, left : left + width] = part
+        canvas = self._imaging.letterbox(part, full_height, full_width, left, top)
         return LetterboxView(canvas, view.scale, left - x, top - y)
 
 

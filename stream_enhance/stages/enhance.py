@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..imaging import crop, planes
+from ..imaging import crop
+from ..imaging.host import Host, Imaging
 from ..options import EnhancerKind, Options
 from ..runtime import batches
 from ..types import Decision, Enhanced, Scene
@@ -157,9 +158,16 @@ class Enhancer:
     Args:
         enhancement: what changes the patches, and how they are cut.
         options: which faces are enhanced, how far, and how long a result is used.
+        imaging: cuts the patches; None: in the host's memory.
     """
 
-    def __init__(self, enhancement: Enhancement, options: EnhancerOptions = EnhancerOptions()) -> None:
+    def __init__(
+        self,
+        enhancement: Enhancement,
+        options: EnhancerOptions = EnhancerOptions(),
+        imaging: Imaging | None = None,
+    ) -> None:
+        self._imaging = imaging or Host()
         self._network, self.size, self._align = enhancement.network, enhancement.size, enhancement.align
         self._options = options
         self.cache_tolerance, self.cache_ttl, self.max_faces = (
@@ -229,12 +237,10 @@ class Enhancer:
     ) -> _Patch | None:
         """The patch at ``to_frame``, registered to its track's memory, or None where it is left alone."""
         image, seconds = scene.frame.image, scene.frame.seconds
-        region = planes.align(image, *crop.bounds(to_frame, self.size))
-        if region is None:
+        patch = self._imaging.cut(image, to_frame, self.size)
+        if patch is None:
             self._leave(decided, row, "partly_outside")
             return None
-        pixels = planes.read(image, *region)
-        patch = crop.cut(pixels, crop.moved(to_frame, *region[:2]), self.size)
         height = float(scene.faces.xyxy[row, 3] - scene.faces.xyxy[row, 1])
         if gates.is_dark_and_flat(patch):
             self._leave(decided, row, "dark_and_flat")
@@ -319,15 +325,6 @@ class Enhancer:
         if patch.outside is not None:
             mixed[patch.outside] = patch.original[patch.outside]
         return mixed
-
-
-def cut(scene: Scene, to_frame: NDArray[np.float32], size: int) -> NDArray[np.uint8] | None:
-    """(size, size, 3) uint8 RGB patch of the scene's frame, or None where it lies wholly outside."""
-    image = scene.frame.image
-    region = planes.align(image, *crop.bounds(to_frame, size))
-    if region is None:
-        return None
-    return crop.cut(planes.read(image, *region), crop.moved(to_frame, *region[:2]), size)
 
 
 def _consistency(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
