@@ -182,8 +182,8 @@ class OnnxSession:
 
     def _try_out(self, reference: Any) -> None:
         """One batch on the new provider against the CPU.  Raises ModelError where they differ."""
-        side = self.card.size
-        ramp = np.linspace(0, 1, 3 * side * side, dtype=np.float32).reshape(1, 3, side, side)
+        side, channels = self.card.size, self.card.channels[0]
+        ramp = np.linspace(0, 1, channels * side * side, dtype=np.float32).reshape(1, channels, side, side)
         wanted = reference.run([self._output], {self._input: ramp})[0]
         found = self(ramp)
         reach = float(np.ptp(wanted)) or 1.0
@@ -200,13 +200,16 @@ class OnnxSession:
         if self.card.task != task:
             raise ModelError(f"{self.path}: is for {self.card.task}, not for {task}; name another model file")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shape = inputs[0].shape
+        shape, (taken_in, given_out) = inputs[0].shape, self.card.channels
         if self.card.input_type == "uint8":  # (n, H, W, 3): as (n, 3, H, W) from here on
             shape = [shape[0], shape[3], *shape[1:3]] if len(shape) == 4 else shape
         kind = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}[self.card.input_type]
-        if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or inputs[0].type != kind:
+        if len(inputs) != 1 or len(shape) != 4 or shape[1] != taken_in or inputs[0].type != kind:
             taken = ", ".join(f"{i.type} {i.shape}" for i in inputs)
-            raise ModelError(f"{self.path}: takes {taken}, not one {self.card.input_type} image; export it again")
+            raise ModelError(
+                f"{self.path}: takes {taken}, not one {self.card.input_type} image of {taken_in} channels;"
+                " export it again"
+            )
         wanted = 3 if task == "face-detection" else 4
         if len(outputs[0].shape) != wanted:
             raise ModelError(f"{self.path}: gives {outputs[0].shape}, not {wanted} dimensions; export it again")
@@ -222,10 +225,11 @@ class OnnxSession:
         if self.card.input_type == "uint8":
             given = [given[-1], *given[:-1]]
         if task == "face-enhancement" and any(
-            isinstance(n, int) and n != want for n, want in zip(given, (3, side, side), strict=True)
+            isinstance(n, int) and n != want for n, want in zip(given, (given_out, side, side), strict=True)
         ):
             raise ModelError(
-                f"{self.path}: gives (n, {', '.join(map(str, given))}), not (n, 3, {side}, {side}); export it again"
+                f"{self.path}: gives (n, {', '.join(map(str, given))}), not (n, {given_out}, {side}, {side});"
+                " export it again"
             )
 
     def __call__(self, batch: Batch) -> NDArray[np.float32]:
