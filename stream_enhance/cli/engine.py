@@ -166,7 +166,7 @@ def _key(path: Path, target: str) -> tuple[Any, Any]:
     from ..backends.card import file_sha256, read_card
 
     card = read_card(path)
-    profile = tensorrt_rtx.profile_of(card.task, card.size)
+    profile = tensorrt_rtx.profile_of(card.task, card.size, card.channels[0])
     key = engines.EngineKey(
         model=path.name,
         model_sha256=file_sha256(path),
