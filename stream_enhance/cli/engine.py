@@ -12,7 +12,7 @@ import click
 _MODELS = {"detector": "face-detection", "enhancer": "face-enhancement"}
 _BENCHED = (("face-detection", (384, 640)), ("face-enhancement", (256, 256)))  # heights and widths, pixels
 _cache = click.option(
-    "--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of the engines; the user's cache without."
+    "--cache", type=click.Path(path_type=Path), help="Folder of the engines; the user's cache without."
 )
 
 
