@@ -159,9 +159,10 @@ class _HttpConnection(H11Protocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        state = self.conn.our_state
+        if state is h11.IDLE or (state is h11.SEND_RESPONSE and self.scope["method"] != "HEAD"):
             super().send_400_response(msg)
-        else:  # an answer has begun already
+        else:  # an answer has begun already, or may have no body
             self.transport.close()
 
     def _watch(self) -> None:

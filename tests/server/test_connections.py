@@ -274,13 +274,13 @@ def test_the_kernel_looks_for_vanished_peers() -> None:
                 assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
-@pytest.mark.parametrize("app", [echo, refuse])
+@pytest.mark.parametrize(("app", "method"), [(echo, "POST"), (refuse, "POST"), (echo, "HEAD")])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_broken_chunk_is_answered_once_and_logs_nothing(
-    app: Any, at_once: bool, caplog: pytest.LogCaptureFixture
+    app: Any, method: str, at_once: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Anyone could fill the log with tracebacks."""
-    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    head = f"{method} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode()
     with serving(app) as port:
         logger = logging.getLogger("uvicorn.error")
         logger.setLevel(logging.ERROR)
@@ -294,6 +294,7 @@ def test_a_broken_chunk_is_answered_once_and_logs_nothing(
             assert get(port) if app is echo else True
         finally:
             logger.removeHandler(caplog.handler)
-    assert answer.count(b"HTTP/1.1 ") == 1
-    assert answer.split()[1] in (b"400", b"403")
+    assert [line.split()[1] for line in answer.splitlines() if line.startswith(b"HTTP")] in (
+        [[b"400"], [b"403"]] if method == "POST" else [[]]  # what answers HEAD may have no body
+    )
     assert not caplog.records
