@@ -27,7 +27,7 @@ from . import __version__
 from .backends import Session, open_session
 from .backends.batching import BatchingSession
 from .config import Config
-from .errors import ConfigError, InputError, ModelError, SinkError, StreamEnhanceError
+from .errors import ConfigError, InputError, ModelError, SinkError, StreamEnhanceError, redact
 from .report import Report
 from .run import Observer, Recorder, Run, Stages
 from .runtime import Cancelled, Channel
@@ -236,16 +236,17 @@ class Pipeline:
             run = self.new_run(opened, output, observers, upright, recorder)
             run.go(duration, watch)
             report = run.report()
-            if recorder:
-                recorder.end(report)
-            return report
         except BaseException as error:
             if recorder and run:
                 try:
-                    recorder.end(run.report(str(error) or type(error).__name__))
+                    recorder.end(run.report(redact(str(error)) or type(error).__name__))
                 except StreamEnhanceError as second:
                     error.add_note(str(second))
             raise
+        else:
+            if recorder:
+                recorder.end(report)
+            return report
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed
                 opened.close()
