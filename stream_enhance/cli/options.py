@@ -69,8 +69,8 @@ _SHARED: list[Callable[[Any], Any]] = [
     click.option(
         "--enhancer",
         type=click.Choice(get_args(EnhancerKind)),
-        help="What enhances the faces: a neural network (unet), filters without a learned model (classical), or"
-        " nothing: faces are only found and followed (none).",
+        help="What enhances the faces: a neural network (unet), filters without a learned model (classical), a mean of"
+        " a face's last frames (fuse), or nothing: faces are only found and followed (none).",
     ),
     click.option(
         "--overlay",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from ..backends import Session, infer
+from ..backends.card import probability
 from ..backends.preprocessing import to_input
 from ..imaging.host import Host, Imaging
 from ..options import Options
@@ -131,7 +133,7 @@ class Detector:
             else:
                 faces = self._tracker.predict(frame.seconds)
             since += 1
-            yield Scene(frame, faces, cut)
+            yield Scene(frame, replace(faces, probability=probability(self._session.card, faces.score)), cut)
 
     def _looked_at(self, frame: Frame) -> Faces:
         """The faces of a frame that is shown to the network, with their tracks."""

@@ -35,6 +35,7 @@ class Enhancement:
     along: Along | None = None  # in place of `network`, for one that sees a track's past; None: each frame by itself
     weighs: bool = False  # `along` gives the error that it expects
     changed_by: str = ""  # for the output's metadata and the gallery's page
+    fuses: bool = False  # the network is given the mean of a track's last inputs in place of the newest
 
 
 def open_enhancement(
@@ -54,6 +55,10 @@ def open_enhancement(
             return Enhancement(None)
         case "classical":
             return Enhancement(Classical(classical), changed_by="classical filters")
+        case "fuse":
+            return Enhancement(
+                lambda patches, scales: patches, changed_by="a mean of frames, nothing learned", fuses=True
+            )
         case "unet":
             session = open_session()
             aligned = session.card.alignment == "five-points"

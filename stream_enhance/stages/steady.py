@@ -62,9 +62,8 @@ class TrackMemory:
     seen: NDArray[np.uint8] | None = None  # thumb of the input that was last given to the network, shifted along
     seen_at: float = 0.0  # seconds of stream time
     past: Past | None = None  # for a network that takes it
-    error: NDArray[np.float32] | None = (
-        None  # (THUMB, THUMB) 0..1, expected of the result, from a network that gives it
-    )
+    error: NDArray[np.float32] | None = None  # (THUMB, THUMB) 0..1, expected of the result; None: not given
+    fusion: Any = None  # its last inputs, ``fuse.Fusion``, where they are made into one
 
     @classmethod
     def of(cls, patch: NDArray[np.uint8], seconds: float) -> TrackMemory:
