@@ -224,9 +224,7 @@ def test_an_earlier_case_is_not_overwritten(case: Path, command: Command) -> Non
     assert failures(case / "other.mp4") == []
 
 
-def test_the_manifest_of_a_failed_run_is_seen_before_the_work(
-    command: Command, clip: Path, tmp_path: Path
-) -> None:
+def test_the_manifest_of_a_failed_run_is_seen_before_the_work(command: Command, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "out.mp4.evidence").mkdir()
     (tmp_path / "out.mp4.evidence" / "manifest.jsonl.gz").write_bytes(b"of a run without a seal")
     done = command("run", clip, "-o", tmp_path / "out.mp4", "--evidence")
