@@ -164,7 +164,8 @@ def test_notes_go_into_the_case_and_its_sums(command: Command, case: Path, tmp_p
 
 
 def test_damaged_notes_leave_the_case_as_it_is(command: Command, case: Path, tmp_path: Path) -> None:
-    for notes in ({"text": "", "marks": ["x"], "offsets": {}}, {"text": "", "marks": [], "offsets": {"a": "late"}}, []):
+    others: list[object] = [{"text": "", "marks": ["x"], "offsets": {}}, []]
+    for notes in [*others, {"text": "", "marks": [], "offsets": {"a": "late"}}]:
         (tmp_path / "notes.json").write_text(json.dumps(notes))
         done = command("case", "--notes", tmp_path / "notes.json", "-o", case)
         assert (done.code, "notes.json: no notes" in done.error) == (2, True)
