@@ -24,8 +24,9 @@ import av
 
 from benchmarks.conditions import conditions, interleaved, median, save
 from stream_enhance.config import Config, load, read_yaml
-from stream_enhance.pipeline import DETECTOR, UNET, Pipeline, default_model
+from stream_enhance.pipeline import Pipeline
 from stream_enhance.report import Report
+from stream_enhance.shipped import DETECTOR, UNET, default_model
 from stream_enhance.sources.open import open_source
 
 VARIANTS = {

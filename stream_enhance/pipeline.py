@@ -11,15 +11,13 @@ import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,10 +25,11 @@ from . import __version__
 from .backends import Session, open_session
 from .backends.batching import BatchingSession
 from .config import Config
-from .errors import ConfigError, InputError, ModelError, SinkError, StreamEnhanceError
+from .errors import ConfigError, InputError, ModelError, SinkError, StreamEnhanceError, redact
 from .report import Report
 from .run import Observer, Recorder, Run, Stages
 from .runtime import Cancelled, Channel
+from .shipped import DETECTOR, UNET, default_model
 from .sinks.base import Sink
 from .sinks.codecs import Encoding
 from .sinks.open import open_sink
@@ -41,26 +40,10 @@ from .stages.enhance import Enhancer
 from .stages.networks import Enhancement, open_enhancement
 from .stages.overlay import Overlay
 from .stages.track import Tracker
-from .types import Enhanced, Faces, Frame, Rendered
+from .types import EnhancedImage, Frame, Rendered
 
 if TYPE_CHECKING:
     from .imaging.device import Device
-
-DETECTOR, UNET = "yolov8n-face.onnx", "unet.onnx"
-
-
-def default_model(name: str) -> Path:
-    """Where the package keeps the model file ``name``: beside its code, or in ``engines/`` of a checkout.
-
-    Raises:
-        ModelError: it is in neither place.
-    """
-    inside = Path(str(resources.files(__package__))) / "engines" / name
-    checkout = Path(__file__).resolve().parent.parent / "engines" / name
-    for path in (inside, checkout):
-        if path.is_file():
-            return path
-    raise ModelError(f"{name}: not in this installation; name a model file with detector.model or enhancer.model")
 
 
 def open_device(provider: str, number: int) -> Device:
@@ -77,22 +60,6 @@ def open_device(provider: str, number: int) -> Device:
         raise ModelError(f"frames=device needs {error.name}; pip install torch, or set frames=host") from None
     on_gpu = provider != "cpu" and torch.cuda.is_available()
     return Device(f"cuda:{number}" if on_gpu else "cpu")
-
-
-@dataclass(frozen=True, slots=True)
-class EnhancedImage:
-    """What ``Pipeline.enhance`` made of one image; notebooks show it."""
-
-    image: NDArray[np.uint8]  # (H, W, 3) RGB; wider or higher where overlay.mode or overlay.scale make it so
-    enhanced: Enhanced  # patches before and after, and where they belong
-
-    @property
-    def faces(self) -> Faces:
-        """All faces found, best first, in pixels of the image that was given."""
-        return self.enhanced.scene.faces
-
-    def _repr_png_(self) -> bytes:
-        return bytes(cv2.imencode(".png", self.image[:, :, ::-1])[1])
 
 
 class Pipeline:
@@ -244,16 +211,17 @@ class Pipeline:
             run = self.new_run(opened, output, observers, upright, recorder)
             run.go(duration, watch)
             report = run.report()
-            if recorder:
-                recorder.end(report)
-            return report
         except BaseException as error:
             if recorder and run:
                 try:
-                    recorder.end(run.report(str(error) or type(error).__name__))
+                    recorder.end(run.report(redact(str(error)) or type(error).__name__))
                 except StreamEnhanceError as second:
                     error.add_note(str(second))
             raise
+        else:
+            if recorder:
+                recorder.end(report)
+            return report
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed
                 opened.close()

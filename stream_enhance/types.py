@@ -162,3 +162,21 @@ class Rendered:
         import cv2  # types must be quick to import
 
         return bytes(cv2.imencode(".png", self.to_rgb()[:, :, ::-1])[1])
+
+
+@dataclass(frozen=True, slots=True)
+class EnhancedImage:
+    """What ``Pipeline.enhance`` made of one image; notebooks show it."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) RGB; wider or higher where overlay.mode or overlay.scale make it so
+    enhanced: Enhanced  # patches before and after, and where they belong
+
+    @property
+    def faces(self) -> Faces:
+        """All faces found, best first, in pixels of the image that was given."""
+        return self.enhanced.scene.faces
+
+    def _repr_png_(self) -> bytes:
+        import cv2  # types must be quick to import
+
+        return bytes(cv2.imencode(".png", self.image[:, :, ::-1])[1])

@@ -155,7 +155,7 @@ def _median_ms(session: Any, shape: tuple[int, ...], rounds: int) -> float:
 
 
 def _shipped() -> list[Path]:
-    from ..pipeline import DETECTOR, UNET, default_model
+    from ..shipped import DETECTOR, UNET, default_model
 
     return [default_model(DETECTOR), default_model(UNET)]
 

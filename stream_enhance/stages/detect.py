@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from av import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
@@ -118,7 +119,8 @@ class Detector:
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
         """Each frame with its faces, as float32 pixels of the frame, and their track ids."""
-        since, scene_changed = 0, SceneChangeDetector(self._imaging)
+        since, scene_changed = self.every, SceneChangeDetector(self._imaging)
+        shown: VideoFrame | None = None  # the smaller stream's image that was detected in last
         for frame in frames:
             if frame.no_signal:
                 yield Scene(frame, Faces.none())
@@ -126,9 +128,12 @@ class Detector:
             if cut := scene_changed(frame):
                 self._tracker.forget()
                 self._regions = None
-                since = 0
-            if since % self.every == 0:
-                faces = self._looked_at(frame)
+                since = self.every
+            # a slow smaller stream shows one image beside several frames: a second detection in it would be taken for
+            # a face that has moved in no time
+            again = frame.detect_image is not None and frame.detect_image is shown
+            if since >= self.every and not again:
+                faces, shown = self._looked_at(frame), frame.detect_image
                 since = 0
             else:
                 faces = self._tracker.predict(frame.seconds)

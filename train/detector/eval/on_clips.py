@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stream_enhance.backends import Session, open_session
 from stream_enhance.backends.card import Card
+from stream_enhance.backends.preprocessing import Batch
 from stream_enhance.errors import InputError, ModelError
 from stream_enhance.sources.open import open_source
 from stream_enhance.stages.detect import Detector, DetectorOptions
@@ -35,6 +36,7 @@ class PeerSession:
 
     sha256 = ""
     provider = "cpu"
+    precision = "fp32"
     input_size: tuple[int, int] | None = None
 
     def __init__(self, path: Path, run: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
@@ -42,9 +44,9 @@ class PeerSession:
         unknown = {"license": "", "data": "", "recipe": "", "commit": "", "weights_sha256": ""}
         self.card = Card(name=path.stem, task="face-detection", size=640, dynamic=True, points=5, **unknown)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: Batch) -> NDArray[np.float32]:
         """Float32 (n, 3, H, W) in, (n, 20, cells) out."""
-        return np.stack([self._run(image) for image in batch])
+        return np.stack([self._run(image.astype(np.float32, copy=False)) for image in batch])
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +137,10 @@ def detections(folder: Path, clip: Path, name: str, size: int, session: Callable
 def compute(clip: Path, detector: Detector) -> Detections:
     """Detections at every `EVERY`-th frame of the clip."""
     source = open_source(str(clip))
-    numbers, seconds, owners, rows = [], [], [], [np.zeros((0, 15), np.float32)]
+    numbers: list[int] = []
+    seconds: list[float] = []
+    owners: list[int] = []
+    rows = [np.zeros((0, 15), np.float32)]
     for frame in source.frames(side_packets=False):
         if frame.index % EVERY:
             continue
