@@ -72,7 +72,7 @@ class ModelEntry(_Entry):
     file: str
     sha256: Sha256
     provider: str = Field(description="What it ran on.")
-    precision: str = Field(description='What it computed in, and why: "fp32 (precision=fp32)".')
+    precision: str = Field(default="", description="What it computed in, and why; empty: not known.")
 
 
 class ProgramEntry(_Entry):

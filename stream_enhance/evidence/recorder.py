@@ -212,8 +212,8 @@ class FrameRecorder:
     def _add(self, line: Line) -> None:
         with self._lock:
             if not self._begun and self._first is not None:
-                self._begun = True
                 self.writer.add(self._header(self._first))
+                self._begun = True
             if self._begun:  # a run without a frame has nothing to be checked
                 self.writer.add(line)
 

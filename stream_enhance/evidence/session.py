@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..config import Config
 from ..errors import EvidenceError, SinkError, redact, redact_output
 from ..pipeline import Pipeline
 from ..report import Report
@@ -24,6 +23,7 @@ from .credentials import EMBEDDED, Claim, sign
 from .host import program
 from .keys import Identity, identity
 from .manifest import NAME, Event, FileEntry, Header, ModelEntry, OutputEntry, SourceEntry, settings_sha256
+from .pinned import recorded
 from .recorder import FrameRecorder
 from .seal import SEAL, entry_of, entry_path, write_seal
 from .writer import ManifestWriter
@@ -58,7 +58,8 @@ class Evidence:
         self.run = str(uuid.uuid4())
         self.note = f"evidence run {self.run}"
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._targets = [parse_target(os.fspath(output), segments=config.segments) for output in outputs]
+        self._specs = [os.fspath(output) for output in outputs]
+        self._targets = self._parsed(live=not Path(source).exists())
         self._names = tuple(redact_output(os.fspath(output)) for output in outputs)
         self._originals = Originals.of(source)
         self.identity: Identity = identity(config.evidence.certificate, config.evidence.key)
@@ -76,6 +77,7 @@ class Evidence:
     def begin(self, source: Source) -> None:
         """Hash what the source reads, keep it where that is wanted, and begin the manifest."""
         self._live, self._name = source.info.live, source.info.name
+        self._targets = self._parsed(self._live)
         path = Path(self._name)
         if not source.info.live and path.exists():
             files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
@@ -170,8 +172,9 @@ class Evidence:
             EvidenceError: it cannot be written, or there is no timestamp.
         """
         assert self._writer is not None
+        assert self._recorder is not None
         writer = self._writer
-        if not writer.path.exists():
+        if not self._recorder.frames_in:
             raise EvidenceError(f"{self.folder}: holds no manifest, as no frame was decoded; nothing is sealed")
         files = {writer.path, *self._sidecars, *others}
         files |= {path for path in self._files if path.exists()}
@@ -186,6 +189,9 @@ class Evidence:
             replace=self._replace,
             known=self._files,
         )
+
+    def _parsed(self, live: bool) -> list[Target]:
+        return [parse_target(spec, live, self._config.segments) for spec in self._specs]
 
     def _keep(self, files: Sequence[Path]) -> None:
         """Copy the files of the source as they are."""
@@ -294,14 +300,6 @@ class Evidence:
             )
 
 
-def recorded(config: Config) -> dict[str, object]:
-    """``config`` as the manifest holds it: without credentials."""
-    settings: dict[str, object] = config.model_dump(mode="json")
-    evidence = config.evidence.model_dump(mode="json")
-    settings["evidence"] = evidence | {"tsa": redact(evidence["tsa"]) if evidence["tsa"] else None}
-    return settings
-
-
 def _beside(targets: Sequence[Target]) -> Path:
     """The output that names the evidence folder."""
     for target in targets:
@@ -316,7 +314,7 @@ def _beside(targets: Sequence[Target]) -> Path:
 
 
 def _make(folder: Path, replace: bool, originals: Originals) -> None:
-    if os.path.lexists(folder / SEAL) and not replace:
+    if not replace and any(os.path.lexists(folder / name) for name in (SEAL, NAME)):  # NAME alone: of a failed run
         raise SinkError(f"{folder}: already exists; use --overwrite to replace it")
     originals.refuse(folder)
     try:

@@ -18,6 +18,7 @@ from ..errors import InputError, printable
 from ..pipeline import Pipeline
 from ..run import Run
 from ..sinks.base import Sink
+from ..sources.base import SourceStatus
 from ..sources.open import open_source
 from ..types import Rendered, Scene
 from .config import CameraConfig
@@ -118,6 +119,8 @@ class Camera:
             "name": self.name,
             "url": printable(self.config.url),
             "state": self.state,
+            "detect_state": self.source_status.detect_state,
+            "detect_offset_ms": self.source_status.detect_offset_ms,
             "fps": self._fps(),
             "age_ms": self._ages_ms(run),
             "frames": self.counts(),
@@ -129,6 +132,12 @@ class Camera:
             "gallery_errors": self.gallery_errors,
             "outputs": [printable(o) for o in self.config.outputs],
         }
+
+    @property
+    def source_status(self) -> SourceStatus:
+        """What the source says of itself, while there is one."""
+        run = self._run
+        return run.source.status() if run else SourceStatus()
 
     @staticmethod
     def _ages_ms(run: Run | None) -> dict[str, float] | None:
@@ -172,11 +181,14 @@ class Camera:
 
     def _once(self) -> None:
         """The line, until it ends or fails."""
-        source = open_source(self.config.url, self._settings.source, self._settings.live)
+        live = self._settings.live
+        if self.config.detect_url:
+            live = live.model_copy(update={"detect_url": self.config.detect_url})
+        source = open_source(self.config.url, self._settings.source, live)
         run = None
         try:
             tee = self._pipeline.outputs(list(self.config.outputs), source) if self.config.outputs else None
-            changed_by = "filters" if self._settings.enhancer.kind == "classical" else "a neural network"
+            changed_by = "a neural network" if self._settings.enhancer.kind == "unet" else "filters"
             source_name, show = source.info.name, self.view.before
             shots = CameraShots(self.name, self._shots, source_name, changed_by, show, self._on_gallery)
             run = self._pipeline.new_run(source, _Watched(self, tee), [shots] if shots else [])

@@ -43,9 +43,17 @@ class CameraConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = Field(max_length=2000, description="rtsp://, http://, ... or webcam:N; {NAME}: environment variable")
+    detect_url: str = Field(
+        "", max_length=2000, description="the same camera's smaller stream, to find faces in; {NAME} as in url"
+    )
     outputs: tuple[str, ...] = Field((), description="files, .m3u8 playlists and URLs; encoded once for all of them")
     settings: dict[str, Any] = Field({}, description="of this camera, over those of all cameras")
     paused: bool = Field(False, description="do not connect")
+
+    @field_validator("detect_url")
+    @classmethod
+    def _stream(cls, url: str) -> str:
+        return url and cls._scheme(url)
 
     @field_validator("url")
     @classmethod
@@ -121,7 +129,8 @@ def read(path: str) -> tuple[ServeConfig, dict[str, CameraConfig]]:
     writers: dict[str, str] = {}  # by where they write
     for name, camera in cameras.items():
         try:
-            with_environment(camera.url)
+            for url in (camera.url, camera.detect_url):
+                with_environment(url)
         except InputError as error:
             raise ConfigError(f"{path}: {name}: url: {error}") from None
         for spec in camera.outputs:

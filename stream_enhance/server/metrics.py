@@ -44,6 +44,15 @@ def text(cameras: Supervisor) -> str:
     family("quality_step", "gauge", "Steps of quality given up to keep up.", (
         f'quality_step{{camera="{c.name}"}} {c.quality_step}' for c in every
     ))  # fmt: skip
+    statuses = {c.name: c.source_status for c in every}
+    family("detect_stream_up", "gauge", "1 while a camera's smaller stream is detected in.", (
+        f'detect_stream_up{{camera="{name}"}} {int(s.detect_state == "live")}'
+        for name, s in statuses.items() if s.detect_state
+    ))  # fmt: skip
+    family("detect_offset_seconds", "gauge", "How much later it comes than the main stream, by the camera's clock.", (
+        f'detect_offset_seconds{{camera="{name}"}} {s.detect_offset_ms / 1000:.4f}'
+        for name, s in statuses.items() if s.detect_offset_ms is not None
+    ))  # fmt: skip
     family("viewers", "gauge", "Browsers that watch.", (
         f'viewers{{camera="{c.name}"}} {c.view.viewers}' for c in every
     ))  # fmt: skip

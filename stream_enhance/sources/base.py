@@ -36,6 +36,9 @@ class SourceOptions(Options):
     max_megapixels: float = Field(
         default=64.0, gt=0, le=1024, description="Largest frame that is decoded, million pixels."
     )
+    hwaccel: str = Field(
+        default="", description='FFmpeg\'s name of a decoding device for recordings, such as cuda; "": the CPU.'
+    )
     other_hosts: bool = Field(
         default=False, description="Follow redirects and playlists of a URL to hosts other than its own."
     )
@@ -52,6 +55,12 @@ class SourceOptions(Options):
         return round(self.max_megapixels * 1e6)
 
 
+class Reading(SourceOptions):
+    """``SourceOptions`` and what the line decides."""
+
+    owned: bool = False  # decoded frames stay on the decoding device
+
+
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
     """How a source is at this moment."""
@@ -62,6 +71,8 @@ class SourceStatus:
     reconnects: int = 0
     no_signal_frames: int = 0  # frames that stand in for a camera's own
     states: tuple[tuple[float, State], ...] = field(default=())  # seconds since the start, newest last
+    detect_state: str = ""  # of live.detect_url: a State, or "lost" where the main stream is used; "" without one
+    detect_offset_ms: float | None = None  # by which it comes later than the main stream, by the camera's clock
 
 
 class Source(Protocol):

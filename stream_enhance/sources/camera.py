@@ -20,7 +20,7 @@ import av.container
 
 from ..errors import SourceError, printable
 from ..imaging.colour import untag_unusable_matrix
-from ..imaging.frames import byte_count, copy_of, native
+from ..imaging.frames import byte_count, copy_of, native, to_host
 from ..imaging.orientation import flipped, orientation
 from ..types import Frame, StreamInfo
 from .base import SourceOptions, SourceStatus, State
@@ -163,7 +163,7 @@ class CameraSource:
             elif self._last is not None:
                 gap = max(0.0, captured_at - self._last[1])
                 self._interval += (gap - self._interval) * gap / (gap + _PACE)
-            yield self._frame(image, index, captured_at)
+            yield self._frame(connection, image, index, captured_at)
             index += 1
 
     def _look_after(self) -> None:
@@ -220,7 +220,7 @@ class CameraSource:
                 notes=tuple(notes_on(image)),
             )
 
-    def _frame(self, image: av.VideoFrame, index: int, captured_at: float) -> Frame:
+    def _frame(self, connection: Connection, image: av.VideoFrame, index: int, captured_at: float) -> Frame:
         rotation, mirrored = orientation(image)
         seconds = float(image.pts * image.time_base) if image.pts is not None and image.time_base else None
         wall = time.time() - (time.monotonic() - captured_at)
@@ -232,7 +232,8 @@ class CameraSource:
         image.pts, image.time_base = pts, TIME_BASE
         self._seen = self._shown = captured_at
         self._last, self._grey = (image, captured_at, wall), None
-        return Frame(image, index, pts, TIME_BASE, captured_at, wall, rotation, stream=self._info)
+        taken_at = None if seconds is None else connection.taken_at(seconds)
+        return Frame(image, index, pts, TIME_BASE, captured_at, wall, rotation, stream=self._info, taken_at=taken_at)
 
     def _idle_due(self) -> bool:
         if self._last is None:
@@ -247,7 +248,7 @@ class CameraSource:
         assert self._last is not None
         now = time.monotonic()
         if self._grey is None:
-            self._grey = no_signal(self._last[0], self._last[2])
+            self._grey = no_signal(to_host(self._last[0]), self._last[2])
         image = copy_of(self._grey)  # the overlay draws on what it is given
         pts = self._clock.next(None, now)
         image.pts, image.time_base = pts, TIME_BASE

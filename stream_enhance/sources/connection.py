@@ -12,7 +12,6 @@ from typing import Any, Literal
 import av
 import av.container
 from av.codec.context import Flags
-from av.codec.hwaccel import HWAccel
 from pydantic import Field
 
 from ..errors import SourceError
@@ -22,6 +21,7 @@ from . import web
 from .base import SourceOptions
 from .describe import limit_decoder
 from .formats import TEXT_OPTIONS, URL_DEMUXERS
+from .hardware import decoding_on
 
 Transport = Literal["auto", "tcp", "udp"]
 
@@ -42,6 +42,12 @@ class LiveOptions(Options):
     )
     retry: float = Field(default=1.0, gt=0, le=3600, description="Longest pause between attempts to connect, seconds.")
     idle_rate: float = Field(default=2.0, gt=0, le=30, description="NO SIGNAL frames a second.")
+    detect_url: str = Field(
+        default="",
+        max_length=2000,
+        description="URL of the same camera's smaller stream, to find faces in; they are taken from the main one, which"
+        " is used alone while this one gives nothing.  {NAME}: environment variable.",
+    )
     wait: bool = Field(default=False, description="Keep trying where the very first connection fails.")
     hwaccel: str = Field(
         default="", description='FFmpeg\'s name of a decoding device, such as cuda or vaapi; "": decode on the CPU.'
@@ -77,6 +83,7 @@ class Connection:
         self.finished = False  # a stream with an end has come to it
         self.stalled = False
         self.corrupt = 0
+        self._epoch: int | None = None  # microseconds since 1970 at the stream's time 0
         self.thread = threading.Thread(target=self._run, name="camera", daemon=True)
         self.thread.start()
 
@@ -84,6 +91,13 @@ class Connection:
     def patience(self) -> float:
         """Seconds without a frame until it is given up."""
         return self._live.stall if self.has_frame else max(self._live.stall, self._live.first_frame)
+
+    def taken_at(self, seconds: float) -> float | None:
+        """When the camera took the frame that it dates ``seconds``, in seconds since the epoch by its own clock.
+
+        None before its first RTCP sender report, and from cameras that send none.
+        """
+        return None if self._epoch is None else self._epoch / 1e6 + seconds
 
     def abandon(self) -> None:
         """Nobody listens any more: end at the next chance."""
@@ -126,6 +140,7 @@ class Connection:
             if time.monotonic() - seen > self.patience:  # nothing came, or nothing to be seen in it
                 self.stalled = True  # even if a frame comes now: a read that timed out gives what it had first
                 return
+            self._epoch = source.container.start_time_realtime
             images = source.decoded(packet)
             self.corrupt = source.corrupt
             del packet  # a webcam's lies in memory that goes with the container
@@ -215,7 +230,6 @@ def open_camera(
         SourceError: it cannot be opened; without the URL's secrets.
     """
     options = options or SourceOptions()
-    hardware = HWAccel(live.hwaccel, allow_software_fallback=False) if live.hwaccel else None
     given = _ffmpeg_options(url, live) | {"max_pixels": str(options.max_pixels)}
     if form is None:
         given["format_whitelist"] = URL_DEMUXERS
@@ -227,16 +241,10 @@ def open_camera(
             url = answer.url
             more, kept = web.on_its_host(answer, name, live.timeout)
             given |= more
-        container = av.open(
-            url,
-            "r",
-            form,
-            given,
-            timeout=(live.timeout, live.stall),
-            hwaccel=hardware,
-            **TEXT_OPTIONS,
-            **kept,
-        )
+        with decoding_on(live.hwaccel, name, options) as hwaccel:
+            container = av.open(
+                url, "r", form, given, timeout=(live.timeout, live.stall), hwaccel=hwaccel, **TEXT_OPTIONS, **kept
+            )
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _refused(error, url, name, live.timeout, time.monotonic() - began >= live.timeout) from None
     return OpenStream(container, name, options)

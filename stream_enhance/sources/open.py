@@ -16,6 +16,7 @@ from .camera import CameraSource
 from .connection import LiveOptions
 from .formats import SCHEMES, VIDEOS
 from .image_folder import ImageFolder
+from .substream import TwoStreams
 
 
 def open_source(spec: str, options: SourceOptions | None = None, live: LiveOptions | None = None) -> Source:
@@ -32,6 +33,28 @@ def open_source(spec: str, options: SourceOptions | None = None, live: LiveOptio
             background: its ``wait_ready`` raises.
     """
     options, live = options or SourceOptions(), live or LiveOptions()
+    source = _main(spec, options, live)
+    if not live.detect_url:
+        return source
+    if not source.info.live:
+        source.close()
+        raise SourceError(f"{redact(spec)}: live.detect_url is for cameras; leave it out")
+    return TwoStreams(source, _small(live.detect_url, options, live))
+
+
+def _small(spec: str, options: SourceOptions, live: LiveOptions) -> Source:
+    """A camera's smaller stream; whether it can be reached is no condition.
+
+    Raises:
+        SourceError: it is no URL of a camera.
+    """
+    url, name = with_environment(spec), redact(spec)
+    if "://" not in spec or url.split("://", 1)[0].lower() not in SCHEMES:
+        raise SourceError(f"live.detect_url: {name} is not a camera's URL; use rtsp://, for example")
+    return CameraSource(url, name, live.model_copy(update={"wait": True}), options)
+
+
+def _main(spec: str, options: SourceOptions, live: LiveOptions) -> Source:
     if "://" in spec:
         return _url(spec, options, live)
     if match := re.fullmatch(r"webcam:(\d+)|/dev/video(\d+)", spec):

@@ -13,6 +13,7 @@ Milliseconds would not have decided it (0.2 for one face); what they install did
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,13 @@ from ..types import Faces
 
 _ALPHA, _BETA = 0.75, 0.3  # how far a measurement pulls place and speed
 _BEST = 3  # scores of a track whose mean is its evidence: more than one lucky frame, yet there within a moment
+Looked = Callable[[NDArray[np.float32]], NDArray[np.bool_]]  # of boxes (n, 4): which were looked at, (n,)
 _REACH = 1.0  # centre distance, in mean face sides, at which affinity from distance ends
+
+
+def everywhere(xyxy: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """That the whole frame was looked at."""
+    return np.ones(len(xyxy), np.bool_)
 
 
 @dataclass(slots=True)
@@ -34,7 +41,9 @@ class _Track:
     speed: NDArray[np.float32]  # same, pixels a second
     points: bool
     score: float
-    seen: float  # seconds, last detection
+    seen: float  # seconds, last detection; later by the time in which nobody looked
+    measured: float  # seconds, last detection
+    missed: bool  # by the last look at its place
     confirmed: bool  # detected twice, or once with no doubt
     high_at: float  # seconds, last detection with a score to begin a track
     at: float  # seconds, the state's time
@@ -82,13 +91,16 @@ class Tracker:
         self._updated_at = 0.0  # seconds, the last detection
         self.begun = 0
 
-    def update(self, found: Faces, seconds: float) -> Faces:
+    def update(self, found: Faces, seconds: float, looked: Looked = everywhere) -> Faces:
         """Give each detection its track; detections first, then tracks missed just now.
 
         Args:
             found: detections of the frame at ``seconds``; their ``track`` is ignored.
             seconds: stream time, increasing.
+            looked: which of the boxes (n, 4) were looked at; a track can be missed only there.  Elsewhere it moves on
+                with its speed, and grows no older.
         """
+        self._skip(seconds, looked)
         self._updated_at = seconds
         self._tracks = [t for t in self._tracks if seconds - t.seen <= self._options.lost_ttl]
         for track in self._tracks:
@@ -111,8 +123,44 @@ class Tracker:
                 self._begin(states[row], found.points is not None, float(found.score[row]), seconds)
         return self._shown(seconds)
 
+    def _skip(self, seconds: float, looked: Looked) -> None:
+        """Tracks that were looked at count as missed until they are found; for others no time has passed."""
+        elapsed = seconds - self._updated_at
+        for track, seen in zip(self._tracks, looked(self._boxes(seconds)), strict=True):
+            if seen:
+                track.missed = True
+            elif not track.missed:
+                track.seen += elapsed
+                track.high_at += elapsed
+
+    def expected(self, seconds: float) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Where each track, shown or not, is expected at ``seconds``, (n, 4) pixels, and whether a look is urgent:
+        it is so new that its speed is a guess, or was missed by the last look."""
+        urgent = np.array([track.missed or len(track.best) < _BEST for track in self._tracks], np.bool_)
+        return self._boxes(seconds), urgent
+
+    def _boxes(self, seconds: float) -> NDArray[np.float32]:
+        """(n, 4) pixels of all tracks at ``seconds``."""
+        places = [t.state[:, :2] + t.speed[:, :2] * np.float32(seconds - t.at) for t in self._tracks]
+        states = np.array(places, np.float32).reshape(-1, 2, 2)
+        centre, half = states[:, :, 0], np.maximum(states[:, :, 1], 1) / 2
+        return np.concatenate([centre - half, centre + half], 1)
+
     def _begin(self, state: NDArray[np.float32], points: bool, score: float, seconds: float) -> None:
-        track = _Track(0, state, np.zeros_like(state), points, score, seconds, False, seconds, seconds, [score])
+        track = _Track(
+            number=0,
+            state=state,
+            speed=np.zeros_like(state),
+            points=points,
+            score=score,
+            seen=seconds,
+            measured=seconds,
+            missed=False,
+            confirmed=False,
+            high_at=seconds,
+            at=seconds,
+            best=[score],
+        )
         self._tracks.append(track)
         if score >= self._options.confirm_threshold:
             self._number(track)
@@ -144,7 +192,7 @@ class Tracker:
             np.array([t.number for t in shown], np.int64),
             points,
             np.array([sum(t.best) / len(t.best) for t in shown], np.float32),
-            np.array([t.seen < self._updated_at for t in shown], np.bool_),
+            np.array([t.missed for t in shown], np.bool_),
         )
 
     def _matches(self, states: NDArray[np.float32], free: list[int]) -> list[tuple[int, int]]:
@@ -164,14 +212,14 @@ class Tracker:
 
     def _corrected(self, track: _Track, measured: NDArray[np.float32], score: float, seconds: float) -> None:
         residual = measured - track.state
-        elapsed = max(seconds - track.seen, 1e-3)
+        elapsed = max(seconds - track.measured, 1e-3)
         track.state = track.state + np.float32(_ALPHA) * residual
         pull = np.float32(_BETA / elapsed)
         track.speed = track.speed + pull * residual
         track.speed[:, 1] *= 0.5  # sizes change slowly: most of their speed is noise
         if track.points:  # points ride with the box: their own speeds would tear the face apart
             track.speed[:, 2:] = track.speed[:, :1]
-        track.score, track.seen = score, seconds
+        track.score, track.seen, track.measured, track.missed = score, seconds, seconds, False
         track.best = sorted([*track.best, score], reverse=True)[:_BEST]
         if score >= self._high_threshold:
             track.high_at = seconds

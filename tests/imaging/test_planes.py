@@ -86,3 +86,16 @@ def test_align_grows_to_whole_chroma_samples_and_stops_at_an_odd_edge() -> None:
     assert planes.align(frame, 3, 5, 7, 9) == (2, 4, 8, 10)
     assert planes.align(frame, 300, 240, 400, 300) == (300, 240, 321, 243)
     assert planes.align(frame, -50, -50, -10, 20) is None
+
+
+@pytest.mark.parametrize("form", sorted(planes.LAYOUTS))
+def test_a_crop_is_what_lies_there(form: str) -> None:
+    rng = np.random.default_rng(0)
+    frame = av.VideoFrame(96, 64, form)
+    for plane in range(len(frame.planes)):
+        rows = planes.samples(frame, plane)
+        rows[:] = rng.integers(0, 200, rows.shape)
+    frame.colorspace, frame.color_range = 1, 2
+    part = planes.crop(frame, 16, 24, 64, 48)
+    assert (part.width, part.height, part.format.name) == (48, 24, form)
+    assert np.array_equal(planes.read(part, 0, 0, 48, 24)[4:-4, 4:-4], planes.read(frame, 16, 24, 64, 48)[4:-4, 4:-4])

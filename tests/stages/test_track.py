@@ -113,3 +113,31 @@ def test_evidence_is_the_mean_of_the_three_best_scores_and_coasting_says_that_th
     assert missed.coasting is not None
     assert missed.coasting.tolist() == [True, False]
     assert missed.take(np.array([1])).evidence.tolist() == pytest.approx([0.8])  # type: ignore[union-attr]
+
+
+def test_a_face_that_nobody_looked_at_grows_no_older_and_is_not_coasting() -> None:
+    def nowhere(xyxy: np.ndarray) -> np.ndarray:
+        return np.zeros(len(xyxy), bool)
+
+    tracker = tracker_of(coast_ttl=0.2, lost_ttl=1.0)
+    tracker.update(faces(box(10)), 0.0)
+    for i in range(1, 40):
+        seen = tracker.update(faces(), i / 10, nowhere)
+        assert seen.track.tolist() == [1]
+        assert seen.coasting is not None
+        assert not seen.coasting.any()
+    missed = tracker.update(faces(), 4.0)
+    assert missed.coasting is not None
+    assert missed.coasting.tolist() == [True]
+    assert len(tracker.update(faces(), 4.3, nowhere)) == 0, "missed once, it coasts out"
+
+
+def test_where_tracks_are_expected_and_which_are_in_doubt() -> None:
+    tracker = tracker_of(confirm_threshold=0.6)
+    tracker.update(faces(box(10), box(200), score=0.4), 0.0)
+    for i in (1, 2):
+        tracker.update(faces(box(10 + 4 * i), score=0.4), i / 10)
+    boxes, urgent = tracker.expected(0.3)
+    assert boxes.shape == (2, 4)
+    assert 18 < boxes[0, 0] < 23
+    assert urgent.tolist() == [False, True]

@@ -16,9 +16,18 @@ from numpy.typing import NDArray
 
 from ...imaging import crop, planes
 from ...stages import gates
-from ...stages.enhance import EnhancerOptions
-from ...types import Enhanced, Faces, Frame, Scene
+from ...types import Enhanced, Frame
 
+_WHY = {  # a decision's reason: in words; "off" is none, as nothing was to be enhanced
+    "too_small": "it is too small",
+    "sharp_enough": "it is sharp enough",
+    "over_budget": "there were too many faces in the frame",
+    "not_enough_evidence": "it is not clear enough that it is a face",
+    "turned_away": "it is turned away",
+    "partly_outside": "it lies partly outside the frame",
+    "dark_and_flat": "nothing of it can be seen in the dark",
+    "inconsistent": "the result disagreed with what the camera saw",
+}
 Criterion = Literal["largest", "sharpest", "most frontal"]
 CRITERIA: tuple[Criterion, ...] = ("largest", "sharpest", "most frontal")
 _GONE = 2.0  # seconds unseen after which a track's moments are let go
@@ -72,14 +81,13 @@ class Collector:
     """Observes a run.
 
     Args:
-        options: of the enhancer: which faces are left alone.
         on_ended: called with each track once it has been unseen for a while or the run has ended; its moments are
             let go afterwards.
         size: pixels, a patch's side.
     """
 
-    def __init__(self, options: EnhancerOptions, on_ended: Callable[[Track], None], size: int = 256) -> None:
-        self._options, self._on_ended, self._size = options, on_ended, size
+    def __init__(self, on_ended: Callable[[Track], None], size: int = 256) -> None:
+        self._on_ended, self._size = on_ended, size
         self.tracks: dict[int, Track] = {}
         self._held: dict[int, Track] = {}  # with moments in memory
         self.times: list[float] = []  # of each frame, seconds from the first
@@ -110,7 +118,7 @@ class Collector:
             track.enhanced += row in changed
             if faces.coasting is None or not faces.coasting[row]:
                 track.best_score = max(track.best_score, float(faces.score[row]))
-                self._consider(track, item.scene, row, now, None if yaw is None else float(yaw[row]))
+                self._consider(track, item, row, now, None if yaw is None else float(yaw[row]))
         for number in [n for n, held in self._held.items() if now - held.last > _GONE]:
             self._let_go(number)
 
@@ -130,9 +138,9 @@ class Collector:
         self._on_ended(track)
         track.moments.clear()
 
-    def _consider(self, track: Track, scene: Scene, row: int, now: float, yaw: float | None) -> None:
+    def _consider(self, track: Track, item: Enhanced, row: int, now: float, yaw: float | None) -> None:
         """Keep this face for each criterion by which it is the track's best yet."""
-        faces, kept = scene.faces, track.moments
+        faces, kept = item.scene.faces, track.moments
         self._held.setdefault(track.number, track)  # it had been let go and is back
         score = float(faces.score[row])
         height = float(faces.xyxy[row, 3] - faces.xyxy[row, 1])
@@ -152,7 +160,7 @@ class Collector:
         sharpest = kept.get("sharpest")
         if not won and sharpest is not None and height < 0.8 * sharpest.height:
             return  # too small to be the sharpest: its patch need not be cut
-        moment = self._moment(track.number, scene, row, now, yaw)
+        moment = self._moment(track.number, item, row, now, yaw)
         if moment is None:
             return
         if beats("sharpest", moment.sharpness * height, lambda m: m.sharpness * m.height):
@@ -160,7 +168,8 @@ class Collector:
         for criterion in won:
             kept[criterion] = moment
 
-    def _moment(self, number: int, scene: Scene, row: int, now: float, yaw: float | None) -> Moment | None:
+    def _moment(self, number: int, item: Enhanced, row: int, now: float, yaw: float | None) -> Moment | None:
+        scene, decision = item.scene, item.decisions[row]
         faces = scene.faces
         points = None if faces.points is None else faces.points[row : row + 1]
         to_frame = crop.patch_to_frame(faces.xyxy[row : row + 1], points, self._size)[0]
@@ -190,21 +199,5 @@ class Collector:
             float(faces.score[row]),
             yaw,
             gates.sharpness_of(patch, crop.scale_of(to_frame)),
-            self._why_left(scene, faces.take(np.array([row])), patch),
+            _WHY.get(decision.why, "") if decision.kind == "left" else "",
         )
-
-    def _why_left(self, scene: Scene, face: Faces, patch: NDArray[np.uint8]) -> str:
-        """Why the one ``face`` is left alone, in words; empty where it is not."""
-        options, image = self._options, scene.frame.image
-        height = float(face.xyxy[0, 3] - face.xyxy[0, 1])
-        if height < options.min_face:
-            return "it is too small"
-        if gates.visible(face.xyxy, image.width, image.height)[0] < options.min_visible:
-            return "it lies partly outside the frame"
-        if gates.trust_of(face, options.min_score, options.min_evidence)[0] <= 0:
-            return "it is not clear enough that it is a face"
-        if gates.front_of(face, options.max_yaw)[0] <= 0:
-            return "it is turned away"
-        if gates.is_dark_and_flat(patch):
-            return "nothing of it can be seen in the dark"
-        return ""

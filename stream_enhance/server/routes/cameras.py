@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException
 from fastapi import Path as InPath
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ...config import validated
 from ...errors import InputError, printable
@@ -24,8 +24,16 @@ class CameraBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     url: str = Field(max_length=2000, pattern=r"^[^{}]*$")
+    detect_url: str = Field("", max_length=2000, pattern=r"^[^{}]*$")
     settings: dict[str, dict[str, Any]] = {}
     paused: bool = False
+
+    @field_validator("settings")
+    @classmethod
+    def _no_placeholders(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if "{" in str(settings.get("live", {}).get("detect_url", "")):
+            raise ValueError("live.detect_url: {NAME} is for the YAML file only")
+        return settings
 
 
 def known(cameras: Supervisor, name: str) -> Camera:

@@ -8,7 +8,8 @@ import pytest
 
 from stream_enhance.backends import open_session
 from stream_enhance.backends.preprocessing import to_input
-from stream_enhance.stages.detect import LetterboxView, decode, suppress
+from stream_enhance.stages.detect import decode, suppress
+from stream_enhance.stages.view import LetterboxView
 
 ENGINES = Path(__file__).parents[3] / "engines"
 EYE_LEFT, EYE_RIGHT, NOSE, MOUTH_LEFT, MOUTH_RIGHT = (203, 104), (247, 104), (224, 128), (204, 143), (243, 144)

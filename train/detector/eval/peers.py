@@ -15,7 +15,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from stream_enhance.errors import InputError, ModelError
-from stream_enhance.stages.detect import STRIDE, LetterboxView, decode, suppress
+from stream_enhance.stages.detect import STRIDE, decode, suppress
+from stream_enhance.stages.view import LetterboxView
 from train.common.images import Image
 
 Finder = Callable[[Image, int], NDArray[np.float32]]
