@@ -26,8 +26,8 @@ class EvidenceOptions(Options):
 
     keep_original: bool = Field(
         default=False,
-        description="Keep the source beside the result: a file is copied, a camera's packets are recorded as they came."
-        "  Without it, its path and hash are.",
+        description="Copy the source's file into the evidence; without it, its path and hash are recorded.  Not for"
+        " cameras.",
     )
     certificate: Path | None = Field(
         default=None,
