@@ -10,7 +10,7 @@ import click
 
 from .. import memory
 from ..errors import InputError
-from .options import settings, shared
+from .options import config_file, enhancer, log_json, overrides, quiet, settings
 from .signals import stop_signals
 
 if TYPE_CHECKING:
@@ -37,7 +37,12 @@ log = logging.getLogger(__name__)
     metavar="FILE",
     help="Add the notes.json that the case's page saved to the case in the folder; name no footage.",
 )
-@shared
+@click.option("--tsa", metavar="URL", help="Have the case's seal timestamped by this authority (RFC 3161).")
+@config_file
+@overrides
+@enhancer
+@quiet
+@log_json
 def command(footage: tuple[Path, ...], folder: Path, title: str, notes: Path | None, **given: Any) -> None:
     """Make a case folder of FOOTAGE: one or more recordings, such as those of the cameras of one place.
 

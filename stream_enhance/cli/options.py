@@ -63,15 +63,18 @@ overrides = click.option(
 )
 log_json = click.option("--log-json", is_flag=True, help="Write log lines as JSON, one object a line.")
 
+enhancer = click.option(
+    "--enhancer",
+    type=click.Choice(get_args(EnhancerKind)),
+    help="What enhances the faces: a neural network (unet), filters without a learned model (classical), or"
+    " nothing: faces are only found and followed (none).",
+)
+quiet = click.option("--quiet", is_flag=True, help="Print errors only.")
+
 _SHARED: list[Callable[[Any], Any]] = [
     config_file,
     overrides,
-    click.option(
-        "--enhancer",
-        type=click.Choice(get_args(EnhancerKind)),
-        help="What enhances the faces: a neural network (unet), filters without a learned model (classical), or"
-        " nothing: faces are only found and followed (none).",
-    ),
+    enhancer,
     click.option(
         "--overlay",
         type=click.Choice(get_args(OverlayMode)),
@@ -91,7 +94,7 @@ _SHARED: list[Callable[[Any], Any]] = [
         "--tsa", metavar="URL", help="With --evidence: have the seal timestamped by this authority (RFC 3161)."
     ),
     click.option("--overwrite", is_flag=True, help="Replace outputs and reports that exist.  Never the source."),
-    click.option("--quiet", is_flag=True, help="Print errors only."),
+    quiet,
     log_json,
 ]
 

@@ -73,7 +73,7 @@ def build_case(
         EvidenceError: it cannot be signed.
     """
     require_extra()
-    footage = _named([Path(source) for source in sources])
+    footage = named([Path(source) for source in sources])
     for each in footage:
         if not each.source.is_file():
             raise SourceError(f"{redact(str(each.source))}: no such file; a case is made of recordings")
@@ -163,7 +163,12 @@ def add_notes(folder: Path, case: Case, notes: Path, config: Config) -> Case:
     return noted
 
 
-def _named(sources: Sequence[Path]) -> list[_Footage]:
+def named(sources: Sequence[Path]) -> list[_Footage]:
+    """Each source with a name that no other has.
+
+    Raises:
+        InputError: there is none, or one is named twice.
+    """
     if not sources:
         raise InputError("no footage; name one or more recordings")
     found: list[_Footage] = []
@@ -173,7 +178,9 @@ def _named(sources: Sequence[Path]) -> list[_Footage]:
             raise InputError(f"{source}: is named twice")
         seen.add(source.resolve())
         taken = {each.name for each in found}
-        name = source.name if source.name not in taken else f"{source.stem}-{number}{source.suffix}"
+        name, again = source.name, number
+        while name in taken:
+            name, again = f"{source.stem}-{again}{source.suffix}", again + 1
         found.append(_Footage(source, name, number))
     return found
 

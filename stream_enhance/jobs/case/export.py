@@ -41,11 +41,15 @@ def export(case: Case, folder: Path, name: str, first: int, last: int, redacted:
 
     Raises:
         InputError: no such video, frames or tracks.
-        SinkError: ``out`` holds something, or cannot be written.
+        SinkError: ``out`` is in the case, holds something, or cannot be written.
     """
     video = _video(case, name)
+    if last < first:
+        raise InputError(f"--from-frame {first} is after --to-frame {last}; name them the other way round")
     if not 0 <= first <= last < video.frames:
         raise InputError(f"{name}: has frames 0 to {video.frames - 1}; name some of them")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise SinkError(f"{out}: is in the case, whose seal would no longer hold; name a folder outside it")
     hidden = _hidden(redacted, video)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,13 @@ def write_sums(folder: Path) -> None:
     """
     made_later = {NAME, SEAL, SIGNATURE, TIMESTAMP, VERIFIED}
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.relative_to(folder).as_posix() not in made_later]
-    lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    lines = [_line(sha256_of(path), path.relative_to(folder).as_posix()) for path in files]
     try:
         write_whole(folder / NAME, "".join(lines).encode(), Originals(), replace=True)
     except OSError as error:
         raise SinkError(f"{folder / NAME}: cannot be written ({error.strerror})") from None
+
+
+def _line(sha256: str, name: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == name else chr(92)}{sha256}  {escaped}\n"  # coreutils begins such a line with a backslash
