@@ -80,9 +80,7 @@ class Evidence:
         self._targets = self._parsed(self._live)
         path = Path(self._name)
         if source.info.live and self._config.evidence.keep_original:
-            raise EvidenceError(
-                f"{self._name}: a camera's own packets are not kept; leave out --keep-original, or record it beside this"
-            )
+            raise EvidenceError(f"{self._name}: a camera's own packets are not kept; leave out --keep-original")
         if not source.info.live and path.exists():
             files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
             self._sources = tuple(entry_of(file, self.folder) for file in files)

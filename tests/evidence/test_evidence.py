@@ -168,6 +168,7 @@ def test_single_bit_edits_are_found(case: Path) -> None:
         (lambda case: (case / "out.mp4.evidence" / "more.txt").write_text("x"), "more.txt: is not named in seal.json"),
         (lambda case: (case / "out.mp4.evidence" / "seal.json.sig").unlink(), "seal.json.sig: cannot be read"),
         (lambda case: (case / "out.mp4.evidence" / "seal.json").write_text("{"), "seal.json: is damaged"),
+        (lambda case: (case / "out.mp4.evidence" / "seal.json").unlink(), "seal.json: is missing"),
         (lambda case: _cut(case / "out.mp4.evidence" / "manifest.jsonl.gz"), "manifest.jsonl.gz: was cut off"),
         (lambda case: _remux(case / "out.mp4"), "out.mp4: holds no content credentials; they were removed"),
     ],
