@@ -224,9 +224,7 @@ def test_an_earlier_case_is_not_overwritten(case: Path, command: Command) -> Non
     assert failures(case / "other.mp4") == []
 
 
-def test_the_manifest_of_a_failed_run_is_seen_before_the_work(
-    command: Command, clip: Path, tmp_path: Path
-) -> None:
+def test_the_manifest_of_a_failed_run_is_seen_before_the_work(command: Command, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "out.mp4.evidence").mkdir()
     (tmp_path / "out.mp4.evidence" / "manifest.jsonl.gz").write_bytes(b"of a run without a seal")
     done = command("run", clip, "-o", tmp_path / "out.mp4", "--evidence")
@@ -274,6 +272,12 @@ def test_the_original_is_kept(command: Command, clip: Path, tmp_path: Path) -> N
     assert command("run", clip, "-o", tmp_path / "out.mp4", "--evidence", "--keep-original").code == 0
     assert (tmp_path / "out.mp4.evidence" / "original" / clip.name).read_bytes() == clip.read_bytes()
     assert failures(tmp_path / "out.mp4") == []
+
+
+def test_a_stream_has_no_original_to_keep(command: Command, tmp_path: Path) -> None:
+    done = command("run", "rtsp://u:p@127.0.0.1:9/x", "-o", tmp_path / "out.mp4", "--evidence", "--keep-original")
+    assert done.code == 2
+    assert "rtsp://***@127.0.0.1:9/x: is no file or folder" in done.error
 
 
 def test_segments_are_each_signed(command: Command, clip: Path, tmp_path: Path) -> None:

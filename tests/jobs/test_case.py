@@ -139,7 +139,6 @@ def test_bad_input_is_one_line_and_exit_2(command: Command, case: Path, footage:
         (["export", case, "--video", "shop.mkv", "--frame", "40", "-o", tmp_path / "e"], "has frames 0 to 39"),
         (["export", case, "--video", "shop.mkv", "--frame", "1", "--redact", "me", "-o", tmp_path / "e"], "others:3,7"),
         (["export", case, "--video", "shop.mkv", "-o", tmp_path / "e"], "name --frame"),
-        (["case", footage, "-o", tmp_path / "new", "--overlay", "panel"], "No such option"),
         (["case", footage, "-o", tmp_path / "new", "--set", "source.start=1"], "source.start"),
         (["case", "--notes", footage, "-o", case], "no notes (JSON)"),
         (["case", "--notes", footage, "-o", case, "--title", "x"], "name no footage or --title"),
@@ -148,6 +147,9 @@ def test_bad_input_is_one_line_and_exit_2(command: Command, case: Path, footage:
         assert result.code == 2, words
         assert says in result.error
     assert (tmp_path / "full" / "x").read_text() == "mine"
+    done = command("case", footage, "-o", tmp_path / "new", "--overlay", "panel")  # it would change nothing
+    assert done.code == 2
+    assert "No such option" in done.err
 
 
 def test_notes_go_into_the_case_and_its_sums(command: Command, case: Path, tmp_path: Path) -> None:
