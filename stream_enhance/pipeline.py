@@ -128,7 +128,15 @@ class Pipeline:
         config = self.config
         stream = self._device.queue if self._device else 0
         session = open_session(
-            path, task, config.provider, config.threads, config.engine_cache, config.device, config.precision, stream
+            path,
+            task,
+            config.provider,
+            config.threads,
+            config.engine_cache,
+            config.device,
+            config.precision,
+            stream,
+            meanwhile=True,
         )
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
         self.models[session.path.name] = {

@@ -73,6 +73,7 @@ def open_session(
     device: int = 0,
     precision: Precision = "auto",
     stream: int = 0,
+    meanwhile: bool = False,
 ) -> Session:
     """Load the ONNX file at ``path``.
 
@@ -86,6 +87,7 @@ def open_session(
         stream: the CUDA stream, as an address, that the frames' other work is queued on; 0: one of its own.
         precision: on the CPU, whether the 8-bit file beside ``path`` is run; ``auto``: where the processor is made for
             it. A GPU computes in what the provider takes.
+        meanwhile: where the provider has to compile the network first, run it on the next best one until it has.
 
     Raises:
         ModelError: no such file, damaged, for another task, made from another file than ``path``, or the named
@@ -95,8 +97,12 @@ def open_session(
         from .torch_session import open_torch
 
         return open_torch(Path(path), task, device)
-    from .onnx import OnnxSession
+    from .onnx import OnnxSession, open_meanwhile
 
+    if meanwhile and precision != "int8":
+        swapping = open_meanwhile(Path(path), task, provider, threads, cache, device, stream)
+        if swapping is not None:
+            return swapping
     session = OnnxSession(Path(path), task, provider, threads, cache, device, stream=stream)
     if session.provider != "cpu":
         if precision == "int8":

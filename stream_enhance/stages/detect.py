@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from ..backends import Session, infer
+from ..backends.card import probability
 from ..backends.preprocessing import to_input
 from ..imaging.host import Host, Imaging
 from ..options import Options
@@ -90,7 +92,7 @@ class Detector:
         session: a face-detection network.
         options: how it detects; ``size`` is ignored where the model's input is fixed.
         tracker: gives ids and carries faces between detections; None for a new one.
-        imaging: makes the network's input; None: in the host's memory.
+        imaging: makes the network's input, of whole frames; None: in the host's memory, with ``regions`` too.
     """
 
     def __init__(
@@ -105,9 +107,11 @@ class Detector:
         self.every, self.tiles = options.every, options.tiles
         self._score, self._iou, self._max_faces = options.score, options.iou, options.max_faces
         self._tracker = tracker or Tracker(options.score)
+        self._imaging = imaging or Host()
+        # crops are taken in the host's memory
         self._regions_wanted = options.regions == "auto" and options.tiles == 1 and imaging is None
         self._regions: Regions | None = None  # of frames of the present size; None: they are looked at as a whole
-        self._imaging, self._crop_reformatter = imaging or Host(), VideoReformatter()
+        self._crop_reformatter = VideoReformatter()
         self._trials = 0 if session.input_size else _TRIALS_MOST  # left
         self._next_trial: float | None = None  # seconds of stream time; None: not begun
         self._trial_gap = 0.5  # seconds to the trial after, doubled each time: trials cost next to nothing in the end
@@ -134,7 +138,7 @@ class Detector:
             else:
                 faces = self._tracker.predict(frame.seconds)
             since += 1
-            yield Scene(frame, faces, cut)
+            yield Scene(frame, replace(faces, probability=probability(self._session.card, faces.score)), cut)
 
     def _looked_at(self, frame: Frame) -> Faces:
         """The faces of a frame that is shown to the network, with their tracks."""

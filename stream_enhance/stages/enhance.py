@@ -25,6 +25,7 @@ from ..runtime import batches
 from ..types import Decision, Enhanced, Scene
 from . import gates
 from .classical import ClassicalOptions
+from .fuse import Fusion
 from .networks import Enhancement
 from .steady import Motion, TrackMemory
 
@@ -75,6 +76,8 @@ class _Patch:
     motion: Motion | None  # since the track's last input; None: it starts over
     cached: bool  # the track's last result is used again
     outside: NDArray[np.bool_] | None  # (S, S) beyond the frame's edge
+    given: NDArray[np.uint8]  # (S, S, 3) RGB, what the network is given
+    past: NDArray[np.float32] | None = None  # (1, S, S) what the track showed before, for a network that takes it
     computed: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, by the network
 
 
@@ -82,7 +85,9 @@ class EnhancerOptions(Options):
     """What changes faces, and which."""
 
     kind: EnhancerKind = Field(
-        default="unet", description="A learned network, published formulas without a learned model, or nothing."
+        default="unet",
+        description="A learned network (unet), published formulas on one frame (classical) or on a face's last frames"
+        " (fuse), or nothing.",
     )
     model: Path | None = Field(
         default=None, description="ONNX file of the U-Net; null: the one that comes with the package."
@@ -169,12 +174,10 @@ class Enhancer:
     ) -> None:
         self._imaging = imaging or Host()
         self._network, self.size, self._align = enhancement.network, enhancement.size, enhancement.align
-        self._options = options
-        self.cache_tolerance, self.cache_ttl, self.max_faces = (
-            options.cache_tolerance,
-            options.cache_ttl,
-            options.max_faces,
-        )
+        self._along = enhancement.along
+        self._options, self._fuses = options, enhancement.fuses
+        self.cache_tolerance = 0.0 if self._fuses else options.cache_tolerance  # each frame adds to the mean
+        self.cache_ttl, self.max_faces = options.cache_ttl, options.max_faces
         self._tracks: dict[int, TrackMemory] = {}
         self.counts = Counts()
 
@@ -257,9 +260,12 @@ class Enhancer:
             memory = self._tracks[track] = TrackMemory.of(patch, seconds)
         else:
             motion = memory.add(patch, seconds)
+        past = None if self._along is None else memory.remember(patch, motion)
         cached = self.cache_tolerance > 0 and memory.still_holds(self.cache_tolerance, self.cache_ttl)
         if not cached:
             memory.given()
+        if self._fuses and memory.fusion is None:
+            memory.fusion = Fusion()
         return _Patch(
             row,
             patch,
@@ -269,6 +275,8 @@ class Enhancer:
             motion,
             cached,
             gates.outside(to_frame, self.size, image.width, image.height),
+            memory.fusion.add(patch, motion) if self._fuses else patch,
+            past,
         )
 
     def _fill(self, patches: list[_Patch]) -> None:
@@ -276,10 +284,14 @@ class Enhancer:
         missing = [patch for patch in patches if not patch.cached]
         for start in range(0, len(missing), self._options.batch):
             part = missing[start : start + self._options.batch]
-            sources = np.stack([patch.original for patch in part])
+            sources = np.stack([patch.given for patch in part])
             scales = np.array([crop.scale_of(patch.to_frame) for patch in part], np.float32)
             assert self._network is not None
-            for patch, computed in zip(part, self._network(sources, scales), strict=True):
+            if self._along is None:
+                results = self._network(sources, scales)
+            else:
+                results = self._along(sources, np.stack([patch.past for patch in part if patch.past is not None]))
+            for patch, computed in zip(part, results, strict=True):
                 patch.computed = computed
 
     def _finished(self, scene: Scene, patches: list[_Patch], decided: _Decided) -> Enhanced:

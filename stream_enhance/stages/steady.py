@@ -14,13 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-THUMB = 64  # pixels; what is compared from frame to frame
+from .past import THUMB as THUMB
+from .past import Past
+
 _REACH = 6.0  # thumb pixels that a feature may have moved
 _GAP = 0.5  # seconds unseen after which a face is a new one
 _SOFT = 4.0  # grey levels beyond the frame's noise at which a change counts half
 _MISFIT = 25.0  # grey levels of median change: another face, or another light
 _EASE = 0.2  # of a new strength
-_NEW = 0.5  # least weight of a new result
+NEW = 0.5  # least weight of a new result
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class TrackMemory:
     strength: float | None = None  # 0..1, eased
     seen: NDArray[np.uint8] | None = None  # thumb of the input that was last given to the network, shifted along
     seen_at: float = 0.0  # seconds of stream time
+    past: Past | None = None  # for a network that takes it
+    fusion: Any = None  # its last inputs, ``fuse.Fusion``, where they are made into one
 
     @classmethod
     def of(cls, patch: NDArray[np.uint8], seconds: float) -> TrackMemory:
@@ -76,6 +80,17 @@ class TrackMemory:
         if self.seen is not None:
             self.seen = None if motion is None else motion.rigid().carry(self.seen)
         return motion
+
+    def remember(self, patch: NDArray[np.uint8], motion: Motion | None) -> NDArray[np.float32]:
+        """Take the input ``patch`` (S, S, 3) RGB into the past, which starts over where ``motion`` is None.
+
+        Returns the past with it, (1, S, S), as a network takes it.
+        """
+        if self.past is None or motion is None:
+            self.past = Past.of(patch)
+        else:
+            self.past.add(patch, motion)
+        return self.past.plane()
 
     def eased(self, strength: float) -> float:
         """``strength`` without jumps: a step would flicker."""
@@ -108,7 +123,7 @@ class TrackMemory:
         if result is None:
             self.result = before
             return
-        weight = motion.weight(_NEW, len(result))
+        weight = motion.weight(NEW, len(result))
         mixed = cv2.blendLinear(result, before, weight, 1 - weight)
         self.result = mixed.astype(np.uint8, copy=False)
 
