@@ -26,7 +26,7 @@ class EvidenceOptions(Options):
 
     keep_original: bool = Field(
         default=False,
-        description="Copy the source, a file or folder, into the evidence folder; without it, its path and hash are kept.",
+        description="Copy the source, a file or folder, into the evidence folder, not only its hash.",
     )
     certificate: Path | None = Field(
         default=None,

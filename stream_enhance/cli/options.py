@@ -67,7 +67,7 @@ enhancer = click.option(
     "--enhancer",
     type=click.Choice(get_args(EnhancerKind)),
     help="What enhances the faces: a neural network (unet), filters without a learned model (classical), a mean of"
-    " a face\'s last frames (fuse), or nothing: faces are only found and followed (none).",
+    " a face's last frames (fuse), or nothing: faces are only found and followed (none).",
 )
 tsa = click.option(
     "--tsa", metavar="URL", help="Have the seal of the evidence timestamped by this authority (RFC 3161)."

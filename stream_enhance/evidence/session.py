@@ -48,7 +48,7 @@ class Evidence:
         overwrite: replace the evidence of an earlier run.
 
     Raises:
-        EvidenceError: no output is on disk, the original is to be kept and is not, or nothing can be signed with the key.
+        EvidenceError: no output, or no original that is to be kept, is on disk, or the key cannot sign.
         SinkError: the folder cannot be made, or is there.
     """
 
