@@ -27,7 +27,8 @@ from . import gates
 from .classical import ClassicalOptions
 from .fuse import Fusion
 from .networks import Enhancement
-from .steady import Motion, TrackMemory
+from .past import share_of
+from .steady import Motion, TrackMemory, blended, consistency_of
 
 _CONSISTENT = 0.07  # of consistency, from where a result is not used to where it is used whole
 _LEAST = 0.02  # of strength, below which nothing would be seen to change
@@ -79,6 +80,7 @@ class _Patch:
     given: NDArray[np.uint8]  # (S, S, 3) RGB, what the network is given
     past: NDArray[np.float32] | None = None  # (1, S, S) what the track showed before, for a network that takes it
     computed: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, by the network
+    error: NDArray[np.float32] | None = None  # (THUMB, THUMB) 0..1 that it expects
 
 
 class EnhancerOptions(Options):
@@ -174,7 +176,7 @@ class Enhancer:
     ) -> None:
         self._imaging = imaging or Host()
         self._network, self.size, self._align = enhancement.network, enhancement.size, enhancement.align
-        self._along = enhancement.along
+        self._along, self._weighs = enhancement.along, enhancement.weighs
         self._options, self._fuses = options, enhancement.fuses
         self.cache_tolerance = 0.0 if self._fuses else options.cache_tolerance  # each frame adds to the mean
         self.cache_ttl, self.max_faces = options.cache_ttl, options.max_faces
@@ -252,7 +254,9 @@ class Enhancer:
             self._leave(decided, row, "sharp_enough")
             return None
         strength = self._options.strength
-        if strength is None:
+        if strength is None and self._weighs:
+            strength = 1.0  # by the expected error, once there is a result
+        elif strength is None:
             strength = gates.strength_of(height, gates.sharpness_of(patch, crop.scale_of(to_frame)))
         track = int(scene.faces.track[row])
         memory, motion = self._tracks.get(track), None
@@ -288,11 +292,12 @@ class Enhancer:
             scales = np.array([crop.scale_of(patch.to_frame) for patch in part], np.float32)
             assert self._network is not None
             if self._along is None:
-                results = self._network(sources, scales)
+                results, errors = self._network(sources, scales), None
             else:
-                results = self._along(sources, np.stack([patch.past for patch in part if patch.past is not None]))
-            for patch, computed in zip(part, results, strict=True):
-                patch.computed = computed
+                pasts = np.stack([patch.past for patch in part if patch.past is not None])
+                results, errors = self._along(sources, pasts)
+            for k, patch in enumerate(part):
+                patch.computed, patch.error = results[k], None if errors is None else errors[k]
 
     def _finished(self, scene: Scene, patches: list[_Patch], decided: _Decided) -> Enhanced:
         now = scene.frame.seconds
@@ -317,39 +322,27 @@ class Enhancer:
         """The face as it is to be shown: of the result as much as it is trusted; None: none of it."""
         memory = patch.memory
         memory.mix(patch.computed, patch.motion)
+        memory.expect(patch.error, patch.motion)
         if patch.computed is not None:
-            memory.consistency = _consistency(patch.original, patch.computed)
+            memory.consistency = consistency_of(patch.original, patch.computed)
         assert memory.result is not None
         trust = float(np.clip((memory.consistency - self._options.min_consistency) / _CONSISTENT, 0, 1))
         if trust == 0:
             self._leave(decided, patch.row, "inconsistent", patch)
             return None
-        share = trust * patch.strength
+        share, shares = trust * patch.strength, None
+        if memory.error is not None and self._options.strength is None:
+            shares = share * share_of(patch.original, memory.result, memory.error)
+            share = float(shares.mean())
         if share < _LEAST and self._options.strength is None:  # the table gives a sharp face nothing
             self._leave(decided, patch.row, "sharp_enough", patch)
             return None
         kind: Literal["cached", "enhanced"] = "cached" if patch.cached else "enhanced"
         decided[patch.row] = Decision(kind, "", patch.to_frame, share, memory.consistency)
-        mixed: NDArray[np.uint8] = cv2.addWeighted(memory.result, share, patch.original, 1 - share, 0)  # type: ignore[assignment]
+        mixed = blended(memory.result, patch.original, share if shares is None else shares)
         if self._options.strength is None:
             height = crop.scale_of(patch.to_frame) * self.size * crop.BOX_HEIGHT
             mixed = gates.with_mouth_as_seen(mixed, patch.original, height)
         if patch.outside is not None:
             mixed[patch.outside] = patch.original[patch.outside]
         return mixed
-
-
-def _consistency(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
-    """Correlation of two patches' middles in the band of eyes, nose and mouth, at 24 x 24 pixels; 1: alike.
-
-    That coarse, noise, blur and coding hardly matter, and brightness does not.  A patch that is all but flat before
-    and after counts as alike.
-    """
-    bands = []
-    for patch in (before, after):
-        small = cv2.cvtColor(cv2.resize(patch, (24, 24), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-        grey = small.astype(np.float32)
-        bands.append((grey - cv2.GaussianBlur(grey, (0, 0), 2.0))[3:21, 3:21])
-    x, y = bands
-    floor = np.float32(0.25 * x.size)  # half a grey level of contrast
-    return float(((x * y).sum() + floor) / np.sqrt(((x * x).sum() + floor) * ((y * y).sum() + floor)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .steady import Motion
 
 THUMB = 64  # pixels; what is compared from frame to frame
+CAUTION = 0.2  # of the expected error: a change so large counts half
 MOST = 10.0  # inputs that the mean holds at most, so that it forgets
 
 
@@ -51,6 +52,20 @@ class Past:
             plane[:, channel // 2, :, channel % 2] = self.mean[:, :, channel] / 255
         plane[:, 1, :, 1] = cv2.resize(self.count / MOST, (half, half), interpolation=cv2.INTER_NEAREST)
         return plane.reshape(1, 2 * half, 2 * half)
+
+
+def share_of(before: NDArray[np.uint8], after: NDArray[np.uint8], error: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(S, S) float32 0..1: how much of a result to show, by how far it may be wrong.
+
+    Args:
+        before: (S, S, 3) uint8, what the camera saw.
+        after: the result.
+        error: (THUMB, THUMB) float32, its expected absolute error, 0..1.
+    """
+    small = cv2.resize(cv2.absdiff(before, after), (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    change = cv2.GaussianBlur(small.astype(np.float32).mean(2) / np.float32(255), (0, 0), 1.0)
+    share = change**2 / (change**2 + (CAUTION * error) ** 2 + np.float32(1e-9))
+    return np.asarray(cv2.resize(share, before.shape[:2], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def halved(patch: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -62,6 +62,7 @@ class TrackMemory:
     seen: NDArray[np.uint8] | None = None  # thumb of the input that was last given to the network, shifted along
     seen_at: float = 0.0  # seconds of stream time
     past: Past | None = None  # for a network that takes it
+    error: NDArray[np.float32] | None = None  # (THUMB, THUMB) 0..1, expected of the result; None: not given
     fusion: Any = None  # its last inputs, ``fuse.Fusion``, where they are made into one
 
     @classmethod
@@ -91,6 +92,13 @@ class TrackMemory:
         else:
             self.past.add(patch, motion)
         return self.past.plane()
+
+    def expect(self, error: NDArray[np.float32] | None, motion: Motion | None) -> None:
+        """Take in the expected ``error`` of a new result; None: the last result's, carried along by ``motion``."""
+        if error is not None:
+            self.error = error
+        elif self.error is not None:
+            self.error = None if motion is None else motion.carry(self.error)
 
     def eased(self, strength: float) -> float:
         """``strength`` without jumps: a step would flicker."""
@@ -147,3 +155,28 @@ def motion_of(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Motion | N
     beyond = (np.maximum(difference - 1.5 * typical, 0) / np.float32(_SOFT)) ** 2
     motion.change = np.asarray(beyond / (1 + beyond), np.float32)
     return motion
+
+
+def blended(
+    result: NDArray[np.uint8], original: NDArray[np.uint8], share: float | NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """``share`` (0..1, one for all or (S, S)) of ``result`` and the rest of ``original``, (S, S, 3) uint8."""
+    if isinstance(share, float):
+        return np.asarray(cv2.addWeighted(result, share, original, 1 - share, 0), np.uint8)
+    return np.asarray(cv2.blendLinear(result, original, share, 1 - share), np.uint8)
+
+
+def consistency_of(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
+    """Correlation of two patches' middles in the band of eyes, nose and mouth, at 24 x 24 pixels; 1: alike.
+
+    That coarse, noise, blur and coding hardly matter, and brightness does not.  A patch that is all but flat before
+    and after counts as alike.
+    """
+    bands = []
+    for patch in (before, after):
+        small = cv2.cvtColor(cv2.resize(patch, (24, 24), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        grey = small.astype(np.float32)
+        bands.append((grey - cv2.GaussianBlur(grey, (0, 0), 2.0))[3:21, 3:21])
+    x, y = bands
+    floor = np.float32(0.25 * x.size)  # half a grey level of contrast
+    return float(((x * y).sum() + floor) / np.sqrt(((x * x).sum() + floor) * ((y * y).sum() + floor)))

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_enhance.stages.past import MOST, Past
+from stream_enhance.stages.past import MOST, THUMB, Past, share_of
 from stream_enhance.stages.steady import motion_of, thumb_of
 
 HALF = 128
@@ -70,3 +70,15 @@ def test_the_plane_is_the_mean_and_the_share_by_pixel_shuffle() -> None:
     for channel, (y, x) in enumerate(((0, 0), (0, 1), (1, 0))):
         np.testing.assert_allclose(plane[0, y::2, x::2], past.mean[:, :, channel] / 255, atol=1e-6)
     np.testing.assert_allclose(plane[0, 1::2, 1::2], 1 / MOST, atol=1e-6)
+
+
+def test_less_is_shown_of_a_change_that_is_small_beside_its_expected_error() -> None:
+    before = face()
+    after = np.clip(before.astype(np.int16) + 12, 0, 255).astype(np.uint8)
+    error = np.full((THUMB, THUMB), 0.02, np.float32)
+    error[:, : THUMB // 2] = 1.0
+    share = share_of(before, after, error)
+    assert share.shape == (256, 256)
+    assert share[64:192, 16:96].max() < 0.2
+    assert share[64:192, 160:240].min() > 0.8
+    assert share_of(before, before, error).max() < 0.01

@@ -109,12 +109,15 @@ def test_it_learns_goes_on_and_runs_in_the_product(run: Path, tmp_path: Path) ->
         enhancement = open_enhancement("unet", ClassicalOptions(), lambda: session)
         assert enhancement.along is not None
         assert enhancement.network is not None
-        ours = enhancement.along(patch, pasts)
+        ours, errors = enhancement.along(patch, pasts)
         alone = enhancement.network(patch, np.ones(2, np.float32))
     x = torch.from_numpy(np.concatenate([patch.transpose(0, 3, 1, 2) / np.float32(255), pasts], 1))
     with torch.no_grad():
         theirs = (255 * network(x)[:, :3].clamp(0, 1)).permute(0, 2, 3, 1).numpy()
     assert np.abs(ours - theirs).mean() < 1
+    assert errors is not None
+    assert errors.shape == (2, 64, 64)
+    assert errors.min() > 0
     np.testing.assert_array_equal(ours, alone)  # on a track's first frame it sees the same
 
 
