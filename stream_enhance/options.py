@@ -26,8 +26,7 @@ class EvidenceOptions(Options):
 
     keep_original: bool = Field(
         default=False,
-        description="Copy the source's file into the evidence; without it, its path and hash are recorded.  Not for"
-        " cameras.",
+        description="Copy the source, a file or folder, into the evidence folder, not only its hash.",
     )
     certificate: Path | None = Field(
         default=None,

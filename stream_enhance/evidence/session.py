@@ -48,7 +48,7 @@ class Evidence:
         overwrite: replace the evidence of an earlier run.
 
     Raises:
-        EvidenceError: no output is on disk, or nothing can be signed with the key.
+        EvidenceError: no output, or no original that is to be kept, is on disk, or the key cannot sign.
         SinkError: the folder cannot be made, or is there.
     """
 
@@ -59,7 +59,10 @@ class Evidence:
         self.note = f"evidence run {self.run}"
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._specs = [os.fspath(output) for output in outputs]
-        self._targets = self._parsed(live=not Path(source).exists())
+        on_disk = Path(source).exists()
+        if config.evidence.keep_original and not on_disk:
+            raise EvidenceError(f"{redact(source)}: is no file or folder; leave --keep-original out")
+        self._targets = self._parsed(live=not on_disk)
         self._names = tuple(redact_output(os.fspath(output)) for output in outputs)
         self._originals = Originals.of(source)
         self.identity: Identity = identity(config.evidence.certificate, config.evidence.key)
@@ -79,8 +82,6 @@ class Evidence:
         self._live, self._name = source.info.live, source.info.name
         self._targets = self._parsed(self._live)
         path = Path(self._name)
-        if source.info.live and self._config.evidence.keep_original:
-            raise EvidenceError(f"{self._name}: a camera's own packets are not kept; leave out --keep-original")
         if not source.info.live and path.exists():
             files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
             self._sources = tuple(entry_of(file, self.folder) for file in files)

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from stream_enhance.jobs.case.sums import write_sums
 
 from stream_enhance import Pipeline
 from stream_enhance.evidence.verify import verify
 from stream_enhance.jobs.case import redact
 from stream_enhance.jobs.case.build import named
+from stream_enhance.jobs.case.files import write_sums
 from stream_enhance.jobs.case.page import page
 from stream_enhance.jobs.case.pdf import latin
 from stream_enhance.jobs.case.record import Case, read_case
@@ -152,7 +152,6 @@ def test_bad_input_is_one_line_and_exit_2(command: Command, case: Path, footage:
         (["export", case, "--video", "shop.mkv", "--frame", "40", "-o", tmp_path / "e"], "has frames 0 to 39"),
         (["export", case, "--video", "shop.mkv", "--frame", "1", "--redact", "me", "-o", tmp_path / "e"], "others:3,7"),
         (["export", case, "--video", "shop.mkv", "-o", tmp_path / "e"], "name --frame"),
-        (["case", footage, "-o", tmp_path / "new", "--overlay", "panel"], "No such option"),
         (["case", footage, "-o", tmp_path / "new", "--set", "source.start=1"], "source.start"),
         (["export", case, "--video", "shop.mkv", "--frame", "1", "-o", case / "e"], "is in the case"),
         (
@@ -166,6 +165,9 @@ def test_bad_input_is_one_line_and_exit_2(command: Command, case: Path, footage:
         assert result.code == 2, words
         assert says in result.error
     assert (tmp_path / "full" / "x").read_text() == "mine"
+    done = command("case", footage, "-o", tmp_path / "new", "--overlay", "panel")  # it would change nothing
+    assert done.code == 2
+    assert "No such option" in done.err
 
 
 def test_notes_go_into_the_case_and_its_sums(command: Command, case: Path, tmp_path: Path) -> None:

@@ -45,13 +45,3 @@ def test_a_cameras_segments_are_signed_and_every_frame_is_accounted_for(
     assert noted == [f"../{path.name}" for path in segments]
     segments[0].unlink()
     assert any("is missing" in check.text for check in verify(evidence) if check.holds is False)
-
-
-def test_a_cameras_packets_are_not_promised(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    with Camera() as camera:
-        words = ["-o", tmp_path / "a.mp4", "--duration", "2s", "--evidence", "--keep-original"]
-        done = command("run", camera.url, *words)
-    assert done.code == 2
-    assert "leave out --keep-original" in done.error
-    assert not (tmp_path / "a.mp4").exists()
