@@ -69,6 +69,11 @@ def _file(path: Path, trusted: Trusted) -> Iterator[Check]:
             yield Check("files", False, f"{path.name}: is not named in {folder.name}/{SEAL}")
         return
     found = read_credentials(path)
+    if folder.is_dir():  # its seal is missing: says so
+        yield from _folder(folder, trusted)
+        if found is not None:
+            yield _credentials(path.name, found)
+        return
     if found is None:
         raise EvidenceError(
             f"{path}: holds no content credentials, and {folder.name} is not beside it; nothing to check"
@@ -142,7 +147,7 @@ def _signer(certificate: Certificate, seal: Seal, trusted: Trusted) -> Check:
     if trusted.signers:
         known = certificate in trusted.signers
         return Check(
-            "signer", known, f"{who} {'is' if known else 'is none of'} the signer that was named (SHA-256 {mark})"
+            "signer", known, f"{who}: {'was' if known else 'was not'} named with --certificate (SHA-256 {mark})"
         )
     own = data_folder() / CERTIFICATE
     if own.is_file() and certificate == load_chain(own)[0]:

@@ -168,6 +168,7 @@ def test_single_bit_edits_are_found(case: Path) -> None:
         (lambda case: (case / "out.mp4.evidence" / "more.txt").write_text("x"), "more.txt: is not named in seal.json"),
         (lambda case: (case / "out.mp4.evidence" / "seal.json.sig").unlink(), "seal.json.sig: cannot be read"),
         (lambda case: (case / "out.mp4.evidence" / "seal.json").write_text("{"), "seal.json: is damaged"),
+        (lambda case: (case / "out.mp4.evidence" / "seal.json").unlink(), "seal.json: is missing"),
         (lambda case: _cut(case / "out.mp4.evidence" / "manifest.jsonl.gz"), "manifest.jsonl.gz: was cut off"),
         (lambda case: _remux(case / "out.mp4"), "out.mp4: holds no content credentials; they were removed"),
     ],
@@ -272,6 +273,12 @@ def test_the_original_is_kept(command: Command, clip: Path, tmp_path: Path) -> N
     assert command("run", clip, "-o", tmp_path / "out.mp4", "--evidence", "--keep-original").code == 0
     assert (tmp_path / "out.mp4.evidence" / "original" / clip.name).read_bytes() == clip.read_bytes()
     assert failures(tmp_path / "out.mp4") == []
+
+
+def test_a_stream_has_no_original_to_keep(command: Command, tmp_path: Path) -> None:
+    done = command("run", "rtsp://u:p@127.0.0.1:9/x", "-o", tmp_path / "out.mp4", "--evidence", "--keep-original")
+    assert done.code == 2
+    assert "rtsp://***@127.0.0.1:9/x: is no file or folder" in done.error
 
 
 def test_segments_are_each_signed(command: Command, clip: Path, tmp_path: Path) -> None:

@@ -91,6 +91,20 @@ def test_the_page_shows_the_frame_it_names(case: Path, tmp_path: Path) -> None:
     assert errors.index(min(errors)) == 30
 
 
+def test_videos_with_any_name_play(case: Path) -> None:
+    made = read_case(case)
+    name = "video/gate #1, 100%?\n.mp4"
+    (case / name).write_bytes((case / made.videos[0].original).read_bytes())
+    video = made.videos[0].model_copy(update={"original": name})
+    write(case / "odd.html", page(made.model_copy(update={"videos": (video,)})).encode())
+    with Browser() as browser:
+        browser.open((case / "odd.html").as_uri())
+        browser.wait("document.documentElement?.dataset.ready === '1'")
+        browser.wait("original.readyState >= 2 && enhanced.readyState >= 2", 20)
+        assert not browser.errors
+    (case / name).unlink()
+
+
 def test_an_hour_with_500_tracks_opens(case: Path, tmp_path: Path) -> None:
     made = read_case(case)
     video = made.videos[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...config import Config
-from ...errors import InputError
+from ...errors import InputError, SinkError
 from ...imaging.frames import copy_of, native
 from ...pipeline import Pipeline
 from ...sinks.codecs import Encoding
@@ -40,11 +40,15 @@ def export(case: Case, folder: Path, name: str, first: int, last: int, redacted:
 
     Raises:
         InputError: no such video, frames or tracks.
-        SinkError: ``out`` holds something, or cannot be written.
+        SinkError: ``out`` is in the case, holds something, or cannot be written.
     """
     video = _video(case, name)
+    if last < first:
+        raise InputError(f"--from-frame {first} is after --to-frame {last}; name them the other way round")
     if not 0 <= first <= last < video.frames:
         raise InputError(f"{name}: has frames 0 to {video.frames - 1}; name some of them")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise SinkError(f"{out}: is in the case, whose seal would no longer hold; name a folder outside it")
     hidden = _hidden(redacted, video)
     make_folder(out)
     boxes = _covers(folder, video, hidden, first, last) if hidden is not None else None

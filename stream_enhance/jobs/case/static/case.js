@@ -74,11 +74,13 @@ function drawTimeline() {
   for (let t = 0; t <= span[1] - span[0]; t += step) {
     const x = LEFT + t * scale;
     g.fillStyle = ink; g.globalAlpha = 0.12; g.fillRect(x, TOP - 4, 1, height); g.globalAlpha = 0.7;
-    g.fillText(dated ? new Date((span[0] + t) * 1000).toISOString().slice(11, 19) : clock(t).slice(0, -3), x + 3, 4);
+    g.textAlign = x + 60 > width ? "right" : "left";
+    g.fillText(dated ? new Date((span[0] + t) * 1000).toISOString().slice(11, 19) : clock(t).slice(0, -3), g.textAlign === "right" ? x - 3 : x + 3, 4);
   }
+  g.textAlign = "left";
   for (const bar of bars) {
     if (bar.label) {
-      g.globalAlpha = 0.9; g.fillStyle = ink; g.fillText(bar.name.slice(-18), 4, bar.y + 4);
+      g.globalAlpha = 0.9; g.fillStyle = ink; g.fillText(bar.name.length > 18 ? "…" + bar.name.slice(-16) : bar.name, 4, bar.y + 4, LEFT - 8);
       g.globalAlpha = 0.25; g.fillRect(bar.x, bar.y, bar.w, 2);
     } else {
       g.globalAlpha = 0.35 + 0.65 * Math.min(1, Math.max(0, (bar.track.score - 0.4) / 0.4)); g.fillStyle = colour(bar.track.large);
