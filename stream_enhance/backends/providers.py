@@ -7,10 +7,13 @@ module, so that tests can hand in one with devices that are not there.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +45,11 @@ def cure_of(provider: str, offered: Sequence[str]) -> str:
 
 def not_offered(ort: Any, provider: str, offered: Sequence[str]) -> str:
     """Why ``provider`` is none of ``offered``, and the cure."""
-    why = rtx_devices(ort)[1] if provider == "tensorrt-rtx" else ""
+    why = ""
+    if provider == "tensorrt-rtx":
+        why = rtx_devices(ort)[1]
+    elif PROVIDERS.get(provider) in ort.get_available_providers():
+        why = tensorrt_missing()
     return f"provider {provider!r} is not available on this machine{why and f': {why}'}; {cure_of(provider, offered)}"
 
 
@@ -56,9 +63,31 @@ def flavours() -> list[str]:
 def available(ort: Any) -> list[str]:
     """Our names of the providers that this onnxruntime offers on this machine, best first."""
     offered = set(ort.get_available_providers())
+    if PROVIDERS["tensorrt"] in offered and tensorrt_missing():  # compiled in, without its library
+        offered.remove(PROVIDERS["tensorrt"])
     if rtx_devices(ort)[0]:
         offered.add(PROVIDERS["tensorrt-rtx"])
     return [name for name, provider in PROVIDERS.items() if provider in offered]
+
+
+def tensorrt_missing() -> str:
+    """Why TensorRT's library does not load; "" where it does, and it is loaded then."""
+    with suppress(ImportError, OSError):  # it may be installed for the whole machine
+        importlib.import_module("tensorrt_libs")  # the library's wheel, which loads it
+    return _not_loading("nvinfer_10.dll" if sys.platform == "win32" else "libnvinfer.so.10")
+
+
+def driver_missing() -> str:
+    """Why NVIDIA's driver does not load; "" where it does."""
+    return _not_loading("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+def _not_loading(library: str) -> str:
+    try:
+        ctypes.CDLL(library)
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def rtx_devices(ort: Any) -> tuple[list[Any], str]:
@@ -117,6 +146,8 @@ def set_up(
             settings |= {f"nv_{key}": value for key, value in shapes.items()} | queued
             options.add_provider_for_devices([devices[device]], settings)
             return []
+    if why := driver_missing():  # onnxruntime would print paragraphs
+        raise ModelError(f"there is no NVIDIA driver ({why})")
     if hasattr(ort, "preload_dlls"):  # CUDA's and cuDNN's, from their own wheels
         ort.preload_dlls()
     cuda = {

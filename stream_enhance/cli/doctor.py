@@ -107,20 +107,22 @@ def _models(found: dict[str, Any]) -> None:
     if "cpu" not in offered:
         _lacks(found, "onnxruntime offers no CPU", f"{sys.executable} -m pip install -U --force-reinstall onnxruntime")
     for name, task in _MODELS.items():
-        try:
-            path = default_model(name)
-            for provider in offered:
+        for provider in offered:
+            try:
+                path = default_model(name)
                 with open_session(path, task, provider, threads=1) as session:
                     side = session.card.size
                     session(to_input([np.zeros((side, side, 3), np.uint8)], session.card))
                     found["models"][name] = session.card.model_dump(mode="json")
                     found["models"][name] |= {"path": str(session.path), "sha256": session.sha256}
                     found["models"][name] |= {"precision": session.precision}
-        except StreamEnhanceError as error:
-            if name in found["models"]:  # the CPU comes last, so an earlier provider failed
-                found["hints"].append({"what": str(error), "cure": "choose another with --set provider=cpu"})
-            else:
-                _lacks(found, str(error), _model_cure(name))
+            except StreamEnhanceError as error:
+                if provider == "cpu":
+                    _lacks(found, str(error), _model_cure(name))
+                elif found["providers"][provider]:  # said once, not of each model
+                    found["providers"][provider] = False
+                    cure = "the next best provider is used; name one with --set provider=cpu"
+                    found["hints"].append({"what": str(error), "cure": cure})
 
 
 def _model_cure(name: str) -> str:

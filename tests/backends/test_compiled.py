@@ -20,6 +20,13 @@ BATCH = np.random.default_rng(0).random((1, 3, 64, 64), dtype=np.float32)
 TASK = "face-enhancement"
 
 
+@pytest.fixture(autouse=True)
+def libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT's library and the driver are not there either."""
+    monkeypatch.setattr(providers, "tensorrt_missing", lambda: "")
+    monkeypatch.setattr(providers, "driver_missing", lambda: "")
+
+
 def on_cpu(models: Models) -> OnnxSession:
     return OnnxSession(models.enhancer, TASK, "cpu", 1, None)
 

@@ -13,8 +13,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from stream_enhance.backends import providers
+from stream_enhance.backends import onnx, providers
 from stream_enhance.backends.onnx import OnnxSession
+from stream_enhance.cli.doctor import examine
 from stream_enhance.errors import ModelError
 from tests.conftest import Models
 
@@ -79,6 +80,13 @@ class FalseOrt:
         session.given = providers  # type: ignore[attr-defined]
         self.sessions.append(session)
         return session
+
+
+@pytest.fixture(autouse=True)
+def libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT's library and the driver are not there either."""
+    monkeypatch.setattr(providers, "tensorrt_missing", lambda: "")
+    monkeypatch.setattr(providers, "driver_missing", lambda: "")
 
 
 @pytest.fixture
@@ -196,3 +204,35 @@ def test_the_frames_stream_is_handed_to_the_provider(models: Models, tmp_path: P
     ort = FalseOrt("tensorrt", "cuda")
     OnnxSession(models.enhancer, "face-enhancement", provider, 1, tmp_path, ort=ort, stream=4711)
     assert {settings["user_compute_stream"] for _, settings in ort.sessions[-1].given} == {"4711"}
+
+
+def test_tensorrt_without_its_library_is_not_offered_and_says_why(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers, "tensorrt_missing", lambda: "libnvinfer.so.10: cannot open shared object file")
+    ort = FalseOrt("tensorrt", "cuda")
+    assert opened(models, ort, "auto", tmp_path).provider == "cuda"
+    with pytest.raises(ModelError, match=r"machine: libnvinfer\.so\.10: cannot open .* pip install '\.\[tensorrt\]'"):
+        opened(models, ort, "tensorrt", tmp_path)
+
+
+def test_doctor_is_ready_where_a_gpus_provider_loads_and_its_device_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(session: FalseSession) -> None:
+        raise RuntimeError("no CUDA-capable device is detected")
+
+    monkeypatch.setattr(onnx, "_onnxruntime", lambda: FalseOrt("cuda", damage=broken))
+    found = examine()
+    assert found["ready"]
+    assert found["providers"] == {"cuda": False, "cpu": True}
+    (hint,) = [hint for hint in found["hints"] if "'cuda'" in hint["what"]]
+    assert "no CUDA-capable device is detected" in hint["what"]
+
+
+def test_without_a_driver_onnxruntime_is_not_asked(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers, "driver_missing", lambda: "libcuda.so.1: cannot open shared object file")
+    ort = FalseOrt("cuda")
+    with pytest.raises(ModelError, match=r"there is no NVIDIA driver \(libcuda\.so\.1: cannot open"):
+        opened(models, ort, "cuda", tmp_path)
+    assert len(ort.sessions) == 1, "the CPU's"
