@@ -24,8 +24,9 @@ import av
 
 from benchmarks.conditions import conditions, interleaved, median, save
 from stream_enhance.config import Config, load, read_yaml
-from stream_enhance.pipeline import DETECTOR, UNET, Pipeline, default_model
+from stream_enhance.pipeline import Pipeline
 from stream_enhance.report import Report
+from stream_enhance.shipped import DETECTOR, UNET, default_model
 from stream_enhance.sources.open import open_source
 
 VARIANTS = {
@@ -84,15 +85,20 @@ def line(clip: str, frames: int, config: Config) -> dict[str, Any]:
     }
 
 
-def script(clip: str, frames: int, config: Config) -> dict[str, Any]:
-    """What one would write in an hour: clear, sequential, and with the same weights."""
+def script(clip: str, frames: int, config: Config, weights: str = "", network: Any = None) -> dict[str, Any]:
+    """What one would write in an hour: clear, sequential, and with the same weights.
+
+    Args:
+        weights: of ultralytics' detector; "": ours.
+        network: the enhancer as a torch module; None: ours.
+    """
     import cv2
     import torch
     from ultralytics.models import YOLO
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    detector = YOLO(ultralytics_copy(Path(config.detector.model or default_model(DETECTOR))), task="pose")
-    unet = torch_unet(Path(config.enhancer.model or default_model(UNET)))
+    detector = YOLO(weights or ultralytics_copy(Path(config.detector.model or default_model(DETECTOR))), task="pose")
+    unet = network or torch_unet(Path(config.enhancer.model or default_model(UNET)))
     capture = cv2.VideoCapture(clip)
     width, height = int(capture.get(3)), int(capture.get(4))
     faces = done = 0

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from stream_enhance import Config, Pipeline
 from stream_enhance.backends import open_session
-from stream_enhance.pipeline import DETECTOR, default_model
+from stream_enhance.shipped import DETECTOR, default_model
 from stream_enhance.stages.detect import Detector
 from stream_enhance.types import Frame
 

@@ -71,13 +71,13 @@ if TYPE_CHECKING:
         SourceError,
         StreamEnhanceError,
     )
-    from .pipeline import EnhancedImage, Pipeline
+    from .pipeline import Pipeline
     from .report import Report
     from .run import Run
-    from .types import Enhanced, Faces, Frame, Rendered, Scene
+    from .types import Enhanced, EnhancedImage, Faces, Frame, Rendered, Scene
 
 _HOME = {  # imported when first used: nothing here needs av, onnxruntime or torch before that
-    "EnhancedImage": "pipeline",
+    "EnhancedImage": "types",
     "Pipeline": "pipeline",
     "Report": "report",
     "Run": "run",

@@ -9,7 +9,7 @@ import difflib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -88,7 +88,19 @@ class Config(Options):
         default=None,
         description="Folder for compiled engines; null: stream-enhance/engines in the user's cache folder.",
     )
+    frames: Literal["host", "device"] = Field(
+        default="host",
+        description="Where decoded frames are worked on: in the host's memory, or by torch on the device that the"
+        " networks run on, which they then leave only to be encoded.  device: needs torch, overlay.mode=inplace and"
+        " overlay.scale=1.",
+    )
     threads: int = Field(default=0, ge=0, le=256, description="CPU threads of each network; 0: one a core.")
+
+    @model_validator(mode="after")
+    def _drawn_in_place(self) -> Self:
+        if self.frames == "device" and (self.overlay.mode != "inplace" or self.overlay.scale != 1):
+            raise ValueError("frames=device draws in place only; set overlay.mode=inplace and overlay.scale=1")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-EnhancerKind = Literal["unet", "classical", "none"]  # made in stages/networks.py
+EnhancerKind = Literal["unet", "classical", "fuse", "none"]  # made in stages/networks.py
 OverlayMode = Literal["inplace", "panel", "side_by_side"]  # drawn in stages/overlay.py
 
 

@@ -11,15 +11,13 @@ import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,53 +25,41 @@ from . import __version__
 from .backends import Session, open_session
 from .backends.batching import BatchingSession
 from .config import Config
-from .errors import ConfigError, InputError, ModelError, SinkError, StreamEnhanceError
+from .errors import ConfigError, InputError, ModelError, SinkError, StreamEnhanceError, redact
 from .report import Report
 from .run import Observer, Recorder, Run, Stages
 from .runtime import Cancelled, Channel
+from .shipped import DETECTOR, UNET, default_model
 from .sinks.base import Sink
 from .sinks.codecs import Encoding
 from .sinks.open import open_sink
-from .sources.base import Source
+from .sources.base import Reading, Source
 from .sources.open import open_source
 from .stages.detect import Detector
 from .stages.enhance import Enhancer
 from .stages.networks import Enhancement, open_enhancement
 from .stages.overlay import Overlay
 from .stages.track import Tracker
-from .types import Enhanced, Faces, Frame, Rendered
+from .types import EnhancedImage, Frame, Rendered
 
-DETECTOR, UNET = "yolov8n-face.onnx", "unet.onnx"
+if TYPE_CHECKING:
+    from .imaging.device import Device
 
 
-def default_model(name: str) -> Path:
-    """Where the package keeps the model file ``name``: beside its code, or in ``engines/`` of a checkout.
+def open_device(provider: str, number: int) -> Device:
+    """Where frames are worked on with ``frames=device``: the networks' GPU, or torch's CPU where there is none.
 
     Raises:
-        ModelError: it is in neither place.
+        ModelError: torch is not installed.
     """
-    inside = Path(str(resources.files(__package__))) / "engines" / name
-    checkout = Path(__file__).resolve().parent.parent / "engines" / name
-    for path in (inside, checkout):
-        if path.is_file():
-            return path
-    raise ModelError(f"{name}: not in this installation; name a model file with detector.model or enhancer.model")
+    try:
+        import torch
 
-
-@dataclass(frozen=True, slots=True)
-class EnhancedImage:
-    """What ``Pipeline.enhance`` made of one image; notebooks show it."""
-
-    image: NDArray[np.uint8]  # (H, W, 3) RGB; wider or higher where overlay.mode or overlay.scale make it so
-    enhanced: Enhanced  # patches before and after, and where they belong
-
-    @property
-    def faces(self) -> Faces:
-        """All faces found, best first, in pixels of the image that was given."""
-        return self.enhanced.scene.faces
-
-    def _repr_png_(self) -> bytes:
-        return bytes(cv2.imencode(".png", self.image[:, :, ::-1])[1])
+        from .imaging.device import Device
+    except ModuleNotFoundError as error:
+        raise ModelError(f"frames=device needs {error.name}; pip install torch, or set frames=host") from None
+    on_gpu = provider != "cpu" and torch.cuda.is_available()
+    return Device(f"cuda:{number}" if on_gpu else "cpu")
 
 
 class Pipeline:
@@ -95,6 +81,7 @@ class Pipeline:
         self.sessions: dict[str, Session] = {}  # by task
         self._open = ExitStack()
         self.models: dict[str, dict[str, str]] = {}
+        self._device = open_device(config.provider, config.device) if config.frames == "device" else None
         detector = config.detector.model or default_model(DETECTOR)
         self._detector = self._session(detector, "face-detection")
         chosen = config.enhancer
@@ -106,8 +93,17 @@ class Pipeline:
 
     def _session(self, path: str | Path, task: str) -> Session:
         config = self.config
+        stream = self._device.queue if self._device else 0
         session = open_session(
-            path, task, config.provider, config.threads, config.engine_cache, config.device, config.precision
+            path,
+            task,
+            config.provider,
+            config.threads,
+            config.engine_cache,
+            config.device,
+            config.precision,
+            stream,
+            meanwhile=True,
         )
         session = self.sessions[task] = self._open.enter_context(BatchingSession(session) if self._shared else session)
         self.models[session.path.name] = {
@@ -123,7 +119,7 @@ class Pipeline:
         Raises:
             ConfigError: the settings ask for other networks.
         """
-        same = ("provider", "precision", "threads"), ("model",), ("model", "kind", "classical")
+        same = ("provider", "precision", "threads", "frames"), ("model",), ("model", "kind", "classical")
         for mine, other, keys in zip(
             (self.config, self.config.detector, self.config.enhancer),
             (config, config.detector, config.enhancer),
@@ -215,16 +211,17 @@ class Pipeline:
             run = self.new_run(opened, output, observers, upright, recorder)
             run.go(duration, watch)
             report = run.report()
-            if recorder:
-                recorder.end(report)
-            return report
         except BaseException as error:
             if recorder and run:
                 try:
-                    recorder.end(run.report(str(error) or type(error).__name__))
+                    recorder.end(run.report(redact(str(error)) or type(error).__name__))
                 except StreamEnhanceError as second:
                     error.add_note(str(second))
             raise
+        else:
+            if recorder:
+                recorder.end(report)
+            return report
         finally:
             if run is None or not run.alive:  # a thread still in it must not find it closed
                 opened.close()
@@ -277,6 +274,8 @@ class Pipeline:
         video_frame.color_range, video_frame.pts, video_frame.time_base = 2, 0, Fraction(1, 25)
         frame = Frame(video_frame, 0, 0, Fraction(1, 25), time.monotonic(), time.time())
         stages = self._stages(stills=True)
+        if self._device:
+            frame = replace(frame, image=self._device.own(video_frame))
         rendered = next(stages.overlay(stages.enhance(stages.detect([frame]))))
         return EnhancedImage(rendered.to_rgb(), rendered.enhanced)
 
@@ -298,12 +297,14 @@ class Pipeline:
             max_age=self.config.live.max_age,
             turn_upright=upright or self.config.overlay.mode != "inplace",
             models=self.models,
+            brought=self._device.own if self._device else None,
         )
 
     def _source(self, source: str | Path | Source) -> Source:
         if not isinstance(source, str | Path):
             return source
-        return open_source(os.fspath(source), self.config.source, self.config.live)
+        reading = Reading(**self.config.source.model_dump(), owned=self._device is not None)
+        return open_source(os.fspath(source), reading, self.config.live)
 
     def outputs(self, specs: list[str], source: Source) -> Sink:
         """A sink for all of ``specs`` that can be opened again and again; see ``open_sink``."""
@@ -342,15 +343,15 @@ class Pipeline:
         if stills:
             options = options.model_copy(update={"every": 1, "regions": "off"})
             tracking = tracking.model_copy(update={"confirm_threshold": 0.0, "coast_ttl": 0.0})
-        return Detector(self._detector, options, Tracker(options.score, tracking))
+        return Detector(self._detector, options, Tracker(options.score, tracking), self._device)
 
     def enhancer(self) -> Enhancer:
         """A new enhancement stage on the shared network."""
-        return Enhancer(self._enhancement, self.config.enhancer)
+        return Enhancer(self._enhancement, self.config.enhancer, self._device)
 
     def overlay(self) -> Overlay:
         """A new overlay stage."""
         options = self.config.overlay
         if self._enhancement.network is None:
             options = options.model_copy(update={"watermark": False})
-        return Overlay(options)
+        return Overlay(options, self._device)

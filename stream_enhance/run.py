@@ -7,10 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -112,6 +113,7 @@ class Run:
         max_age: seconds that a camera's frame may be old when it is written.
         turn_upright: turn rotated frames before the first stage; a sink may ask for it too.
         models: of each network's file its sha256 and provider, for the report.
+        brought: brings a decoded frame to where the stages work on it; None: it is there.
     """
 
     def __init__(
@@ -125,10 +127,12 @@ class Run:
         max_age: float = 0.5,
         turn_upright: bool = False,
         models: Mapping[str, dict[str, str]] | None = None,
+        brought: Callable[[av.VideoFrame], av.VideoFrame] | None = None,
     ) -> None:
         self.source, self._sink, self._observers, self._models = source, sink, tuple(observers), dict(models or {})
         self._recorder = recorder
         self.detect, self.enhance, self.overlay = stages.detect, stages.enhance, stages.overlay
+        self._brought = brought
         self._turn_upright = turn_upright or (sink is not None and sink.upright)
         self.ages: deque[float] = deque(maxlen=50_000)  # seconds from decoded to written, of the latest frames
         self.first_frame: float | None = None
@@ -166,7 +170,7 @@ class Run:
                     log.warning("%s: %s", frame.stream.name, note)
                 if self._recorder:
                     self._recorder.decoded(frame)
-                yield frame
+                yield replace(frame, image=self._brought(frame.image)) if self._brought else frame
 
     def _detected(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
         if self.source.info.live:

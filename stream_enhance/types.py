@@ -76,6 +76,7 @@ class Faces:
     points: NDArray[np.float32] | None  # (n, 5, 2) frame pixels, in crop.TEMPLATE's order, or None
     evidence: NDArray[np.float32] | None = None  # (n,) 0..1, mean of the track's three best scores; None without tracks
     coasting: NDArray[np.bool_] | None = None  # (n,) the last detection missed it, so that its place is a guess
+    probability: NDArray[np.float32] | None = None  # (n,) 0..1, how often such scores are faces; None: not calibrated
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -87,9 +88,9 @@ class Faces:
 
     def take(self, rows: NDArray[Any]) -> Faces:
         """The faces that ``rows`` (indices or a mask) picks."""
-        optional = (self.points, self.evidence, self.coasting)
-        points, evidence, coasting = (None if values is None else values[rows] for values in optional)
-        return Faces(self.xyxy[rows], self.score[rows], self.track[rows], points, evidence, coasting)
+        optional = (self.points, self.evidence, self.coasting, self.probability)
+        picked = (None if values is None else values[rows] for values in optional)
+        return Faces(self.xyxy[rows], self.score[rows], self.track[rows], *picked)
 
     def to_supervision(self) -> Any:
         """These faces as ``supervision.Detections`` (class 0, ``tracker_id`` set).
@@ -161,3 +162,21 @@ class Rendered:
         import cv2  # types must be quick to import
 
         return bytes(cv2.imencode(".png", self.to_rgb()[:, :, ::-1])[1])
+
+
+@dataclass(frozen=True, slots=True)
+class EnhancedImage:
+    """What ``Pipeline.enhance`` made of one image; notebooks show it."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) RGB; wider or higher where overlay.mode or overlay.scale make it so
+    enhanced: Enhanced  # patches before and after, and where they belong
+
+    @property
+    def faces(self) -> Faces:
+        """All faces found, best first, in pixels of the image that was given."""
+        return self.enhanced.scene.faces
+
+    def _repr_png_(self) -> bytes:
+        import cv2  # types must be quick to import
+
+        return bytes(cv2.imencode(".png", self.image[:, :, ::-1])[1])

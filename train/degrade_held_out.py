@@ -3,7 +3,8 @@
 The scene is sampled at three times the sensor's grid. Light is summed there in linear light over the shutter time,
 blurred by the lens, averaged onto a Bayer mosaic, counted as photons, demosaiced along edges, and encoded by the sRGB
 curve. Block-wise recursive noise reduction leaves ghosts. The camera encodes a long group of pictures with B-frames;
-a recorder decodes, rescales and encodes again. `record` returns one frame from the middle of the clip.
+a recorder decodes, rescales and encodes again. `record` returns one frame from the middle of the clip, `record_clip`
+all of them.
 Images are (H, W, 3) uint8 RGB; lengths are pixels of the delivered frame.
 """
 
@@ -84,6 +85,27 @@ def record(
     image: Image, center: tuple[float, float], face_height: float, face_px: float, rng: np.random.Generator
 ) -> Recording:
     """Film the face of `image`, `face_height` pixels high around `center` (x, y), so that it is `face_px` high."""
+    frames, kept, to_clean, _ = filmed(image, center, face_height, face_px, rng)
+    return Recording(frames[kept], to_clean, face_px)
+
+
+def record_clip(
+    image: Image, center: tuple[float, float], face_height: float, face_px: float, rng: np.random.Generator
+) -> list[Recording]:
+    """As `record`, every frame of the clip, each with where its points lie in `image`."""
+    frames, kept, to_clean, velocity = filmed(image, center, face_height, face_px, rng)
+    recordings = []
+    for index, frame in enumerate(frames):
+        place = to_clean.copy()
+        place[:, 2] -= place[:, :2] @ ((index - kept) * np.array(velocity))
+        recordings.append(Recording(frame, place, face_px))
+    return recordings
+
+
+def filmed(
+    image: Image, center: tuple[float, float], face_height: float, face_px: float, rng: np.random.Generator
+) -> tuple[list[Image], int, NDArray[np.float32], tuple[float, float]]:
+    """The clip's frames, which of them is kept, where that one's points lie in `image`, and pixels moved a frame."""
     camera = draw_camera(face_px, rng)
     side = max(64, 16 * int(np.ceil((2.0 * face_px + 12) / 16)))
     scale = face_height / face_px
@@ -105,7 +127,7 @@ def record(
     frames = transcode(frames, *camera.camera_codec)
     if camera.recorder_codec is not None:
         frames = transcode(frames, *camera.recorder_codec)
-    return Recording(frames[kept], to_clean, face_px)
+    return frames, kept, to_clean, camera.velocity
 
 
 def to_light(image: Image) -> Light:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from . import precision as precisions
 from .card import Card
 from .precision import Precision
 from .preprocessing import Batch
+
+if TYPE_CHECKING:
+    import torch
 
 ProviderName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx", "torch"]
 
@@ -43,6 +46,24 @@ class Session(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class TakesTensors(Protocol):
+    """A session whose input need not leave the device that a frame lies on."""
+
+    def from_device(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        """A float32 tensor (n, C, H, W), on the session's device, to a float32 result in the host's memory."""
+        ...
+
+
+def infer(session: Session, batch: Batch | torch.Tensor) -> NDArray[np.float32]:
+    """``session``'s result of a batch; a tensor is copied to the host only where the session takes no other."""
+    if isinstance(batch, np.ndarray):
+        return session(batch)
+    if isinstance(session, TakesTensors):
+        return session.from_device(batch)
+    return session(batch.cpu().numpy())
+
+
 def open_session(
     path: str | Path,
     task: str,
@@ -51,6 +72,8 @@ def open_session(
     cache: Path | None = None,
     device: int = 0,
     precision: Precision = "auto",
+    stream: int = 0,
+    meanwhile: bool = False,
 ) -> Session:
     """Load the ONNX file at ``path``.
 
@@ -61,8 +84,10 @@ def open_session(
         threads: CPU threads; 0 for one a core.
         cache: folder for compiled engines; None for the user's cache folder.
         device: which GPU, from 0.
+        stream: the CUDA stream, as an address, that the frames' other work is queued on; 0: one of its own.
         precision: on the CPU, whether the 8-bit file beside ``path`` is run; ``auto``: where the processor is made for
             it. A GPU computes in what the provider takes.
+        meanwhile: where the provider has to compile the network first, run it on the next best one until it has.
 
     Raises:
         ModelError: no such file, damaged, for another task, made from another file than ``path``, or the named
@@ -72,9 +97,13 @@ def open_session(
         from .torch_session import open_torch
 
         return open_torch(Path(path), task, device)
-    from .onnx import OnnxSession
+    from .onnx import OnnxSession, open_meanwhile
 
-    session = OnnxSession(Path(path), task, provider, threads, cache, device)
+    if meanwhile and precision != "int8":
+        swapping = open_meanwhile(Path(path), task, provider, threads, cache, device, stream)
+        if swapping is not None:
+            return swapping
+    session = OnnxSession(Path(path), task, provider, threads, cache, device, stream=stream)
     if session.provider != "cpu":
         if precision == "int8":
             raise ModelError(f"precision=int8: {session.provider} does not take it; add provider=cpu")

@@ -11,21 +11,24 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LineError
-from . import Session
+from . import Session, infer
 from .preprocessing import Batch
+
+if TYPE_CHECKING:
+    import torch
 
 _ACTIVE = 1.0  # seconds since its last request in which a caller is still worth waiting for
 
 
 @dataclass(eq=False)
 class _Request:
-    batch: Batch
+    batch: Batch | torch.Tensor
     done: threading.Event = field(default_factory=threading.Event)
     result: NDArray[np.float32] | None = None
     error: Exception | None = None
@@ -59,7 +62,13 @@ class BatchingSession:
         Raises:
             LineError: the session is closed.
         """
-        request = _Request(batch)
+        return self._asked(_Request(batch))
+
+    def from_device(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        """See ``TakesTensors``."""
+        return self._asked(_Request(batch))
+
+    def _asked(self, request: _Request) -> NDArray[np.float32]:
         with self._changed:
             if self._closed:
                 raise LineError(f"{self.card.name}: asked after it was closed")
@@ -89,7 +98,7 @@ class BatchingSession:
             first = self._requests.popleft()
             taken, rows, left = [first], len(first.batch), deque[_Request]()
             for request in self._requests:
-                if request.batch.shape[1:] == first.batch.shape[1:] and rows + len(request.batch) <= self._limit:
+                if _kind(request.batch) == _kind(first.batch) and rows + len(request.batch) <= self._limit:
                     taken.append(request)
                     rows += len(request.batch)
                 else:
@@ -99,8 +108,8 @@ class BatchingSession:
 
     def _answer(self, taken: list[_Request]) -> None:
         try:
-            whole = taken[0].batch if len(taken) == 1 else np.concatenate([r.batch for r in taken])
-            result = self._session(whole)
+            whole = _stacked([request.batch for request in taken])
+            result = infer(self._session, whole)
             self.sizes[len(whole)] += 1
         except Exception as error:  # the caller's to handle, whatever it is
             if len(taken) > 1:
@@ -127,3 +136,18 @@ class BatchingSession:
             self._changed.notify_all()
         self._thread.join()
         self._session.__exit__(kind, error, trace)
+
+
+def _kind(batch: Any) -> tuple[object, ...]:
+    """Batches of one kind can be merged."""
+    return type(batch), *batch.shape[1:]
+
+
+def _stacked(batches: list[Any]) -> Any:
+    if len(batches) == 1:
+        return batches[0]
+    if isinstance(batches[0], np.ndarray):
+        return np.concatenate(batches)
+    import torch
+
+    return torch.cat(batches)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ModelError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 KEY = "card"
+PLANES = {"frame": 3, "past": 1, "image": 3, "log_error": 1}  # channels of each part
 
 
 class Card(BaseModel):
@@ -40,13 +43,40 @@ class Card(BaseModel):
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     alignment: Literal["five-points", "box", "none"] = "none"
     points: int = 0
+    inputs: tuple[Literal["frame", "past"], ...] = ("frame",)  # along the channels; `past` as stages/past.py packs it
+    outputs: tuple[Literal["image", "log_error"], ...] = ("image",)
     license: str
     data: str
     recipe: str
     commit: str
     weights_sha256: str
     weaknesses: str = ""
+    calibration: tuple[float, float] | None = None  # of a detector's scores; see `probability`
     metrics: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """How many the input has, and the output of an enhancer."""
+        return sum(PLANES[part] for part in self.inputs), sum(PLANES[part] for part in self.outputs)
+
+
+def probability(card: Card, score: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """How often detections of these scores are faces: 0.7 is right seven times in ten on surveillance video.
+
+    Platt's sigmoid (1999) of the score's logit, fitted by ``python -m train.detector calibrate-scores``.
+
+    Args:
+        card: the detector's card.
+        score: (n,) float32, 0..1, as the network gives them.
+
+    Returns:
+        (n,) float32, 0..1, in the order of the scores; None where the card holds no calibration.
+    """
+    if card.calibration is None:
+        return None
+    slope, offset = card.calibration
+    kept = np.clip(score, 1e-4, 1 - 1e-4)
+    return np.asarray(1 / (1 + np.exp(-(slope * np.log(kept / (1 - kept)) + offset))), np.float32)
 
 
 def parse_card(metadata: Mapping[str, str], where: str) -> Card:

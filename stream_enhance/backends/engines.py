@@ -44,6 +44,14 @@ class EngineKey(BaseModel):
         return f"{Path(self.model).stem}.{self.precision}.{self.target}.{digest}.engine"
 
 
+def difference(found: EngineKey, wanted: EngineKey) -> str:
+    """The first thing that an engine of ``found`` was built for and ``wanted`` is not; "" where there is none."""
+    for name, value in wanted.model_dump().items():
+        if (other := getattr(found, name)) != value:
+            return f"built for {name} {other}, not {value}"
+    return ""
+
+
 class EngineCard(BaseModel):
     """What lies beside an engine."""
 
@@ -124,9 +132,8 @@ def load(path: Path, key: EngineKey) -> bytes:
         ModelError: it is missing, truncated, another's, or of another version or card; says which.
     """
     card = read_card(path)
-    for name, wanted in key.model_dump().items():
-        if (found := getattr(card.key, name)) != wanted:
-            raise ModelError(f"{path}: built for {name} {found}, not {wanted}; build it again")
+    if differs := difference(card.key, key):
+        raise ModelError(f"{path}: {differs}; build it again")
     try:
         engine = path.read_bytes()
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -10,11 +11,19 @@ from numpy.typing import NDArray
 
 from .card import Card
 
+if TYPE_CHECKING:
+    import torch
+
 Batch = NDArray[np.float32] | NDArray[np.uint8]  # what a network takes, as its card says
 
 
-def to_input(images: Sequence[NDArray[np.uint8]], card: Card) -> Batch:
-    """(H, W, 3) uint8 RGB images of one size as ``card`` says: float32 (n, 3, H, W), or uint8 (n, H, W, 3) as it is."""
+def to_input(images: Sequence[Any], card: Card) -> Any:
+    """(H, W, 3) uint8 RGB images of one size as ``card`` says: float32 (n, 3, H, W), or uint8 (n, H, W, 3) as it is.
+
+    Arrays give a ``Batch``, torch's tensors a tensor where they lie.
+    """
+    if not isinstance(images[0], np.ndarray):
+        return _tensors_to_input(images, card)
     if card.input_type == "uint8":
         return images[0][None] if len(images) == 1 else np.stack(images)
     batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32, order="C")
@@ -23,6 +32,16 @@ def to_input(images: Sequence[NDArray[np.uint8]], card: Card) -> Batch:
     if any(card.mean):
         batch -= np.array(card.mean, np.float32).reshape(1, 3, 1, 1) / std
     return batch
+
+
+def _tensors_to_input(images: Sequence[torch.Tensor], card: Card) -> torch.Tensor:
+    import torch
+
+    if card.input_type == "uint8":
+        return torch.stack(list(images))
+    batch = torch.stack(list(images)).permute(0, 3, 1, 2).float()
+    mean, std = (torch.tensor(v, device=batch.device).reshape(1, 3, 1, 1) for v in (card.mean, card.std))
+    return ((batch / card.scale - mean) / std).contiguous()
 
 
 def to_images(output: Batch, card: Card) -> NDArray[np.uint8]:

@@ -75,7 +75,9 @@ def rtx_devices(ort: Any) -> tuple[list[Any], str]:
     return devices, "" if devices else "no RTX card is there"
 
 
-def set_up(ort: Any, options: Any, provider: str, card: Card, input_name: str, cache: Path, device: int) -> list[Any]:
+def set_up(
+    ort: Any, options: Any, provider: str, card: Card, input_name: str, cache: Path, device: int, stream: int = 0
+) -> list[Any]:
     """Prepare ``options`` for ``provider``; what ``InferenceSession`` is given as ``providers``.
 
     Args:
@@ -86,6 +88,7 @@ def set_up(ort: Any, options: Any, provider: str, card: Card, input_name: str, c
         input_name: of the network's one input.
         cache: folder for compiled engines.
         device: which GPU, from 0.
+        stream: address of the CUDA stream to queue on; 0: one of the provider's own.
 
     Raises:
         ModelError: the provider's devices are not there.
@@ -95,6 +98,7 @@ def set_up(ort: Any, options: Any, provider: str, card: Card, input_name: str, c
         f"profile_{part}_shapes": f"{input_name}:{'x'.join(map(str, shape))}"
         for part, shape in zip(("min", "opt", "max"), profile, strict=True)
     }
+    queued = {"user_compute_stream": str(stream)} if stream else {}
     match provider:
         case "cpu":
             return [PROVIDERS["cpu"]]
@@ -104,7 +108,7 @@ def set_up(ort: Any, options: Any, provider: str, card: Card, input_name: str, c
                 why = why or f"there is no device {device}"
                 raise ModelError(f"provider 'tensorrt-rtx' is not available: {why}; {_CURES['tensorrt-rtx']}")
             settings = {"nv_runtime_cache_path": str(cache), "nv_max_workspace_size": str(_WORKSPACE)}
-            settings |= {f"nv_{key}": value for key, value in shapes.items()}
+            settings |= {f"nv_{key}": value for key, value in shapes.items()} | queued
             options.add_provider_for_devices([devices[device]], settings)
             return []
     if hasattr(ort, "preload_dlls"):  # CUDA's and cuDNN's, from their own wheels
@@ -113,6 +117,7 @@ def set_up(ort: Any, options: Any, provider: str, card: Card, input_name: str, c
         "device_id": str(device),
         "arena_extend_strategy": "kSameAsRequested",
         "cudnn_conv_algo_search": "HEURISTIC",
+        **queued,
     }
     if provider == "cuda":
         return [(PROVIDERS["cuda"], cuda)]
@@ -125,7 +130,7 @@ def set_up(ort: Any, options: Any, provider: str, card: Card, input_name: str, c
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(cache),
     }
-    settings |= {f"trt_{key}": value for key, value in shapes.items()}
+    settings |= {f"trt_{key}": value for key, value in shapes.items()} | queued
     return [(PROVIDERS["tensorrt"], settings), (PROVIDERS["cuda"], cuda)]
 
 

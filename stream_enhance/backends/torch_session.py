@@ -86,18 +86,23 @@ class TorchSession:
         """Float32 (n, C, H, W) in, float32 out, rows in the same order."""
         import torch
 
+        return self.from_device(torch.from_numpy(batch))
+
+    def from_device(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        """See ``TakesTensors``."""
+        import torch
+
         with torch.inference_mode():
             if self._device.type != "cuda":
-                return self._graph(torch.from_numpy(batch).to(self._device)).float().cpu().numpy()
+                return np.asarray(self._graph(batch.to(self._device)).float().cpu().numpy(), np.float32)
             step = next((n for n in _BATCHES if n >= len(batch)), _BATCHES[-1])
-            parts = [self._replayed(batch[start : start + step], step) for start in range(0, len(batch), step)]
-            return np.concatenate(parts)
+            return np.concatenate([self._replayed(batch[at : at + step], step) for at in range(0, len(batch), step)])
 
     def on_device(self, batch: torch.Tensor) -> torch.Tensor:
         """The network on a float32 tensor (n, C, H, W) that lies on its device, with no copy and no captured graph."""
         return self._graph(batch)
 
-    def _replayed(self, rows: Batch, step: int) -> NDArray[np.float32]:
+    def _replayed(self, rows: torch.Tensor, step: int) -> NDArray[np.float32]:
         """Up to ``step`` rows through the captured graph of that many, captured at the first of its shape."""
         import torch
 
@@ -114,7 +119,7 @@ class TorchSession:
                 result = self._graph(given)
             self._captured[shape] = graph, given, result
         graph, given, result = self._captured[shape]
-        given[: len(rows)].copy_(torch.from_numpy(rows))
+        given[: len(rows)].copy_(rows)
         graph.replay()
         out: NDArray[np.float32] = result[: len(rows)].float().cpu().numpy()
         return out

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import memory
-from ..errors import InputError
-from .options import config_file, enhancer, log_json, overrides, quiet, settings
+from ..errors import InputError, StreamEnhanceError
+from .options import config_file, enhancer, log_json, overrides, quiet, settings, tsa
 from .signals import stop_signals
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ log = logging.getLogger(__name__)
     metavar="FILE",
     help="Add the notes.json that the case's page saved to the case in the folder; name no footage.",
 )
-@click.option("--tsa", metavar="URL", help="Have the case's seal timestamped by this authority (RFC 3161).")
 @config_file
 @overrides
 @enhancer
+@tsa
 @quiet
 @log_json
 def command(footage: tuple[Path, ...], folder: Path, title: str, notes: Path | None, **given: Any) -> None:
@@ -57,8 +58,8 @@ def command(footage: tuple[Path, ...], folder: Path, title: str, notes: Path | N
     from .progress import Progress
 
     if notes:
-        if footage:
-            raise InputError("--notes adds to a case that is there; name no footage with it")
+        if footage or title:
+            raise InputError("--notes adds to a case that is there; name no footage or --title with it")
         add_notes(folder, read_case(folder), notes, load(given["config"], settings(given)))
         return
     config = load(given["config"], settings(given))
@@ -73,6 +74,11 @@ def command(footage: tuple[Path, ...], folder: Path, title: str, notes: Path | N
         memory.configure_allocator()
         try:
             case = build_case(footage, folder, config, title=title, watch=watch, stopped=lambda: stopped.count > 0)
+        except StreamEnhanceError as error:
+            if not stopped.code:
+                raise
+            log.error("%s", error)
+            sys.exit(stopped.code)
         finally:
             progress.close()
     tracks = sum(len(video.tracks) for video in case.videos)

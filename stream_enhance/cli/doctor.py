@@ -100,7 +100,7 @@ def _models(found: dict[str, Any]) -> None:
     from ..backends import ProviderName, open_session
     from ..backends.onnx import available
     from ..backends.preprocessing import to_input
-    from ..pipeline import default_model
+    from ..shipped import default_model
 
     offered: list[ProviderName] = available()  # type: ignore[assignment]
     found["providers"] = dict.fromkeys(offered, True)

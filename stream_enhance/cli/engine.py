@@ -1,7 +1,8 @@
-"""``stream-enhance engine``: compiled engines built, checked, listed and deleted."""
+"""``stream-enhance engine``: compiled engines built, checked, timed, listed and deleted."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 _MODELS = {"detector": "face-detection", "enhancer": "face-enhancement"}
+_BENCHED = (("face-detection", (384, 640)), ("face-enhancement", (256, 256)))  # heights and widths, pixels
 _cache = click.option(
     "--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of the engines; the user's cache without."
 )
@@ -109,8 +111,51 @@ def check(faces: int, device: str) -> None:
         raise SystemExit(1)
 
 
+@command.command()
+@click.option(
+    "--provider", "only", help="One provider; all that are there without. It waits until the provider has compiled."
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="How often each batch is run.")
+@_cache
+def bench(only: str | None, rounds: int, cache: Path | None) -> None:
+    """Time both shipped networks on each provider that is there: median milliseconds a batch."""
+    from ..backends import open_session
+    from ..backends.onnx import available
+    from ..errors import ModelError
+
+    there: list[Any] = [only] if only else available()
+    if not only and there == ["cpu"]:
+        click.echo("no GPU that onnxruntime can use: only the CPU is timed (`stream-enhance doctor` says why)")
+    for provider in there:
+        for path, (task, shape) in zip(_shipped(), _BENCHED, strict=True):
+            try:
+                with open_session(path, task, provider, cache=cache) as session:
+                    times = ", ".join(f"{n}: {_median_ms(session, (n, 3, *shape), rounds):.2f} ms" for n in (1, 4, 8))
+                    precision = f", {session.precision}" if session.provider == "cpu" else ""
+                click.echo(f"{provider}{precision}: {path.name} {shape[0]}x{shape[1]}, batch {times}")
+            except ModelError as error:
+                if only:
+                    raise
+                click.echo(f"{provider}: {error}")
+
+
+def _median_ms(session: Any, shape: tuple[int, ...], rounds: int) -> float:
+    """Of ``rounds`` runs after one that does not count."""
+    import numpy as np
+
+    from ..backends.preprocessing import to_input
+
+    images = list(np.random.default_rng(0).integers(0, 256, (shape[0], *shape[2:], 3), np.uint8))
+    batch, times = to_input(images, session.card), []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        session(batch)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:]) * 1e3
+
+
 def _shipped() -> list[Path]:
-    from ..pipeline import DETECTOR, UNET, default_model
+    from ..shipped import DETECTOR, UNET, default_model
 
     return [default_model(DETECTOR), default_model(UNET)]
 

@@ -66,8 +66,11 @@ log_json = click.option("--log-json", is_flag=True, help="Write log lines as JSO
 enhancer = click.option(
     "--enhancer",
     type=click.Choice(get_args(EnhancerKind)),
-    help="What enhances the faces: a neural network (unet), filters without a learned model (classical), or"
-    " nothing: faces are only found and followed (none).",
+    help="What enhances the faces: a neural network (unet), filters without a learned model (classical), a mean of"
+    " a face's last frames (fuse), or nothing: faces are only found and followed (none).",
+)
+tsa = click.option(
+    "--tsa", metavar="URL", help="Have the seal of the evidence timestamped by this authority (RFC 3161)."
 )
 quiet = click.option("--quiet", is_flag=True, help="Print errors only.")
 
@@ -90,9 +93,7 @@ _SHARED: list[Callable[[Any], Any]] = [
         " signatures; see `verify`.  Classical filters enhance unless --enhancer names something else.",
     ),
     click.option("--keep-original", is_flag=True, help="With --evidence: keep the source itself beside the result."),
-    click.option(
-        "--tsa", metavar="URL", help="With --evidence: have the seal timestamped by this authority (RFC 3161)."
-    ),
+    tsa,
     click.option("--overwrite", is_flag=True, help="Replace outputs and reports that exist.  Never the source."),
     quiet,
     log_json,

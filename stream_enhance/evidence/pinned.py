@@ -1,4 +1,4 @@
-"""Settings of a run that can be repeated: everything that makes two runs differ is held fast."""
+"""Settings of a run that can be repeated: everything that makes two runs differ is held fast, and recorded."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from contextlib import contextmanager
 import cv2
 
 from ..config import Config
+from ..errors import redact
 
 
 def pinned(config: Config) -> Config:
-    """``config`` with single precision on the CPU, one thread a network and one face at a time.
+    """``config`` with single precision on the CPU, one thread a network, one face at a time and frames in the host's
+    memory, where they are hashed.
 
     What the user has named stays: a provider, a number of threads, an enhancer.  Where none was named, faces are
     changed by classical filters, which learn nothing.
@@ -22,11 +24,22 @@ def pinned(config: Config) -> Config:
     return config.model_copy(
         update={
             "enhancer": enhancer,
+            "frames": "host",
             "threads": config.threads or 1,
             "precision": "fp32" if config.precision == "auto" else config.precision,
             "provider": "cpu" if config.provider == "auto" else config.provider,
         }
     )
+
+
+def recorded(config: Config) -> dict[str, object]:
+    """``config`` as a manifest or a case holds it: without credentials."""
+    evidence, live = config.evidence, config.live
+    hidden = {
+        "evidence": evidence.model_copy(update={"tsa": evidence.tsa and redact(evidence.tsa)}),
+        "live": live.model_copy(update={"detect_url": redact(live.detect_url)}),
+    }
+    return config.model_copy(update=hidden).model_dump(mode="json")
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..config import Config
 from ..errors import EvidenceError, SinkError, redact, redact_output
 from ..pipeline import Pipeline
 from ..report import Report
@@ -24,6 +23,7 @@ from .credentials import EMBEDDED, Claim, sign
 from .host import program
 from .keys import Identity, identity
 from .manifest import NAME, Event, FileEntry, Header, ModelEntry, OutputEntry, SourceEntry, settings_sha256
+from .pinned import recorded
 from .recorder import FrameRecorder
 from .seal import SEAL, entry_of, entry_path, write_seal
 from .writer import ManifestWriter
@@ -172,8 +172,9 @@ class Evidence:
             EvidenceError: it cannot be written, or there is no timestamp.
         """
         assert self._writer is not None
+        assert self._recorder is not None
         writer = self._writer
-        if not writer.path.exists():
+        if not self._recorder.frames_in:
             raise EvidenceError(f"{self.folder}: holds no manifest, as no frame was decoded; nothing is sealed")
         files = {writer.path, *self._sidecars, *others}
         files |= {path for path in self._files if path.exists()}
@@ -299,14 +300,6 @@ class Evidence:
             )
 
 
-def recorded(config: Config) -> dict[str, object]:
-    """``config`` as the manifest holds it: without credentials."""
-    settings: dict[str, object] = config.model_dump(mode="json")
-    evidence = config.evidence.model_dump(mode="json")
-    settings["evidence"] = evidence | {"tsa": redact(evidence["tsa"]) if evidence["tsa"] else None}
-    return settings
-
-
 def _beside(targets: Sequence[Target]) -> Path:
     """The output that names the evidence folder."""
     for target in targets:
@@ -321,7 +314,7 @@ def _beside(targets: Sequence[Target]) -> Path:
 
 
 def _make(folder: Path, replace: bool, originals: Originals) -> None:
-    if os.path.lexists(folder / SEAL) and not replace:
+    if not replace and any(os.path.lexists(folder / name) for name in (SEAL, NAME)):  # NAME alone: of a failed run
         raise SinkError(f"{folder}: already exists; use --overwrite to replace it")
     originals.refuse(folder)
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..backends.card import file_sha256
 from ..errors import EvidenceError
-from .credentials import Credentials, read_credentials
+from .credentials import EMBEDDED, Credentials, read_credentials
 from .keys import CERTIFICATE, data_folder, load_chain, require_extra
 from .manifest import Event, FileEntry, Footer, FrameEntry, Header, read
 from .seal import SEAL, SIGNATURE, TIMESTAMP, VERIFIED, Head, Seal, read_seal
@@ -48,7 +48,8 @@ def verify(path: Path, trusted: Trusted = Trusted()) -> list[Check]:
     """Everything that can be checked of ``path``: a folder with a seal, or a video with its evidence or credentials.
 
     Raises:
-        EvidenceError: there is no such file, nothing to check, or what checks signatures is not installed.
+        EvidenceError: there is no such file, nothing to check, what checks signatures is not installed, or a signer is
+            named for a video without its evidence folder.
     """
     require_extra()
     if path.is_dir():
@@ -76,6 +77,11 @@ def _file(path: Path, trusted: Trusted) -> Iterator[Check]:
     if found is None:
         raise EvidenceError(
             f"{path}: holds no content credentials, and {folder.name} is not beside it; nothing to check"
+        )
+    if trusted.signers:  # c2pa names who signed and gives no certificate to compare
+        raise EvidenceError(
+            f"{path}: who signed it can only be compared with its evidence; put {folder.name} beside it, or leave out"
+            " --certificate"
         )
     yield _credentials(path.name, found)
     yield Check("manifest", None, f"{folder.name} is not beside it: frames and decisions are not checked")
@@ -112,12 +118,13 @@ def _signature(folder: Path, seal: Seal, data: bytes, trusted: Trusted) -> Itera
     try:
         certificate = x509.load_pem_x509_certificates(seal.certificate.encode())[0]
         public = certificate.public_key()
-        assert isinstance(public, ec.EllipticCurvePublicKey)
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            raise InvalidSignature
         public.verify((folder / SIGNATURE).read_bytes(), data, ec.ECDSA(hashes.SHA256()))
     except OSError as error:
         yield Check("signature", False, f"{folder / SIGNATURE}: cannot be read ({error.strerror})")
         return
-    except (InvalidSignature, ValueError, AssertionError):
+    except (InvalidSignature, ValueError):
         yield Check("signature", False, f"{SEAL} or {SIGNATURE} was changed: the signature does not hold")
         return
     yield Check("signature", True, f"{SEAL} is as it was signed on {seal.created}")
@@ -175,7 +182,7 @@ def _files(folder: Path, seal: Seal) -> Iterator[Check]:
             wrong = True
             yield Check("files", False, f"{entry.path}: {text}")
     named = {os.path.normpath(folder / entry.path) for entry in seal.files}
-    named |= {str(folder / name) for name in (SEAL, SIGNATURE, TIMESTAMP, VERIFIED)}
+    named |= {os.path.normpath(folder / name) for name in (SEAL, SIGNATURE, TIMESTAMP, VERIFIED)}
     for path in sorted(p for p in folder.rglob("*") if not p.is_dir()):
         if os.path.normpath(path) not in named:
             wrong = True
@@ -291,7 +298,7 @@ def _output(folder: Path, path: Path, seal: Seal) -> Iterator[Check]:
     """The content credentials of a sealed video."""
     sidecar = folder / f"{path.name}.c2pa"
     made = evidence_folder(path).is_dir() or not path.resolve().is_relative_to(folder.resolve())  # else a copy within
-    embedded = made and path.suffix.lower() in (".mp4", ".m4v", ".mov")
+    embedded = made and path.suffix.lower() in EMBEDDED
     if not path.exists() or not (embedded or sidecar.exists()):
         return
     try:

@@ -89,20 +89,29 @@ def cut(image: NDArray[np.uint8], to_frame: NDArray[np.float32], size: int) -> N
         (size, size, 3) uint8, same colour order; bicubic when it enlarges, area-averaged when it shrinks; what lies
         outside ``image`` repeats its edge.
     """
-    scale = scale_of(to_frame)
-    if scale > 1.5:  # area-average to about the patch's resolution first: a bicubic kernel alone would alias
-        height, width = image.shape[:2]
-        small = cv2.resize(
-            image, (max(1, round(width / scale)), max(1, round(height / scale))), interpolation=cv2.INTER_AREA
-        )
-        fx, fy = small.shape[1] / width, small.shape[0] / height
-        to_frame = to_frame * np.array([[fx], [fy]], np.float32)
-        to_frame[0, 2] += 0.5 * fx - 0.5
-        to_frame[1, 2] += 0.5 * fy - 0.5
-        image = small.astype(np.uint8, copy=False)
+    height, width = image.shape[:2]
+    to_frame, small = reduced(to_frame, width, height)
+    if small != (width, height):
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     patch = cv2.warpAffine(image, to_frame, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return patch.astype(np.uint8, copy=False)
+
+
+def reduced(to_frame: NDArray[np.float32], width: int, height: int) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """To what width and height an image is area-averaged before ``to_frame`` cuts from it, and the affine for that.
+
+    A bicubic kernel alone would alias where it shrinks.
+    """
+    scale = scale_of(to_frame)
+    if scale <= 1.5:
+        return to_frame, (width, height)
+    small = max(1, round(width / scale)), max(1, round(height / scale))
+    fx, fy = small[0] / width, small[1] / height
+    to_frame = to_frame * np.array([[fx], [fy]], np.float32)
+    to_frame[0, 2] += 0.5 * fx - 0.5
+    to_frame[1, 2] += 0.5 * fy - 0.5
+    return to_frame, small
 
 
 def place(patch: NDArray[np.float32], to_image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -117,13 +126,20 @@ def place(patch: NDArray[np.float32], to_image: NDArray[np.float32], shape: tupl
         (height, width, C) float32, 0 where the patch does not reach; area-averaged when it shrinks, bilinear when it
         enlarges.
     """
-    scale = scale_of(to_image)
-    size = len(patch)
-    if scale < 0.75:
-        small = max(1, round(size * scale))
+    to_image, small = shrunk_to_place(to_image, len(patch))
+    if small != len(patch):
         patch = np.asarray(cv2.resize(patch, (small, small), interpolation=cv2.INTER_AREA), np.float32)
-        factor = size / small
-        to_image = to_image.copy()
-        to_image[:, 2] += to_image[:, :2] @ np.full(2, factor * 0.5 - 0.5, np.float32)
-        to_image[:, :2] *= factor
     return np.asarray(cv2.warpAffine(patch, to_image, shape, flags=cv2.INTER_LINEAR, borderValue=0), np.float32)
+
+
+def shrunk_to_place(to_image: NDArray[np.float32], size: int) -> tuple[NDArray[np.float32], int]:
+    """To what side a patch of ``size`` is area-averaged before ``to_image`` places it, and the affine for that."""
+    scale = scale_of(to_image)
+    if scale >= 0.75:
+        return to_image, size
+    small = max(1, round(size * scale))
+    factor = size / small
+    to_image = to_image.copy()
+    to_image[:, 2] += to_image[:, :2] @ np.full(2, factor * 0.5 - 0.5, np.float32)
+    to_image[:, :2] *= factor
+    return to_image, small

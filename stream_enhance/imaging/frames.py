@@ -14,11 +14,23 @@ _NATIVE = sorted(LAYOUTS)
 
 def native(image: av.VideoFrame) -> av.VideoFrame:
     """``image`` in its own format, or in the nearest whose planes can be read and changed."""
-    if image.format.name in LAYOUTS:
+    if image.sw_format or image.format.name in LAYOUTS:
         return image
     nearest = find_best_pix_fmt_of_list(_NATIVE, image.format.name)[0]
     assert nearest is not None
     return image.reformat(format=nearest.name)
+
+
+def to_host(image: av.VideoFrame) -> av.VideoFrame:
+    """``image`` in the host's memory: a copy where it lies on a GPU."""
+    if image.sw_format is None:
+        return image
+    there = image.reformat(format=image.sw_format.name)
+    copy_tags(image, there)
+    there.pts, there.duration = image.pts, image.duration
+    if image.time_base is not None:
+        there.time_base = image.time_base
+    return there
 
 
 def blank_like(image: av.VideoFrame, width: int | None = None, height: int | None = None) -> av.VideoFrame:

@@ -14,6 +14,7 @@ import av.filter
 
 from ..types import Frame
 from .colour import copy_tags
+from .frames import to_host
 
 # EXIF 2.32, 4.6.4 A: orientation to what ``orientation`` gives
 _EXIF = {2: (0, True), 3: (180, False), 4: (180, True), 5: (90, True), 6: (270, False), 7: (270, True), 8: (90, False)}
@@ -30,9 +31,9 @@ def upright(frames: Iterable[Frame]) -> Generator[Frame, None, None]:
             continue
         if key != (frame.rotation, image.width, image.height, image.format.name):
             key = (frame.rotation, image.width, image.height, image.format.name)
-            graph = _graph(image, frame.time_base, *_TURNS[frame.rotation])
+            graph = _graph(to_host(image), frame.time_base, *_TURNS[frame.rotation])
         assert graph is not None
-        graph.vpush(image)
+        graph.vpush(to_host(image))
         turned = graph.vpull()
         turned.pts, turned.time_base, turned.duration = frame.pts, frame.time_base, frame.duration
         yield replace(frame, image=turned, rotation=0, turned=frame.rotation % 180 == 90)
@@ -40,8 +41,9 @@ def upright(frames: Iterable[Frame]) -> Generator[Frame, None, None]:
 
 def flipped(image: av.VideoFrame) -> av.VideoFrame:
     """``image`` mirrored left to right."""
+    image = to_host(image)
     graph = _graph(image, image.time_base or Fraction(1), "hflip")
-    graph.vpush(image)
+    graph.vpush(to_host(image))
     result = graph.vpull()
     copy_tags(image, result)
     result.pts, result.time_base, result.duration = image.pts, image.time_base or Fraction(1), image.duration
@@ -49,7 +51,7 @@ def flipped(image: av.VideoFrame) -> av.VideoFrame:
 
 
 def _graph(image: av.VideoFrame, time_base: Fraction, *filter_and_arguments: str) -> av.filter.Graph:
-    graph = av.filter.Graph()
+    graph = av.filter.Graph()  # in the host's memory
     start = graph.add_buffer(width=image.width, height=image.height, format=image.format, time_base=time_base)
     graph.link_nodes(start, graph.add(*filter_and_arguments), graph.add("buffersink")).configure()
     return graph

@@ -68,12 +68,17 @@ def _layouts() -> dict[str, Layout]:
 LAYOUTS = _layouts()
 
 
+def layout_of(frame: av.VideoFrame) -> Layout:
+    """The layout of ``frame``'s planes, wherever they lie."""
+    return LAYOUTS[(frame.sw_format or frame.format).name]
+
+
 def samples(frame: av.VideoFrame, plane: int) -> NDArray[Any]:
     """Plane ``plane`` of ``frame`` as a (rows, samples) view, uint8 or little-endian uint16, padding cut off.
 
     Writing to it changes the frame: call ``frame.make_writable()`` first.
     """
-    layout = LAYOUTS[frame.format.name]
+    layout = layout_of(frame)
     source = frame.planes[plane]
     dtype = np.dtype("<u2") if layout.bits > 8 else np.dtype(np.uint8)
     rows = np.frombuffer(source, dtype).reshape(-1, source.line_size // dtype.itemsize)  # type: ignore[call-overload]
@@ -84,7 +89,7 @@ def samples(frame: av.VideoFrame, plane: int) -> NDArray[Any]:
 
 def align(frame: av.VideoFrame, x0: int, y0: int, x1: int, y1: int) -> tuple[int, int, int, int] | None:
     """The rectangle cut to the frame and grown to whole chroma samples, or None where nothing is left."""
-    layout = LAYOUTS[frame.format.name]
+    layout = layout_of(frame)
     step_x, step_y = 1 << layout.sx, 1 << layout.sy
     x0, y0 = max(0, x0) // step_x * step_x, max(0, y0) // step_y * step_y
     x1 = min(frame.width, -(-x1 // step_x) * step_x)
@@ -94,13 +99,13 @@ def align(frame: av.VideoFrame, x0: int, y0: int, x1: int, y1: int) -> tuple[int
 
 def read(frame: av.VideoFrame, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.uint8]:
     """The rectangle (already ``align``-ed) as (y1-y0, x1-x0, 3) uint8 RGB."""
-    layout = LAYOUTS[frame.format.name]
+    layout = layout_of(frame)
     parts = _parts(frame, layout, x0, y0, x1, y1)
     width, height = x1 - x0, y1 - y0
     if layout.kind in ("rgb", "gbr"):
         rgb = cv2.merge([parts[i] for i in layout.order])
         return rgb if layout.bits == 8 else _to_bytes(rgb * np.float32(255 / ((1 << layout.bits) - 1)))  # type: ignore[return-value]
-    matrix = _to_rgb(*_color_key(frame, layout))
+    matrix = to_rgb(*color_key(frame, layout))
     luma = _unpacked(parts[0], layout)
     if layout.kind == "gray":
         offset = matrix[0, 3] + (matrix[0, 1] + matrix[0, 2]) * (128 << (layout.bits - 8))  # chroma at its zero
@@ -151,7 +156,7 @@ def add(frame: av.VideoFrame, x0: int, y0: int, change: NDArray[np.float32]) -> 
         x0, y0: the rectangle's corner, as ``align`` gave it.
         change: (h, w, 3) float32 RGB differences, 8-bit units; where it is 0 the frame keeps its value to the bit.
     """
-    layout = LAYOUTS[frame.format.name]
+    layout = layout_of(frame)
     height, width = change.shape[:2]
     parts = _parts(frame, layout, x0, y0, x0 + width, y0 + height)
     if layout.kind in ("rgb", "gbr"):
@@ -159,7 +164,7 @@ def add(frame: av.VideoFrame, x0: int, y0: int, change: NDArray[np.float32]) -> 
         for channel, i in enumerate(layout.order):
             _add(parts[i], change[:, :, channel], layout)
         return
-    yuv = cv2.transform(change, _from_rgb(*_color_key(frame, layout)))  # a change has no offset: 3x3 is enough
+    yuv = cv2.transform(change, from_rgb(*color_key(frame, layout)))  # a change has no offset: 3x3 is enough
     _add(parts[0], yuv[:, :, 0], layout)
     for part, channel in zip(parts[1:], (1, 2), strict=layout.kind != "gray"):
         plane = yuv[:, :, channel]
@@ -170,14 +175,14 @@ def add(frame: av.VideoFrame, x0: int, y0: int, change: NDArray[np.float32]) -> 
 
 def write(frame: av.VideoFrame, x0: int, y0: int, rgb: NDArray[np.uint8]) -> None:
     """Put an (h, w, 3) uint8 RGB rectangle into a writable frame; x0 and y0 on whole chroma samples."""
-    layout = LAYOUTS[frame.format.name]
+    layout = layout_of(frame)
     height, width = rgb.shape[:2]
     parts = _parts(frame, layout, x0, y0, x0 + width, y0 + height)
     if layout.kind in ("rgb", "gbr"):
         neutral = [0] * len(parts)
     else:
         unit = 1 << (layout.bits - 8)
-        luma = 0 if _color_key(frame, layout)[1] else 16 * unit
+        luma = 0 if color_key(frame, layout)[1] else 16 * unit
         neutral = [luma, 128 * unit, 128 * unit]
     for part, value in zip(parts, neutral, strict=False):
         part[:] = value << layout.shift
@@ -219,7 +224,7 @@ def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
     return rounded
 
 
-def _color_key(frame: av.VideoFrame, layout: Layout) -> tuple[int, bool, int]:
+def color_key(frame: av.VideoFrame, layout: Layout) -> tuple[int, bool, int]:
     """AVColorSpace number, full range?, bits.  Untagged video is BT.709 from 720 lines up, else BT.601."""
     space = int(frame.colorspace)
     if space not in _KR_KB:
@@ -228,7 +233,7 @@ def _color_key(frame: av.VideoFrame, layout: Layout) -> tuple[int, bool, int]:
 
 
 @lru_cache
-def _from_rgb(space: int, full: bool, bits: int) -> NDArray[np.float32]:
+def from_rgb(space: int, full: bool, bits: int) -> NDArray[np.float32]:
     """(3, 3): 8-bit RGB differences to Y, Cb, Cr differences in the format's own codes."""
     kr, kb = _KR_KB[space]
     kg = 1 - kr - kb
@@ -240,9 +245,9 @@ def _from_rgb(space: int, full: bool, bits: int) -> NDArray[np.float32]:
 
 
 @lru_cache
-def _to_rgb(space: int, full: bool, bits: int) -> NDArray[np.float32]:
+def to_rgb(space: int, full: bool, bits: int) -> NDArray[np.float32]:
     """(3, 4): Y, Cb, Cr codes to 8-bit RGB, offset in the last column."""
-    inverse = np.linalg.inv(_from_rgb(space, full, bits).astype(np.float64))
+    inverse = np.linalg.inv(from_rgb(space, full, bits).astype(np.float64))
     unit = 1 << (bits - 8)
     zero = np.array([0 if full else 16 * unit, 128 * unit, 128 * unit])
     return np.asarray(np.hstack([inverse, -(inverse @ zero)[:, None]]), np.float32)

@@ -188,7 +188,7 @@ class Camera:
         run = None
         try:
             tee = self._pipeline.outputs(list(self.config.outputs), source) if self.config.outputs else None
-            changed_by = "filters" if self._settings.enhancer.kind == "classical" else "a neural network"
+            changed_by = "a neural network" if self._settings.enhancer.kind == "unet" else "filters"
             source_name, show = source.info.name, self.view.before
             shots = CameraShots(self.name, self._shots, source_name, changed_by, show, self._on_gallery)
             run = self._pipeline.new_run(source, _Watched(self, tee), [shots] if shots else [])

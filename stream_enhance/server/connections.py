@@ -154,6 +154,17 @@ class _HttpConnection(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, once: uvicorn would let the application answer the same request too, and fail."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        state = self.conn.our_state
+        if state is h11.IDLE or (state is h11.SEND_RESPONSE and self.scope["method"] != "HEAD"):
+            super().send_400_response(msg)
+        else:  # an answer has begun already, or may have no body
+            self.transport.close()
+
     def _watch(self) -> None:
         """Count while a request is awaited or arriving, however many bytes of it come meanwhile."""
         incomplete = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)

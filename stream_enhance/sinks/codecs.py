@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from pydantic import Field, field_validator
 from ..errors import SinkError
 from ..imaging.planes import LAYOUTS
 from ..options import Options
+
+log = logging.getLogger(__name__)
 
 Codec = Literal["h264", "hevc", "av1"]
 Hardware = Literal["auto", "none", "nvenc", "qsv"]
@@ -110,12 +113,31 @@ def choose_encoder(codec: Codec, hardware: Hardware) -> str:
     """
     os.environ.setdefault("SVT_LOG", "1")  # errors only; it prints pages otherwise
     names = encoder_names(codec, hardware)
-    for name in names[:-1]:
+    for name in [name for name in names if name != _SOFTWARE[codec]]:
         if opens(name):
+            _started.add(name)
             return name
-    if hardware in ("nvenc", "qsv") and not opens(names[-1]):
-        raise SinkError(f"encoder {names[-1]} does not start on this machine; use sink.hardware=none")
-    return names[-1]
+        if hardware in ("nvenc", "qsv") and name not in _started:
+            raise SinkError(f"encoder {name} does not start on this machine; use sink.hardware=none")
+        warn_of_software(name, _SOFTWARE[codec])
+    return _SOFTWARE[codec]
+
+
+_started: set[str] = set()  # encoders of a GPU that have worked in this process: one that fails later has no room
+
+
+def software_of(name: str) -> str:
+    """The software encoder for the codec of the encoder ``name``; "" where it is one itself."""
+    return "" if name in _SOFTWARE.values() else _SOFTWARE[name.partition("_")[0]]
+
+
+def warn_of_software(name: str, software: str) -> None:
+    """Say that ``software`` takes over from the GPU's encoder ``name``."""
+    log.warning(
+        "%s does not start; this output is encoded by %s on the CPU (a GeForce card takes only so many at once)",
+        name,
+        software,
+    )
 
 
 def pixel_format(codec: Any, source: str, wanted: str = "") -> str:

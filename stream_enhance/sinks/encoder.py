@@ -16,13 +16,15 @@ from typing import Any
 import av
 import av.container
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.video.reformatter import ColorRange
 
 from ..errors import OutputError
 from ..imaging import planes
-from ..imaging.planes import LAYOUTS, Layout
+from ..imaging.frames import to_host
+from ..imaging.planes import LAYOUTS, Layout, layout_of
 from ..types import Frame, Rendered, StreamInfo
-from .codecs import Encoding, choose_encoder, ordinary_thread, pixel_format
+from .codecs import Encoding, choose_encoder, ordinary_thread, pixel_format, software_of, warn_of_software
 
 log = logging.getLogger(__name__)
 
@@ -122,18 +124,26 @@ class Encoder:
         """
         frame = first.enhanced.scene.frame
         self._info, self._origin = frame.stream, frame.pts * frame.time_base
-        # Matroska's kind has the encoder keep headers apart, which every container takes
-        self._container = av.open(NullFile(), "w", format="matroska")
         try:
-            self._stream = self._opened(first)
-            with ordinary_thread():
-                self._stream.codec_context.open(strict=False)
-            self._container.start_encoding()
+            self._start(first)
         except av.FFmpegError as error:
-            raise OutputError(f"{self._name}: does not take these frames ({error.strerror})") from None
+            software = software_of(self._name)
+            if not software:
+                raise OutputError(f"{self._name}: does not take these frames ({error.strerror})") from None
+            warn_of_software(self._name, software)
+            self._name = software
+            return self.open(first)
         kept = {k: v for k, v in self._info.metadata.items() if k.lower() not in _OF_ITS_FILE}
         rate = self._info.rate or Fraction(25)
         return EncodedStream(self._stream, frame.time_base, rate, self._info, {**kept, "comment": self._comment})
+
+    def _start(self, first: Rendered) -> None:
+        # Matroska's kind has the encoder keep headers apart, which every container takes
+        self._container = av.open(NullFile(), "w", format="matroska")
+        self._stream = self._opened(first)
+        with ordinary_thread():
+            self._stream.codec_context.open(strict=False)
+        self._container.start_encoding()
 
     def encode(self, image: av.VideoFrame | None, frame: Frame | None = None) -> list[EncodedPacket]:
         """The packets that are ready once ``image``, made of ``frame``, went in; with None, all that are left.
@@ -185,9 +195,13 @@ class Encoder:
     def _opened(self, first: Rendered) -> Any:
         image, frame, encoding = first.image, first.enhanced.scene.frame, self._encoding
         rate = self._info.rate or Fraction(25)
-        stream: Any = self._container.add_stream(self._name, rate=rate, options=self._options())
+        self._on_device = image.sw_format is not None and self._name.endswith("_nvenc")
+        given: dict[str, Any] = {"hwaccel": HWAccel("cuda", is_hw_owned=True)} if self._on_device else {}
+        if image.sw_format and not self._on_device:
+            log.info("%s: each frame is copied from the GPU to the host for %s", self._info.name, self._name)
+        stream: Any = self._container.add_stream(self._name, rate=rate, options=self._options(), **given)
         context = stream.codec_context
-        form = image.format.name
+        form = (image.sw_format or image.format).name
         if self._info.stills and LAYOUTS[form].kind == "gray":
             form = "yuv420p"  # the next may have colour
         context.pix_fmt = pixel_format(context.codec, form, encoding.pixel_format)
@@ -228,6 +242,9 @@ class Encoder:
 
     def _fitted(self, image: av.VideoFrame) -> av.VideoFrame:
         """``image`` in the size and format that the encoder was opened with."""
+        if self._on_device:
+            return image
+        image = to_host(image)
         context = self._stream.codec_context
         pts, time_base, duration, form = image.pts, image.time_base, image.duration, context.pix_fmt
         if (image.width, image.height) != self._shown or image.format.name != form:
@@ -258,7 +275,7 @@ def _tag(context: Any, image: av.VideoFrame) -> None:
 
 
 def _is_rgb(image: av.VideoFrame) -> bool:
-    return LAYOUTS[image.format.name].kind in ("rgb", "gbr")
+    return layout_of(image).kind in ("rgb", "gbr")
 
 
 def _usual_matrix(image: av.VideoFrame) -> int:

@@ -36,6 +36,9 @@ class SourceOptions(Options):
     max_megapixels: float = Field(
         default=64.0, gt=0, le=1024, description="Largest frame that is decoded, million pixels."
     )
+    hwaccel: str = Field(
+        default="", description='FFmpeg\'s name of a decoding device for recordings, such as cuda; "": the CPU.'
+    )
     other_hosts: bool = Field(
         default=False, description="Follow redirects and playlists of a URL to hosts other than its own."
     )
@@ -50,6 +53,12 @@ class SourceOptions(Options):
     def max_pixels(self) -> int:
         """``max_megapixels`` as pixels."""
         return round(self.max_megapixels * 1e6)
+
+
+class Reading(SourceOptions):
+    """``SourceOptions`` and what the line decides."""
+
+    owned: bool = False  # decoded frames stay on the decoding device
 
 
 @dataclass(frozen=True, slots=True)

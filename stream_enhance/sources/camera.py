@@ -20,7 +20,7 @@ import av.container
 
 from ..errors import SourceError, printable
 from ..imaging.colour import untag_unusable_matrix
-from ..imaging.frames import byte_count, copy_of, native
+from ..imaging.frames import byte_count, copy_of, native, to_host
 from ..imaging.orientation import flipped, orientation
 from ..types import Frame, StreamInfo
 from .base import SourceOptions, SourceStatus, State
@@ -248,7 +248,7 @@ class CameraSource:
         assert self._last is not None
         now = time.monotonic()
         if self._grey is None:
-            self._grey = no_signal(self._last[0], self._last[2])
+            self._grey = no_signal(to_host(self._last[0]), self._last[2])
         image = copy_of(self._grey)  # the overlay draws on what it is given
         pts = self._clock.next(None, now)
         image.pts, image.time_base = pts, TIME_BASE

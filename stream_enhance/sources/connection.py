@@ -12,7 +12,6 @@ from typing import Any, Literal
 import av
 import av.container
 from av.codec.context import Flags
-from av.codec.hwaccel import HWAccel
 from pydantic import Field
 
 from ..errors import SourceError
@@ -22,6 +21,7 @@ from . import web
 from .base import SourceOptions
 from .describe import limit_decoder
 from .formats import TEXT_OPTIONS, URL_DEMUXERS
+from .hardware import decoding_on
 
 Transport = Literal["auto", "tcp", "udp"]
 
@@ -230,7 +230,6 @@ def open_camera(
         SourceError: it cannot be opened; without the URL's secrets.
     """
     options = options or SourceOptions()
-    hardware = HWAccel(live.hwaccel, allow_software_fallback=False) if live.hwaccel else None
     given = _ffmpeg_options(url, live) | {"max_pixels": str(options.max_pixels)}
     if form is None:
         given["format_whitelist"] = URL_DEMUXERS
@@ -242,16 +241,10 @@ def open_camera(
             url = answer.url
             more, kept = web.on_its_host(answer, name, live.timeout)
             given |= more
-        container = av.open(
-            url,
-            "r",
-            form,
-            given,
-            timeout=(live.timeout, live.stall),
-            hwaccel=hardware,
-            **TEXT_OPTIONS,
-            **kept,
-        )
+        with decoding_on(live.hwaccel, name, options) as hwaccel:
+            container = av.open(
+                url, "r", form, given, timeout=(live.timeout, live.stall), hwaccel=hwaccel, **TEXT_OPTIONS, **kept
+            )
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _refused(error, url, name, live.timeout, time.monotonic() - began >= live.timeout) from None
     return OpenStream(container, name, options)

@@ -16,6 +16,7 @@ from . import web
 from .base import SourceOptions
 from .file import VideoSource
 from .formats import FILE_DEMUXERS, TEXT_OPTIONS, URL_DEMUXERS
+from .hardware import decoding_on
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ def open_file(path: Path, name: str, options: SourceOptions) -> VideoSource:
         SourceError: it cannot be opened or holds no video.
     """
     try:
-        container = _open(f"file:{path}", FILE_DEMUXERS, options, {"protocol_whitelist": "file"})
+        container = _open(name, f"file:{path}", FILE_DEMUXERS, options, {"protocol_whitelist": "file"})
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, av.error.InvalidDataError) and _lacks_index(path):
             raise SourceError(
@@ -48,7 +49,7 @@ def open_pipe(options: SourceOptions) -> VideoSource:
     """
     name = "standard input"
     try:
-        container = _open("pipe:0", FILE_DEMUXERS, options, {"protocol_whitelist": "pipe"})
+        container = _open(name, "pipe:0", FILE_DEMUXERS, options, {"protocol_whitelist": "pipe"})
     except (av.FFmpegError, ValueError) as error:
         raise _refused(name, error) from None
     return VideoSource(container, name, options)
@@ -78,7 +79,7 @@ def _open_url(url: str, name: str, options: SourceOptions, answer: web.Answer) -
         more, kept = web.on_its_host(answer, name, SILENT)  # ``web.ask`` has followed what is allowed
         given |= more
     try:
-        container = _open(url, URL_DEMUXERS, options, given, kept)
+        container = _open(name, url, URL_DEMUXERS, options, given, kept)
     except av.error.TimeoutError:
         raise SourceError(f"{name}: no answer within {SILENT:g} s; can the server be reached from here?") from None
     except (av.FFmpegError, ValueError) as error:  # str(error) would show the URL, password and all
@@ -89,12 +90,18 @@ def _open_url(url: str, name: str, options: SourceOptions, answer: web.Answer) -
 
 
 def _open(
-    url: str, demuxers: str, options: SourceOptions, given: dict[str, str], kept: dict[str, Any] | None = None
+    name: str,
+    url: str,
+    demuxers: str,
+    options: SourceOptions,
+    given: dict[str, str],
+    kept: dict[str, Any] | None = None,
 ) -> av.container.InputContainer:
     limits = {"format_whitelist": demuxers, "max_pixels": str(options.max_pixels), "pattern_type": "none"}
-    container: av.container.InputContainer = av.open(
-        url, "r", options={**limits, **given}, **TEXT_OPTIONS, **(kept or {})
-    )
+    with decoding_on(options.hwaccel, name, options) as hwaccel:
+        container: av.container.InputContainer = av.open(
+            url, "r", options={**limits, **given}, hwaccel=hwaccel, **TEXT_OPTIONS, **(kept or {})
+        )
     return container
 
 

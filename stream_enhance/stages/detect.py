@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av import VideoFrame
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from ..backends import Session
+from ..backends import Session, infer
+from ..backends.card import probability
 from ..backends.preprocessing import to_input
+from ..imaging.host import Host, Imaging
 from ..options import Options
 from ..types import Faces, Frame, Scene
 from .regions import Expected, Plan, Regions
@@ -88,6 +92,7 @@ class Detector:
         session: a face-detection network.
         options: how it detects; ``size`` is ignored where the model's input is fixed.
         tracker: gives ids and carries faces between detections; None for a new one.
+        imaging: makes the network's input, of whole frames; None: in the host's memory, with ``regions`` too.
     """
 
     def __init__(
@@ -95,15 +100,18 @@ class Detector:
         session: Session,
         options: DetectorOptions = DetectorOptions(),
         tracker: Tracker | None = None,
+        imaging: Imaging | None = None,
     ) -> None:
         self._session = session
         self.size = options.size or session.card.size
         self.every, self.tiles = options.every, options.tiles
         self._score, self._iou, self._max_faces = options.score, options.iou, options.max_faces
         self._tracker = tracker or Tracker(options.score)
-        self._regions_wanted = options.regions == "auto" and options.tiles == 1
+        self._imaging = imaging or Host()
+        # crops are taken in the host's memory
+        self._regions_wanted = options.regions == "auto" and options.tiles == 1 and imaging is None
         self._regions: Regions | None = None  # of frames of the present size; None: they are looked at as a whole
-        self._reformatter, self._crop_reformatter = VideoReformatter(), VideoReformatter()
+        self._crop_reformatter = VideoReformatter()
         self._trials = 0 if session.input_size else _TRIALS_MOST  # left
         self._next_trial: float | None = None  # seconds of stream time; None: not begun
         self._trial_gap = 0.5  # seconds to the trial after, doubled each time: trials cost next to nothing in the end
@@ -111,7 +119,8 @@ class Detector:
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Scene, None, None]:
         """Each frame with its faces, as float32 pixels of the frame, and their track ids."""
-        since, scene_changed = 0, SceneChangeDetector()
+        since, scene_changed = self.every, SceneChangeDetector(self._imaging)
+        shown: VideoFrame | None = None  # the smaller stream's image that was detected in last
         for frame in frames:
             if frame.no_signal:
                 yield Scene(frame, Faces.none())
@@ -119,14 +128,17 @@ class Detector:
             if cut := scene_changed(frame):
                 self._tracker.forget()
                 self._regions = None
-                since = 0
-            if since % self.every == 0:
-                faces = self._looked_at(frame)
+                since = self.every
+            # a slow smaller stream shows one image beside several frames: a second detection in it would be taken for
+            # a face that has moved in no time
+            again = frame.detect_image is not None and frame.detect_image is shown
+            if since >= self.every and not again:
+                faces, shown = self._looked_at(frame), frame.detect_image
                 since = 0
             else:
                 faces = self._tracker.predict(frame.seconds)
             since += 1
-            yield Scene(frame, faces, cut)
+            yield Scene(frame, replace(faces, probability=probability(self._session.card, faces.score)), cut)
 
     def _looked_at(self, frame: Frame) -> Faces:
         """The faces of a frame that is shown to the network, with their tracks."""
@@ -171,9 +183,9 @@ class Detector:
     def _rows(self, frame: Frame, views: list[LetterboxView], score: float) -> list[NDArray[np.float32]]:
         """``decode``'s rows of each view, in pixels of the frame as it is coded."""
         if len({view.image.shape for view in views}) == 1:
-            outputs = self._session(to_input([v.image for v in views], self._session.card))
+            outputs = infer(self._session, to_input([v.image for v in views], self._session.card))
         else:  # tiles and the whole frame differ in size
-            outputs = [self._session(to_input([v.image], self._session.card))[0] for v in views]  # type: ignore[assignment]
+            outputs = [infer(self._session, to_input([v.image], self._session.card))[0] for v in views]  # type: ignore[assignment]
         return [_turned_back(decode(out, view, score), frame) for out, view in zip(outputs, views, strict=True)]
 
     def _faces(self, rows: NDArray[np.float32]) -> Faces:
@@ -236,13 +248,8 @@ class Detector:
         ratio = min(round(room[0] * times) / image.height, round(room[1] * times) / image.width)
         ratio = min(ratio, times * max(1.0, min(2.0, _ENLARGED / max(image.width, image.height))))
         width, height = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
-        small = self._reformatter.reformat(
-            image, width, height, "rgb24", interpolation=Interpolation.BILINEAR, dst_color_range="JPEG", threads=1
-        )
-        pixels: NDArray[np.uint8] = small.to_ndarray()  # type: ignore[assignment]
-        if frame.rotation:
-            pixels = np.rot90(pixels, frame.rotation // 90)
-            width, height = pixels.shape[1], pixels.shape[0]
+        pixels = self._imaging.shrink(image, width, height, frame.rotation // 90)
+        height, width = pixels.shape[:2]
         upright = (frame.image.width, frame.image.height)[:: -1 if frame.rotation % 180 else 1]
         return LetterboxView(pixels, (width / upright[0], height / upright[1]), 0.0, 0.0)
 
@@ -268,8 +275,7 @@ class Detector:
             )
         )
         left, top = (full_width - width) // 2, (full_height - height) // 2
-        canvas = np.full((full_height, full_width, 3), 114, np.uint8)
-        canvas[top : top + height, left : left + width] = part
+        canvas = self._imaging.letterbox(part, full_height, full_width, left, top)
         return LetterboxView(canvas, view.scale, left - x, top - y)
 
 

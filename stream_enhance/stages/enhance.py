@@ -18,14 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..imaging import crop, planes
+from ..imaging import crop
+from ..imaging.host import Host, Imaging
 from ..options import EnhancerKind, Options
 from ..runtime import batches
 from ..types import Decision, Enhanced, Scene
 from . import gates
 from .classical import ClassicalOptions
+from .fuse import Fusion
 from .networks import Enhancement
-from .steady import Motion, TrackMemory
+from .past import share_of
+from .steady import Motion, TrackMemory, blended, consistency_of
 
 _CONSISTENT = 0.07  # of consistency, from where a result is not used to where it is used whole
 _LEAST = 0.02  # of strength, below which nothing would be seen to change
@@ -74,14 +77,19 @@ class _Patch:
     motion: Motion | None  # since the track's last input; None: it starts over
     cached: bool  # the track's last result is used again
     outside: NDArray[np.bool_] | None  # (S, S) beyond the frame's edge
+    given: NDArray[np.uint8]  # (S, S, 3) RGB, what the network is given
+    past: NDArray[np.float32] | None = None  # (1, S, S) what the track showed before, for a network that takes it
     computed: NDArray[np.uint8] | None = None  # (S, S, 3) RGB, by the network
+    error: NDArray[np.float32] | None = None  # (THUMB, THUMB) 0..1 that it expects
 
 
 class EnhancerOptions(Options):
     """What changes faces, and which."""
 
     kind: EnhancerKind = Field(
-        default="unet", description="A learned network, published formulas without a learned model, or nothing."
+        default="unet",
+        description="A learned network (unet), published formulas on one frame (classical) or on a face's last frames"
+        " (fuse), or nothing.",
     )
     model: Path | None = Field(
         default=None, description="ONNX file of the U-Net; null: the one that comes with the package."
@@ -157,16 +165,21 @@ class Enhancer:
     Args:
         enhancement: what changes the patches, and how they are cut.
         options: which faces are enhanced, how far, and how long a result is used.
+        imaging: cuts the patches; None: in the host's memory.
     """
 
-    def __init__(self, enhancement: Enhancement, options: EnhancerOptions = EnhancerOptions()) -> None:
+    def __init__(
+        self,
+        enhancement: Enhancement,
+        options: EnhancerOptions = EnhancerOptions(),
+        imaging: Imaging | None = None,
+    ) -> None:
+        self._imaging = imaging or Host()
         self._network, self.size, self._align = enhancement.network, enhancement.size, enhancement.align
-        self._options = options
-        self.cache_tolerance, self.cache_ttl, self.max_faces = (
-            options.cache_tolerance,
-            options.cache_ttl,
-            options.max_faces,
-        )
+        self._along, self._weighs = enhancement.along, enhancement.weighs
+        self._options, self._fuses = options, enhancement.fuses
+        self.cache_tolerance = 0.0 if self._fuses else options.cache_tolerance  # each frame adds to the mean
+        self.cache_ttl, self.max_faces = options.cache_ttl, options.max_faces
         self._tracks: dict[int, TrackMemory] = {}
         self.counts = Counts()
 
@@ -229,12 +242,10 @@ class Enhancer:
     ) -> _Patch | None:
         """The patch at ``to_frame``, registered to its track's memory, or None where it is left alone."""
         image, seconds = scene.frame.image, scene.frame.seconds
-        region = planes.align(image, *crop.bounds(to_frame, self.size))
-        if region is None:
+        patch = self._imaging.cut(image, to_frame, self.size)
+        if patch is None:
             self._leave(decided, row, "partly_outside")
             return None
-        pixels = planes.read(image, *region)
-        patch = crop.cut(pixels, crop.moved(to_frame, *region[:2]), self.size)
         height = float(scene.faces.xyxy[row, 3] - scene.faces.xyxy[row, 1])
         if gates.is_dark_and_flat(patch):
             self._leave(decided, row, "dark_and_flat")
@@ -243,7 +254,9 @@ class Enhancer:
             self._leave(decided, row, "sharp_enough")
             return None
         strength = self._options.strength
-        if strength is None:
+        if strength is None and self._weighs:
+            strength = 1.0  # by the expected error, once there is a result
+        elif strength is None:
             strength = gates.strength_of(height, gates.sharpness_of(patch, crop.scale_of(to_frame)))
         track = int(scene.faces.track[row])
         memory, motion = self._tracks.get(track), None
@@ -251,9 +264,12 @@ class Enhancer:
             memory = self._tracks[track] = TrackMemory.of(patch, seconds)
         else:
             motion = memory.add(patch, seconds)
+        past = None if self._along is None else memory.remember(patch, motion)
         cached = self.cache_tolerance > 0 and memory.still_holds(self.cache_tolerance, self.cache_ttl)
         if not cached:
             memory.given()
+        if self._fuses and memory.fusion is None:
+            memory.fusion = Fusion()
         return _Patch(
             row,
             patch,
@@ -263,6 +279,8 @@ class Enhancer:
             motion,
             cached,
             gates.outside(to_frame, self.size, image.width, image.height),
+            memory.fusion.add(patch, motion) if self._fuses else patch,
+            past,
         )
 
     def _fill(self, patches: list[_Patch]) -> None:
@@ -270,11 +288,16 @@ class Enhancer:
         missing = [patch for patch in patches if not patch.cached]
         for start in range(0, len(missing), self._options.batch):
             part = missing[start : start + self._options.batch]
-            sources = np.stack([patch.original for patch in part])
+            sources = np.stack([patch.given for patch in part])
             scales = np.array([crop.scale_of(patch.to_frame) for patch in part], np.float32)
             assert self._network is not None
-            for patch, computed in zip(part, self._network(sources, scales), strict=True):
-                patch.computed = computed
+            if self._along is None:
+                results, errors = self._network(sources, scales), None
+            else:
+                pasts = np.stack([patch.past for patch in part if patch.past is not None])
+                results, errors = self._along(sources, pasts)
+            for k, patch in enumerate(part):
+                patch.computed, patch.error = results[k], None if errors is None else errors[k]
 
     def _finished(self, scene: Scene, patches: list[_Patch], decided: _Decided) -> Enhanced:
         now = scene.frame.seconds
@@ -299,48 +322,27 @@ class Enhancer:
         """The face as it is to be shown: of the result as much as it is trusted; None: none of it."""
         memory = patch.memory
         memory.mix(patch.computed, patch.motion)
+        memory.expect(patch.error, patch.motion)
         if patch.computed is not None:
-            memory.consistency = _consistency(patch.original, patch.computed)
+            memory.consistency = consistency_of(patch.original, patch.computed)
         assert memory.result is not None
         trust = float(np.clip((memory.consistency - self._options.min_consistency) / _CONSISTENT, 0, 1))
         if trust == 0:
             self._leave(decided, patch.row, "inconsistent", patch)
             return None
-        share = trust * patch.strength
+        share, shares = trust * patch.strength, None
+        if memory.error is not None and self._options.strength is None:
+            shares = share * share_of(patch.original, memory.result, memory.error)
+            share = float(shares.mean())
         if share < _LEAST and self._options.strength is None:  # the table gives a sharp face nothing
             self._leave(decided, patch.row, "sharp_enough", patch)
             return None
         kind: Literal["cached", "enhanced"] = "cached" if patch.cached else "enhanced"
         decided[patch.row] = Decision(kind, "", patch.to_frame, share, memory.consistency)
-        mixed: NDArray[np.uint8] = cv2.addWeighted(memory.result, share, patch.original, 1 - share, 0)  # type: ignore[assignment]
+        mixed = blended(memory.result, patch.original, share if shares is None else shares)
         if self._options.strength is None:
             height = crop.scale_of(patch.to_frame) * self.size * crop.BOX_HEIGHT
             mixed = gates.with_mouth_as_seen(mixed, patch.original, height)
         if patch.outside is not None:
             mixed[patch.outside] = patch.original[patch.outside]
         return mixed
-
-
-def cut(scene: Scene, to_frame: NDArray[np.float32], size: int) -> NDArray[np.uint8] | None:
-    """(size, size, 3) uint8 RGB patch of the scene's frame, or None where it lies wholly outside."""
-    image = scene.frame.image
-    region = planes.align(image, *crop.bounds(to_frame, size))
-    if region is None:
-        return None
-    return crop.cut(planes.read(image, *region), crop.moved(to_frame, *region[:2]), size)
-
-
-def _consistency(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
-    """Correlation of two patches' middles in the band of eyes, nose and mouth, at 24 x 24 pixels; 1: alike.
-
-    That coarse, noise, blur and coding hardly matter, and brightness does not.  A patch that is all but flat before
-    and after counts as alike.
-    """
-    bands = []
-    for patch in (before, after):
-        small = cv2.cvtColor(cv2.resize(patch, (24, 24), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-        grey = small.astype(np.float32)
-        bands.append((grey - cv2.GaussianBlur(grey, (0, 0), 2.0))[3:21, 3:21])
-    x, y = bands
-    floor = np.float32(0.25 * x.size)  # half a grey level of contrast
-    return float(((x * y).sum() + floor) / np.sqrt(((x * x).sum() + floor) * ((y * y).sum() + floor)))

@@ -20,8 +20,9 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..imaging import crop, planes
+from ..imaging import planes
 from ..imaging.frames import blank_like
+from ..imaging.host import Host, Imaging
 from ..options import Options, OverlayMode
 from ..types import Enhanced, Rendered
 
@@ -50,9 +51,11 @@ class Overlay:
 
     Args:
         options: where the enhanced faces go.
+        imaging: draws into the frame; None: in the host's memory, which modes other than ``inplace`` need.
     """
 
-    def __init__(self, options: OverlayOptions = OverlayOptions()) -> None:
+    def __init__(self, options: OverlayOptions = OverlayOptions(), imaging: Imaging | None = None) -> None:
+        self._imaging = imaging or Host()
         self._mode, self._watermark, self._scale = options.mode, options.watermark, options.scale
         self._slots: list[int] = []  # tracks shown in the panel, left to right; -1 where free
 
@@ -86,7 +89,7 @@ class Overlay:
                 _copy(image, result, 0, 0)
                 self._draw_panel(result, item, image.height, strip)
         if self._watermark:
-            _stamp(result, frame.rotation if self._mode == "inplace" else 0)
+            _stamp(self._imaging, result, frame.rotation if self._mode == "inplace" else 0)
         result.pts, result.time_base = frame.pts, frame.time_base
         return result
 
@@ -99,7 +102,7 @@ class Overlay:
 
     def _paste_all(self, image: av.VideoFrame, item: Enhanced) -> None:
         for before, after, to_frame in zip(item.originals, item.patches, item.to_frame, strict=True):
-            paste(image, before, after, to_frame)
+            self._imaging.paste(image, before, after, mask_of(len(before)), to_frame)
 
     def _draw_panel(self, image: av.VideoFrame, item: Enhanced, top: int, strip: int) -> None:
         """Before and after of as many faces as fit, each track keeping its place while it is there."""
@@ -123,28 +126,6 @@ class Overlay:
             label = f"#{track} {heights[i]:.0f}px  original | enhanced"
             cv2.putText(canvas, label, (x, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (230, 230, 230), 1, cv2.LINE_AA)
         planes.write(image, 0, top, canvas)
-
-
-def paste(
-    image: av.VideoFrame, before: NDArray[np.uint8], after: NDArray[np.uint8], to_frame: NDArray[np.float32]
-) -> None:
-    """Add what changed in a patch to ``image`` where ``to_frame`` places it, under a feathered mask.
-
-    The frame keeps what a patch loses by being enlarged and shrunk again: where nothing changed, it keeps every bit.
-
-    Args:
-        image: writable; changed in place.
-        before: (S, S, 3) uint8 RGB, as ``crop.cut`` took it.
-        after: (S, S, 3) uint8 RGB.
-        to_frame: (2, 3) patch pixels to frame pixels.
-    """
-    size = len(before)
-    region = planes.align(image, *crop.bounds(to_frame, size))
-    if region is None:
-        return
-    x0, y0, x1, y1 = region
-    change = (after.astype(np.float32) - before) * mask_of(size)[:, :, None]
-    planes.add(image, x0, y0, crop.place(change, crop.moved(to_frame, x0, y0), (x1 - x0, y1 - y0)))
 
 
 @lru_cache
@@ -183,19 +164,10 @@ def _watermark_of(height: int, rotation: int) -> tuple[NDArray[np.uint8], NDArra
     return frame, (0.45 + 0.55 * frame[:, :, 0] / 255.0).astype(np.float32)
 
 
-def _stamp(image: av.VideoFrame, rotation: int) -> None:
+def _stamp(imaging: Imaging, image: av.VideoFrame, rotation: int) -> None:
     """Put the watermark into the corner that a viewer sees at the lower right, away from names and clocks."""
     frame, opacity = _watermark_of(image.width if rotation % 180 else image.height, rotation)
     height, width = opacity.shape
     right, low = image.width - width - 4, image.height - height - 4
     x, y = {0: (right, low), 90: (4, low), 180: (4, 4)}.get(rotation, (right, 4))
-    region = planes.align(image, x, y, x + width, y + height)
-    if region is None:
-        return
-    x0, y0, x1, y1 = region
-    before = planes.read(image, *region)
-    after, mask = before.copy(), np.zeros(before.shape[:2], np.float32)
-    part = np.s_[max(0, y - y0) : min(y - y0 + height, y1 - y0), max(0, x - x0) : min(x - x0 + width, x1 - x0)]
-    shape = after[part].shape
-    after[part], mask[part] = frame[: shape[0], : shape[1]], opacity[: shape[0], : shape[1]]
-    planes.blend(image, x0, y0, before, after, mask)
+    imaging.draw(image, x, y, frame, opacity)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..imaging import planes
+from ..imaging.host import Host, Imaging
 from ..types import Frame
 
 _GRID = (32, 18)
@@ -22,15 +21,14 @@ class SceneChangeDetector:
     noise and what moves hardly change.  The first frame is no cut.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, imaging: Imaging | None = None) -> None:
+        self._imaging = imaging or Host()
         self._last: NDArray[np.float32] | None = None
         self._shape = (0, 0)
 
     def __call__(self, frame: Frame) -> bool:
         """Whether ``frame`` shows another place than the frame before; False for the first."""
-        luma = planes.samples(frame.image, 0)
-        grid = cv2.resize(luma[:: max(1, len(luma) // _ROWS)], _GRID, interpolation=cv2.INTER_AREA).astype(np.float32)
-        grid *= 255 / ((1 << planes.LAYOUTS[frame.image.format.name].bits) - 1)
+        grid = self._imaging.grid(frame.image, _GRID, _ROWS)
         grid -= grid.mean()
         last, shape = self._last, self._shape
         self._last, self._shape = grid, (frame.image.width, frame.image.height)

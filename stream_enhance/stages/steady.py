@@ -14,13 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-THUMB = 64  # pixels; what is compared from frame to frame
+from .past import THUMB as THUMB
+from .past import Past
+
 _REACH = 6.0  # thumb pixels that a feature may have moved
 _GAP = 0.5  # seconds unseen after which a face is a new one
 _SOFT = 4.0  # grey levels beyond the frame's noise at which a change counts half
 _MISFIT = 25.0  # grey levels of median change: another face, or another light
 _EASE = 0.2  # of a new strength
-_NEW = 0.5  # least weight of a new result
+NEW = 0.5  # least weight of a new result
 
 
 @dataclass(slots=True)
@@ -59,6 +61,9 @@ class TrackMemory:
     strength: float | None = None  # 0..1, eased
     seen: NDArray[np.uint8] | None = None  # thumb of the input that was last given to the network, shifted along
     seen_at: float = 0.0  # seconds of stream time
+    past: Past | None = None  # for a network that takes it
+    error: NDArray[np.float32] | None = None  # (THUMB, THUMB) 0..1, expected of the result; None: not given
+    fusion: Any = None  # its last inputs, ``fuse.Fusion``, where they are made into one
 
     @classmethod
     def of(cls, patch: NDArray[np.uint8], seconds: float) -> TrackMemory:
@@ -76,6 +81,24 @@ class TrackMemory:
         if self.seen is not None:
             self.seen = None if motion is None else motion.rigid().carry(self.seen)
         return motion
+
+    def remember(self, patch: NDArray[np.uint8], motion: Motion | None) -> NDArray[np.float32]:
+        """Take the input ``patch`` (S, S, 3) RGB into the past, which starts over where ``motion`` is None.
+
+        Returns the past with it, (1, S, S), as a network takes it.
+        """
+        if self.past is None or motion is None:
+            self.past = Past.of(patch)
+        else:
+            self.past.add(patch, motion)
+        return self.past.plane()
+
+    def expect(self, error: NDArray[np.float32] | None, motion: Motion | None) -> None:
+        """Take in the expected ``error`` of a new result; None: the last result's, carried along by ``motion``."""
+        if error is not None:
+            self.error = error
+        elif self.error is not None:
+            self.error = None if motion is None else motion.carry(self.error)
 
     def eased(self, strength: float) -> float:
         """``strength`` without jumps: a step would flicker."""
@@ -108,7 +131,7 @@ class TrackMemory:
         if result is None:
             self.result = before
             return
-        weight = motion.weight(_NEW, len(result))
+        weight = motion.weight(NEW, len(result))
         mixed = cv2.blendLinear(result, before, weight, 1 - weight)
         self.result = mixed.astype(np.uint8, copy=False)
 
@@ -132,3 +155,28 @@ def motion_of(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Motion | N
     beyond = (np.maximum(difference - 1.5 * typical, 0) / np.float32(_SOFT)) ** 2
     motion.change = np.asarray(beyond / (1 + beyond), np.float32)
     return motion
+
+
+def blended(
+    result: NDArray[np.uint8], original: NDArray[np.uint8], share: float | NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """``share`` (0..1, one for all or (S, S)) of ``result`` and the rest of ``original``, (S, S, 3) uint8."""
+    if isinstance(share, float):
+        return np.asarray(cv2.addWeighted(result, share, original, 1 - share, 0), np.uint8)
+    return np.asarray(cv2.blendLinear(result, original, share, 1 - share), np.uint8)
+
+
+def consistency_of(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
+    """Correlation of two patches' middles in the band of eyes, nose and mouth, at 24 x 24 pixels; 1: alike.
+
+    That coarse, noise, blur and coding hardly matter, and brightness does not.  A patch that is all but flat before
+    and after counts as alike.
+    """
+    bands = []
+    for patch in (before, after):
+        small = cv2.cvtColor(cv2.resize(patch, (24, 24), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        grey = small.astype(np.float32)
+        bands.append((grey - cv2.GaussianBlur(grey, (0, 0), 2.0))[3:21, 3:21])
+    x, y = bands
+    floor = np.float32(0.25 * x.size)  # half a grey level of contrast
+    return float(((x * y).sum() + floor) / np.sqrt(((x * x).sum() + floor) * ((y * y).sum() + floor)))

@@ -187,3 +187,10 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_cure(models: Models, t
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelError, match=r"compiled engines cannot be kept there .* set engine_cache"):
         opened(models, FalseOrt("cuda"), "cuda", tmp_path / "file")
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_the_frames_stream_is_handed_to_the_provider(models: Models, tmp_path: Path, provider: str) -> None:
+    ort = FalseOrt("tensorrt", "cuda")
+    OnnxSession(models.enhancer, "face-enhancement", provider, 1, tmp_path, ort=ort, stream=4711)
+    assert {settings["user_compute_stream"] for _, settings in ort.sessions[-1].given} == {"4711"}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_enhance import pipeline
+from stream_enhance import shipped
 from stream_enhance.backends.onnx import available
 from stream_enhance.cli import doctor
 from stream_enhance.errors import ModelError
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.timeout(60)
 @pytest.fixture
 def whole(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation with its default networks: the tiny ones."""
-    files = {pipeline.DETECTOR: models.detector, pipeline.UNET: models.enhancer}
-    monkeypatch.setattr(pipeline, "default_model", files.__getitem__)
+    files = {shipped.DETECTOR: models.detector, shipped.UNET: models.enhancer}
+    monkeypatch.setattr(shipped, "default_model", files.__getitem__)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(name: str) -> Path:
         raise ModelError(f"{name}: not in this installation")
 
-    monkeypatch.setattr(pipeline, "default_model", none)
+    monkeypatch.setattr(shipped, "default_model", none)
 
 
 @pytest.mark.usefixtures("whole")
@@ -72,13 +72,13 @@ def test_what_is_missing_is_named_with_its_cure_and_the_code_is_one(command: Com
 
 def test_a_damaged_network_is_missing(models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cut.onnx").write_bytes(models.enhancer.read_bytes()[:50])
-    files = {pipeline.DETECTOR: models.detector, pipeline.UNET: tmp_path / "cut.onnx"}
-    monkeypatch.setattr(pipeline, "default_model", files.__getitem__)
+    files = {shipped.DETECTOR: models.detector, shipped.UNET: tmp_path / "cut.onnx"}
+    monkeypatch.setattr(shipped, "default_model", files.__getitem__)
     found = doctor.examine()
     assert found["ready"] is False
     (lack,) = found["missing"]
     assert "cut.onnx" in lack["what"]
-    assert pipeline.DETECTOR in found["models"]
+    assert shipped.DETECTOR in found["models"]
 
 
 def test_a_library_that_does_not_import_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,3 +42,14 @@ def test_half_precision_is_right_on_both_networks(command: Command) -> None:
     checked = command("engine", "check", "--faces", "2")
     assert checked.code == 0, checked.out
     assert checked.out.count(": right") == 2
+
+
+def test_bench_times_what_is_there_and_says_where_there_is_no_card(command: Command) -> None:
+    timed = command("engine", "bench", "--rounds", "1")
+    assert timed.code == 0
+    if "cuda" not in timed.out:
+        assert timed.out.startswith("no GPU that onnxruntime can use: only the CPU is timed")
+    assert "unet.onnx 256x256, batch 1: " in timed.out
+    refused = command("engine", "bench", "--provider", "warp")
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1

@@ -15,13 +15,18 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from stream_enhance import Pipeline
+from stream_enhance.config import Config, EvidenceOptions, LiveOptions, load
+from stream_enhance.errors import SinkError
 from stream_enhance.evidence.credentials import read_credentials
 from stream_enhance.evidence.frame_hash import frame_hash
 from stream_enhance.evidence.manifest import Footer, FrameEntry, Header, read
+from stream_enhance.evidence.pinned import pinned, recorded
 from stream_enhance.evidence.sei import UUID, camera_signature
+from stream_enhance.evidence.session import Evidence
 from stream_enhance.evidence.verify import verify
 from tests import media
-from tests.conftest import Command
+from tests.conftest import Command, Models
 
 
 @pytest.fixture(autouse=True)
@@ -218,6 +223,44 @@ def test_an_earlier_case_is_not_overwritten(case: Path, command: Command) -> Non
     assert "other.mp4.evidence: already exists" in done.error
     assert command("run", case / "in.mp4", "-o", case / "other.mp4", "--evidence", "--overwrite").code == 0
     assert failures(case / "other.mp4") == []
+
+
+def test_the_manifest_of_a_failed_run_is_seen_before_the_work(command: Command, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.mp4.evidence").mkdir()
+    (tmp_path / "out.mp4.evidence" / "manifest.jsonl.gz").write_bytes(b"of a run without a seal")
+    done = command("run", clip, "-o", tmp_path / "out.mp4", "--evidence")
+    assert done.code == 2
+    assert "out.mp4.evidence: already exists" in done.error
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_manifest_that_cannot_be_completed_is_named(clip: Path, models: Models, tmp_path: Path) -> None:
+    config = pinned(load(None, [word for word in models.options if word != "--set"]))
+    with Pipeline(config) as pipeline:
+        evidence = Evidence(pipeline, str(clip), [tmp_path / "out.mp4"])
+        name = evidence.folder / "manifest.jsonl.gz"
+        with pytest.raises(SinkError, match="cannot be written"):
+            pipeline.run(clip, tmp_path / "out.mp4", recorder=evidence, watch=lambda run: name.touch())
+
+
+def test_no_password_is_recorded() -> None:
+    live = LiveOptions(detect_url="rtsp://admin:hidden@camera/sub?token=hidden")
+    settings = recorded(Config(live=live, evidence=EvidenceOptions(tsa="https://admin:hidden@authority/tsa")))
+    assert "hidden" not in json.dumps(settings)
+    assert Config.model_validate(settings).live.detect_url.startswith("rtsp://***@camera/sub")
+
+
+def test_a_folder_may_be_named_in_a_roundabout_way(case: Path) -> None:
+    assert failures(case / ".." / case.name / "out.mp4.evidence") == []
+
+
+def test_a_named_signer_is_not_taken_on_trust_without_the_evidence(command: Command, case: Path, own_key: Path) -> None:
+    shutil.rmtree(case / "out.mp4.evidence")
+    certificate = own_key / "stream-enhance" / "evidence-certificate.pem"
+    done = command("verify", case / "out.mp4", "--certificate", certificate)
+    assert done.code == 2
+    assert "out.mp4.evidence" in done.error
+    assert command("verify", case / "out.mp4").code == 0
 
 
 def test_evidence_needs_an_output_on_disk(command: Command, clip: Path) -> None:

@@ -1,6 +1,9 @@
 import json
 import shutil
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,11 +16,12 @@ from numpy.typing import NDArray
 from stream_enhance import Pipeline
 from stream_enhance.evidence.verify import verify
 from stream_enhance.jobs.case import redact
-from stream_enhance.jobs.case.build import named
+from stream_enhance.jobs.case.build import _named
+from stream_enhance.jobs.case.files import write_sums
+from stream_enhance.jobs.case.page import page
 from stream_enhance.jobs.case.pdf import latin
 from stream_enhance.jobs.case.record import Case, read_case
 from stream_enhance.jobs.case.shots import heat_map, unexplained
-from stream_enhance.jobs.case.sums import write_sums
 from tests.conftest import ROOT, Command, Models
 from tests.media import make_video, read_image
 
@@ -88,11 +92,6 @@ def test_the_sums_of_a_name_with_a_line_break_are_those_of_coreutils(tmp_path: P
     subprocess.run(["sha256sum", "--strict", "--check", "SHA256SUMS"], cwd=tmp_path, check=True, timeout=30)
 
 
-def test_footage_of_one_name_gets_names_of_its_own() -> None:
-    names = [each.name for each in named([Path("x/a.mp4"), Path("x/a-3.mp4"), Path("y/a.mp4"), Path("z/b.mp4")])]
-    assert names == ["a.mp4", "a-3.mp4", "a-4.mp4", "b.mp4"]
-
-
 def test_every_edit_is_found_and_none_where_there_is_none(case: Path, tmp_path: Path) -> None:
     assert "DOES NOT HOLD" not in (case / "verify.txt").read_text().upper()
     assert not [check for check in verify(case) if check.holds is False]
@@ -111,11 +110,11 @@ def test_every_edit_is_found_and_none_where_there_is_none(case: Path, tmp_path: 
 
 
 def test_the_page_says_what_changed_faces_and_escapes_the_title(case: Path) -> None:
-    page = (case / "index.html").read_text()
-    assert "Shop &lt;at&gt; night" in page
-    assert "changed by classical filters" in page
-    assert "Comparison of persons is to be done on the original" in page
-    assert "http" not in page.split("<script>")[0]  # nothing is fetched
+    text = (case / "index.html").read_text()
+    assert "Shop &lt;at&gt; night" in text
+    assert "changed by classical filters" in text
+    assert "Comparison of persons is to be done on the original" in text
+    assert "http" not in text.split("<script>")[0]  # nothing is fetched
     assert (case / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -153,7 +152,10 @@ def test_bad_input_is_one_line_and_exit_2(command: Command, case: Path, footage:
             ["export", case, "--video", "shop.mkv", "--from-frame", "9", "--to-frame", "4", "-o", tmp_path / "e"],
             "is after --to-frame 4",
         ),
-        (["case", "--notes", footage, "-o", case], "no JSON"),
+        (["case", footage, "-o", tmp_path / "new", "--overlay", "panel"], "No such option"),
+        (["case", footage, "-o", tmp_path / "new", "--set", "source.start=1"], "source.start"),
+        (["case", "--notes", footage, "-o", case], "no notes (JSON)"),
+        (["case", "--notes", footage, "-o", case, "--title", "x"], "name no footage or --title"),
     ):
         result = command(*words)
         assert result.code == 2, words
@@ -167,9 +169,56 @@ def test_notes_go_into_the_case_and_its_sums(command: Command, case: Path, tmp_p
     notes = {"text": "the man in grey", "marks": [], "offsets": {"shop.mkv": 3}}
     (tmp_path / "notes.json").write_text(json.dumps(notes))
     assert command("case", "--notes", tmp_path / "notes.json", "-o", mine).code == 0
-    assert read_case(mine).notes == notes
+    found = read_case(mine).notes
+    assert found is not None
+    assert found.model_dump(mode="json") == notes
     assert "notes.json" in (mine / "SHA256SUMS").read_text()
     subprocess.run(["sha256sum", "--quiet", "--check", "SHA256SUMS"], cwd=mine, check=True, timeout=30)
+
+
+def test_damaged_notes_leave_the_case_as_it_is(command: Command, case: Path, tmp_path: Path) -> None:
+    others: list[object] = [{"text": "", "marks": ["x"], "offsets": {}}, []]
+    for notes in [*others, {"text": "", "marks": [], "offsets": {"a": "late"}}]:
+        (tmp_path / "notes.json").write_text(json.dumps(notes))
+        done = command("case", "--notes", tmp_path / "notes.json", "-o", case)
+        assert (done.code, "notes.json: no notes" in done.error) == (2, True)
+    assert not (case / "notes.json").exists()
+
+
+def test_notes_do_not_seal_what_was_changed_since(command: Command, case: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "case"
+    shutil.copytree(case, mine)
+    shot = next((mine / "shots").iterdir())
+    shot.write_bytes(b"another")
+    (tmp_path / "notes.json").write_text(json.dumps({"text": "", "marks": [], "offsets": {}}))
+    done = command("case", "--notes", tmp_path / "notes.json", "-o", mine)
+    assert done.code == 2
+    assert f"{shot.name}: was changed" in done.error
+    assert not (mine / "notes.json").exists()
+
+
+def test_a_name_in_braces_is_no_part_of_the_template(case: Path) -> None:
+    made = read_case(case)
+    video = made.videos[0].model_copy(update={"name": "{{js}}"})
+    text = page(made.model_copy(update={"title": "{{data}}", "videos": (video,)}))
+    assert "<title>{{data}}</title>" in text
+    assert '"name":"{{js}}"' in text
+    assert text.count('"use strict"') == 1
+
+
+def test_footage_of_one_name_gets_names_of_its_own(tmp_path: Path) -> None:
+    names = [each.name for each in _named([Path("a-3.mp4"), Path("a.mp4"), tmp_path / "a.mp4"])]
+    assert names == ["a-3.mp4", "a.mp4", "a-4.mp4"]
+
+
+def test_an_interrupted_case_says_so_by_its_exit_code(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = started("case", ROOT / "tests" / "clips" / "demo.mp4", "-o", tmp_path / "case")
+    while process.poll() is None and not list((tmp_path / "case").glob("video/*.evidence")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
 
 
 def test_an_exported_still_is_the_frame_itself(command: Command, case: Path, footage: Path, tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """A case's page opened from the disk in a browser: what an investigator does there."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
 import pytest
 
 from stream_enhance.config import load
-from stream_enhance.jobs.case.build import build_case, write
+from stream_enhance.jobs.case.build import build_case
+from stream_enhance.jobs.case.files import write
 from stream_enhance.jobs.case.page import page
 from stream_enhance.jobs.case.record import read_case
 from tests.conftest import ROOT
@@ -16,12 +18,15 @@ from tests.media import read_image
 
 pytestmark = [pytest.mark.timeout(180), needs_browser]
 DEMO = ROOT / "tests" / "clips" / "demo.mp4"
+NAME = "gate #2 50%.mp4"  # as it must not stand in a URL
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "case"
-    build_case([DEMO], folder, load(None, ["enhancer.kind=classical", "source.end=2"]))
+    footage = folder.with_name(NAME)
+    shutil.copy(DEMO, footage)
+    build_case([footage], folder, load(None, ["enhancer.kind=classical", "source.end=2"]))
     return folder
 
 
@@ -61,9 +66,9 @@ def test_an_investigator_steps_zooms_marks_and_saves(case: Path, tmp_path: Path)
                 break
             browser.eval("new Promise(done => setTimeout(done, 100))")
         (mark,) = json.loads(notes.read_text())["marks"]
-        assert (mark["video"], mark["frame"], mark["text"]) == ("demo.mp4", before + 1, "here")
+        assert (mark["video"], mark["frame"], mark["text"]) == (NAME, before + 1, "here")
         browser.eval("$('still').click()")
-        assert f"--video 'demo.mp4' --frame {before + 1} " in browser.eval("$('command').value")
+        assert f"--video '{NAME}' --frame {before + 1} " in browser.eval("$('command').value")
         assert not browser.errors
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import logging
 import socket
 import threading
 import time
@@ -68,6 +69,13 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     body = json.dumps({"client": scope["client"][0], "scheme": scope["scheme"]}).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
+
+
+async def refuse(scope: Any, receive: Any, send: Any) -> None:
+    """Answers before the request's body has arrived."""
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def get(port: int, **headers: str) -> dict[str, Any]:
@@ -264,3 +272,29 @@ def test_the_kernel_looks_for_vanished_peers() -> None:
             accepted, _ = listening.accept()
             with accepted:
                 assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest.mark.parametrize(("app", "method"), [(echo, "POST"), (refuse, "POST"), (echo, "HEAD")])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_broken_chunk_is_answered_once_and_logs_nothing(
+    app: Any, method: str, at_once: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anyone could fill the log with tracebacks."""
+    head = f"{method} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode()
+    with serving(app) as port:
+        logger = logging.getLogger("uvicorn.error")
+        logger.setLevel(logging.ERROR)
+        logger.addHandler(caplog.handler)
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                client.sendall(head)
+                early = client.recv(4096) if app is refuse and not at_once else b""
+                client.sendall(b"zz\r\n")
+                answer = early + b"".join(iter(lambda: client.recv(4096), b""))
+            assert get(port) if app is echo else True
+        finally:
+            logger.removeHandler(caplog.handler)
+    assert [line.split()[1] for line in answer.splitlines() if line.startswith(b"HTTP")] in (
+        [[b"400"], [b"403"]] if method == "POST" else [[]]  # what answers HEAD may have no body
+    )
+    assert not caplog.records

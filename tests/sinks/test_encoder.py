@@ -13,6 +13,7 @@ import pytest
 
 from stream_enhance.errors import SinkError
 from stream_enhance.imaging.orientation import upright
+from stream_enhance.sinks import codecs, encoder
 from stream_enhance.sinks.codecs import Encoding, choose_encoder, encoder_names, opens, pixel_format
 from stream_enhance.sinks.open import open_sink
 from stream_enhance.sources.base import Source
@@ -336,3 +337,29 @@ def test_software_encoders_are_last_and_named_hardware_is_not_replaced() -> None
         else:
             with pytest.raises(SinkError, match=f"h264_{hardware} does not start"):
                 choose_encoder("h264", hardware)
+
+
+def test_an_encoder_of_a_gpu_with_no_room_left_gives_way_to_software(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NVENC takes only so many sessions: here its driver is missing, so that it opens none."""
+    monkeypatch.setattr(encoder, "choose_encoder", lambda codec, hardware: "h264_nvenc")
+    source = make_video(tmp_path / "in.mp4", 5)
+    copied(source, tmp_path / "o.mp4")
+    assert "h264_nvenc does not start; this output is encoded by libx264 on the CPU" in caplog.text
+    with av.open(str(tmp_path / "o.mp4")) as made:
+        assert len(list(made.decode(video=0))) == 5
+
+
+def test_a_named_encoder_that_worked_before_gives_way_and_one_that_never_did_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = [True, False]
+    monkeypatch.setattr(codecs, "opens", lambda name: free.pop(0))
+    monkeypatch.setattr(codecs, "_started", set())
+    assert codecs.choose_encoder("hevc", "nvenc") == "hevc_nvenc"
+    assert codecs.choose_encoder("hevc", "nvenc") == "libx265"
+    assert "hevc_nvenc does not start" in caplog.text
+    monkeypatch.setattr(codecs, "opens", lambda name: False)
+    with pytest.raises(SinkError, match="av1_nvenc does not start on this machine"):
+        codecs.choose_encoder("av1", "nvenc")

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -208,3 +209,18 @@ def test_a_clear_face_or_enough_trials_end_the_search() -> None:
         seconds_of(detector, 30)
         assert detector.size == 320
         assert sum(shape[3] != 320 for shape in session.shapes) == most
+
+
+def test_one_image_of_a_slow_smaller_stream_is_detected_in_once() -> None:
+    """A second detection in it would be a face that has moved in no time: its track would be thrown off."""
+    session = Bright()
+    small = [frame(100 + 20 * n, 60, 40, (320, 180)).image for n in range(3)]
+    frames = [
+        replace(frame(200, 120, 80, index=i), detect_image=small[i // 5], detect_seconds=i // 5 * 0.2)
+        for i in range(15)
+    ]
+    scenes = list(detector_of(session)(frames))
+    assert len(session.shapes) == len(small)
+    centres = [float(scene.faces.xyxy[0, [0, 2]].mean()) for scene in scenes if len(scene.faces)]
+    assert len(centres) == 15
+    assert all(200 < x < 400 for x in centres)

@@ -13,6 +13,8 @@ PLACES = {
     "export": ("train.detector.commands:export", "Write a network as ONNX with its card."),
     "calibrate": ("train.detector.commands:calibrate", "Find the score that matches the teacher's false alarms."),
     "eval": ("train.detector.commands:evaluate", "Measure a network beside other detectors."),
+    "calibrate-scores": ("train.detector.commands:calibrate_scores", "Write into a card how often scores are right."),
+    "evaluate-tracks": ("train.detector.commands:evaluate_tracks", "Measure a network on clips labelled by eye."),
 }
 cli = Commands(PLACES, name="detector", help="Train, export and measure the face detector.")
 FIRST, RUN = "configs/train/detector/01_first.yaml", "runs/detector"  # defaults of the old form of the commands

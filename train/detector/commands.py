@@ -105,3 +105,46 @@ def evaluate(
     click.echo(measure(settings, model, out, only, names))
     if videos is not None:
         click.echo(measure_clips(settings, model, videos, out))
+
+
+@click.command(cls=Command)
+@click.option("--model", type=FILE, default=SHIPPED, show_default=True, help="The detector, ONNX.")
+@click.option(
+    "--clips", type=FILE, multiple=True, required=True, help="Folder of the clips; may be given several times."
+)
+@click.option("--labels", type=FILE, help="Folder of the labels, *.csv (train/detector/eval/labels).")
+@click.option("--public", type=FILE, help="ONNX export of the public YOLOv8n-face, to measure beside it.")
+@click.option("--yunet", type=FILE, help="YuNet's ONNX file, to measure beside it.")
+@click.option("--size", "sizes", type=int, multiple=True, default=(640, 480), show_default=True, help="Input sizes.")
+@click.option("--out", type=FILE, default=Path("runs/detector_tracks"), show_default=True, help="Folder for results.")
+def evaluate_tracks(
+    model: Path,
+    clips: tuple[Path, ...],
+    labels: Path | None,
+    public: Path | None,
+    yunet: Path | None,
+    sizes: tuple[int, ...],
+    out: Path,
+) -> None:
+    """Measure a network on clips labelled by eye, frame by frame and as tracks."""
+    from train.detector.eval.labelled import FOLDER
+    from train.detector.eval.on_clips import sessions
+    from train.detector.eval.track_measure import measure_tracks
+
+    click.echo(measure_tracks(sessions(model, public, yunet), clips, labels or FOLDER, sizes, out))
+
+
+@click.command(cls=Command)
+@click.argument("model", type=FILE)
+@click.option(
+    "--clips", type=FILE, multiple=True, required=True, help="Folder of the clips; may be given several times."
+)
+@click.option("--labels", type=FILE, help="Folder of the labels, *.csv (train/detector/eval/labels).")
+@click.option("--size", default=640, show_default=True, help="Input size.")
+@click.option("--out", type=FILE, default=Path("runs/detector_tracks"), show_default=True, help="Folder for results.")
+def calibrate_scores(model: Path, clips: tuple[Path, ...], labels: Path | None, size: int, out: Path) -> None:
+    """Fit how often MODEL's scores are right on clips labelled by eye, and write it into its card."""
+    from train.detector.eval.calibration import calibrate_file
+    from train.detector.eval.labelled import FOLDER
+
+    click.echo(calibrate_file(model, clips, labels or FOLDER, size, out))

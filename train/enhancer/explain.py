@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import TEMPLATE, cut
-from stream_enhance.pipeline import DETECTOR, UNET, default_model
+from stream_enhance.shipped import DETECTOR, UNET, default_model
 from stream_enhance.stages.detect import Detector
 from train.common.command import FILE, Command
 from train.common.images import Image, read_image, write_image

@@ -24,9 +24,11 @@ from train.common.command import FILE, Command, ExportDiffers, json_object, refu
 from train.common.git import commit
 from train.common.onnx_export import store_half, to_onnx
 from train.common.recipe import CardText
+from train.enhancer import several
 from train.enhancer.cli import renamed
 from train.enhancer.models import Clipped, UNetFast
 from train.enhancer.recipe import card_of
+from train.enhancer.several import INPUTS, OUTPUTS, UNetSeveral
 from train.enhancer.weights import network_of
 
 LEAST_DB = {"fp32": 60.0, "fp16": 45.0}  # PSNR between torch and the file
@@ -115,6 +117,7 @@ def example_images(rng: np.random.Generator, count: int, channels: int, size: in
     help="How weights are stored.",
 )
 @click.option("--keep-grey", is_flag=True, help="Add only grey to a face without colour.")
+@click.option("--single-frame", is_flag=True, help="Of a network that sees several frames, what it is on the first.")
 @click.option("--recipe", type=FILE, help="YAML whose `card` the file carries instead of the checkpoint's.")
 @click.option("--metrics", type=FILE, help="JSON of `train.enhancer evaluate`, for the card.")
 def command(
@@ -125,6 +128,7 @@ def command(
     blended: tuple[Path, str] | None,
     precision: str,
     keep_grey: bool,
+    single_frame: bool,
     recipe: Path | None,
     metrics: Path | None,
 ) -> None:
@@ -150,7 +154,13 @@ def command(
         raise InputError(f"{checkpoint}: takes heatmaps, which the runtime does not make; train without them")
     known = {} if metrics is None else json_object(metrics, "a JSON document of `train.enhancer evaluate`")
     card = card_for(trained_by, card_of(trained_by, recipe), known)
-    apart = export(network, out, card, precision)
+    if single_frame:
+        if not isinstance(network, UNetSeveral):
+            raise InputError(f"{checkpoint}: --single-frame is for unet_several")
+        network = several.single_frame(network)
+    if isinstance(network, UNetSeveral):
+        card = card.model_copy(update={"inputs": INPUTS, "outputs": OUTPUTS})
+    apart = export(network, out, card, precision, card.channels[0])
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {apart:.1f} dB from torch")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
-from stream_enhance.pipeline import DETECTOR, default_model
+from stream_enhance.shipped import DETECTOR, default_model
 from stream_enhance.stages.detect import Detector, DetectorOptions
 from stream_enhance.types import Frame
 from train.common.images import Image, list_images, read_image

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import cut, patch_to_frame
-from stream_enhance.pipeline import DETECTOR, default_model
+from stream_enhance.shipped import DETECTOR, default_model
 from stream_enhance.stages.detect import Detector
 from train.common.command import FILE, Command, Several
 from train.common.images import SUFFIXES, Image, read_image, write_image

@@ -249,15 +249,16 @@ def patch_block(channels_in: int, channels: int, stride: int) -> list[nn.Module]
 
 
 class Clipped(nn.Module):
-    """What is exported: the network, its output held to 0..1."""
+    """What is exported: the network, its image held to 0..1; what follows the three channels stays as it is."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        """The network's result, clipped to 0..1."""
-        return self.network(x).clamp(0, 1)
+        """The network's result, its image clipped to 0..1."""
+        ours: Tensor = self.network(x)
+        return ours.clamp(0, 1) if ours.shape[1] == 3 else torch.cat([ours[:, :3].clamp(0, 1), ours[:, 3:]], 1)
 
 
 def set_requires_grad(module: nn.Module, flag: bool) -> None:
@@ -267,12 +268,14 @@ def set_requires_grad(module: nn.Module, flag: bool) -> None:
 
 
 def build(settings: Mapping[str, Any]) -> nn.Module:
-    """The network that `settings` names (`name`: unet_fast or pix2pix; the rest are its constructor's arguments).
+    """The network that `settings` names (`name`: unet_fast, unet_several or pix2pix), the rest its arguments.
 
     Raises ConfigError for an unknown name or argument.
     """
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items() if k != "name"}
-    kinds: dict[str, type[nn.Module]] = {"unet_fast": UNetFast, "pix2pix": Pix2Pix}
+    from train.enhancer.several import UNetSeveral
+
+    kinds: dict[str, type[nn.Module]] = {"unet_fast": UNetFast, "unet_several": UNetSeveral, "pix2pix": Pix2Pix}
     name = settings.get("name")
     if not isinstance(name, str) or name not in kinds:
         raise ConfigError(f"model.name: {name!r} is not a network of this project; choose from {', '.join(kinds)}")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from stream_enhance.backends import Session, open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import BOX_HEIGHT, cut, scale_of
-from stream_enhance.pipeline import DETECTOR, default_model
+from stream_enhance.shipped import DETECTOR, default_model
 from stream_enhance.stages.detect import Detector
 from stream_enhance.stages.networks import UNet
 from train.common.bootstrap import interval

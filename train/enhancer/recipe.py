@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from stream_enhance.config import read_yaml
 from train.common import recipe as common
 from train.common.recipe import CardText, Part
 from train.common.schedule import Shape
@@ -110,4 +111,6 @@ def parse(tree: object, where: str) -> Recipe:
 
 def card_of(recipe: Mapping[str, Any], path: Path | None) -> CardText:
     """The card's text, from the recipe in the YAML file `path` or else from `recipe` as a checkpoint holds it."""
-    return load(path).card if path is not None else common.parse(CardText, recipe.get("card", {}), "the checkpoint")
+    if path is None:
+        return common.parse(CardText, recipe.get("card", {}), "the checkpoint")
+    return common.parse(CardText, read_yaml(path).get("card", {}), str(path))

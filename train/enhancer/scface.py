@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stream_enhance.backends import open_session
 from stream_enhance.errors import InputError
 from stream_enhance.imaging.crop import cut
-from stream_enhance.pipeline import DETECTOR, default_model
+from stream_enhance.shipped import DETECTOR, default_model
 from stream_enhance.stages.detect import Detector
 from train.common.images import read_image
 from train.enhancer.data import POINTS, Pair, Portrait, augmented, patch_place, split

@@ -49,9 +49,12 @@ def network_of_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         "blocks": [sum(n.startswith(f"encode.{k}.") and n.endswith("first.weight") for n in weights) for k in stages],
         "size": card.size,
         "fold": round((weights["head.weight"].shape[0] / 3) ** 0.5),
-        "levelled": any(node.op_type == "Sqrt" for node in graph.node),
-        "keep_grey": any(node.op_type == "Abs" for node in graph.node),
     }
+    if "past.weight" in weights:
+        model["name"] = "unet_several"
+    else:
+        model["levelled"] = any(node.op_type == "Sqrt" for node in graph.node)
+        model["keep_grey"] = any(node.op_type == "Abs" for node in graph.node)
     network = build(model)
     own = network.state_dict()
     checkpoints.fill(network, {name: value for name, value in weights.items() if name in own}, path)

@@ -16,9 +16,9 @@ import numpy as np
 
 from stream_enhance.backends import open_session
 from stream_enhance.imaging.crop import patch_to_frame
+from stream_enhance.imaging.host import Host
 from stream_enhance.sources.open import open_source
 from stream_enhance.stages.detect import Detector, DetectorOptions
-from stream_enhance.stages.enhance import cut
 from stream_enhance.types import Frame, Scene
 from train.common.images import Image, read_image
 from train.detector.boxes import read_list
@@ -88,7 +88,7 @@ def patches_for_enhancer(faces: Path, clips: Path, detector: Path, size: int) ->
 def patches_of(scene: Scene, size: int) -> Iterator[Image]:
     """The scene's faces as the product cuts them."""
     for place in patch_to_frame(scene.faces.xyxy, scene.faces.points, size):
-        if (patch := cut(scene, place, size)) is not None:
+        if (patch := Host().cut(scene.frame.image, place, size)) is not None:
             yield patch
 
 

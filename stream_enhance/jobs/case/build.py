@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import json
-import logging
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from ... import __version__
 from ...config import Config
-from ...errors import InputError, SinkError, SourceError, redact
+from ...errors import EvidenceError, InputError, SinkError, SourceError, redact
 from ...evidence.keys import identity, require_extra
-from ...evidence.pinned import one_thread, pinned
+from ...evidence.pinned import one_thread, pinned, recorded
 from ...evidence.seal import SEAL, SIGNATURE, TIMESTAMP, VERIFIED, read_seal, write_seal
 from ...evidence.session import Evidence
 from ...evidence.verify import in_words, verify
 from ...pipeline import Pipeline
 from ...run import Run
-from ...safe_files import Originals, write_whole
 from ...sources.base import Source
 from ...sources.open import open_source
 from ...stages.networks import Enhancement, Network
-from .footage import copy_unchanged, is_playable, sha256_of, write_viewing_copy
+from .files import make_folder, png, sha256_of, write, write_sums
+from .footage import copy_unchanged, is_playable, write_viewing_copy
 from .page import page
 from .pdf import write_pdf
-from .record import NAME, Case, ShotEntry, TrackEntry, VideoEntry
+from .record import NAME, Case, Notes, ShotEntry, TrackEntry, VideoEntry
 from .shots import shot_of
-from .sums import write_sums
 from .tracks import CRITERIA, Collector, Moment, Track
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +64,22 @@ def build_case(
         stopped: asked between the sources; true ends it.
 
     Raises:
+        InputError: no source, one that is named twice, or settings that begin within the footage.
         SourceError: a source is no recording that can be read, or has changed meanwhile.
         SinkError: the folder holds something, or cannot be written.
         EvidenceError: it cannot be signed.
     """
     require_extra()
-    footage = named([Path(source) for source in sources])
+    if config.source.start:
+        raise InputError("source.start: the page shows frames beside the original's; leave it out")
+    footage = _named([Path(source) for source in sources])
     for each in footage:
         if not each.source.is_file():
             raise SourceError(f"{redact(str(each.source))}: no such file; a case is made of recordings")
-    _make_folder(folder)
+    make_folder(folder, "video", "shots", "data")
     overlay = config.overlay.model_copy(update={"mode": "inplace", "scale": 1})
-    config = pinned(config).model_copy(update={"overlay": overlay})
+    evidence = config.evidence.model_copy(update={"keep_original": False})  # the case itself holds it
+    config = pinned(config).model_copy(update={"overlay": overlay, "evidence": evidence})
     with Pipeline(config) as pipeline, _Learned(pipeline) as learned, one_thread():
         videos = []
         for each in footage:
@@ -93,7 +93,7 @@ def build_case(
         title=title or folder.resolve().name,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         program=f"stream-enhance {__version__}",
-        settings=config.model_dump(mode="json"),
+        settings=recorded(config),
         models=models | learned.models,
         learned_video=learned_video,
         videos=tuple(videos),
@@ -130,45 +130,30 @@ def _seal(folder: Path, config: Config) -> None:
     write(folder / VERIFIED, (in_words(verify(folder)) + "\n").encode())
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file of the case in one piece.
-
-    Raises:
-        SinkError: it cannot be written.
-    """
-    try:
-        write_whole(path, content, Originals(), replace=True)
-    except OSError as error:
-        raise SinkError(f"{path}: cannot be written ({error.strerror})") from None
-
-
 def add_notes(folder: Path, case: Case, notes: Path, config: Config) -> Case:
     """``case`` with the notes that its page saved, written to ``folder``.
 
     Raises:
         InputError: they are no such notes.
+        EvidenceError: the case has changed since it was sealed: a new seal would vouch for that.
         SinkError: the folder cannot be written.
     """
     try:
-        found = json.loads(notes.read_text(encoding="utf-8"))
+        found = Notes.model_validate_json(notes.read_bytes())
     except OSError as error:
         raise InputError(f"{notes}: cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise InputError(f"{notes}: no JSON; give the notes.json that the case's page saved") from None
-    if not isinstance(found, dict) or not {"text", "marks", "offsets"} <= set(found):
-        raise InputError(f"{notes}: no notes; give the notes.json that the case's page saved")
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "JSON"
+        raise InputError(f"{notes}: no notes ({where}); give the notes.json that the case's page saved") from None
+    if wrong := next((check for check in verify(folder) if check.holds is False), None):
+        raise EvidenceError(f"{folder}: has changed since it was sealed ({wrong.text}); take it from a backup")
     noted = case.model_copy(update={"notes": found})
-    write(folder / "notes.json", (json.dumps(found, indent=2) + "\n").encode())
+    write(folder / "notes.json", (found.model_dump_json(indent=2) + "\n").encode())
     write_case(folder, noted, config)
     return noted
 
 
-def named(sources: Sequence[Path]) -> list[_Footage]:
-    """Each source with a name that no other has.
-
-    Raises:
-        InputError: there is none, or one is named twice.
-    """
+def _named(sources: Sequence[Path]) -> list[_Footage]:
     if not sources:
         raise InputError("no footage; name one or more recordings")
     found: list[_Footage] = []
@@ -178,22 +163,9 @@ def named(sources: Sequence[Path]) -> list[_Footage]:
             raise InputError(f"{source}: is named twice")
         seen.add(source.resolve())
         taken = {each.name for each in found}
-        name, again = source.name, number
-        while name in taken:
-            name, again = f"{source.stem}-{again}{source.suffix}", again + 1
-        found.append(_Footage(source, name, number))
+        others = (f"{source.stem}-{n}{source.suffix}" for n in count(number))
+        found.append(_Footage(source, next(n for n in chain([source.name], others) if n not in taken), number))
     return found
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise SinkError(f"{folder}: holds something already; name a new folder")
-        for name in ("video", "shots", "data"):
-            (folder / name).mkdir()
-    except OSError as error:
-        raise SinkError(f"{folder}: cannot be made ({error.strerror})") from None
 
 
 class _Learned:
@@ -355,8 +327,3 @@ class _ShotWriter:
             left_alone=shot.left_alone,
             images=images,
         )
-
-
-def png(rgb: NDArray[np.uint8]) -> bytes:
-    """(H, W, 3) uint8 RGB as PNG."""
-    return cv2.imencode(".png", rgb[:, :, ::-1])[1].tobytes()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...config import Config
-from ...errors import InputError, SinkError
+from ...errors import InputError
 from ...imaging.frames import copy_of, native
 from ...pipeline import Pipeline
 from ...sinks.codecs import Encoding
@@ -21,10 +21,9 @@ from ...stages.detect import Detector, DetectorOptions
 from ...stages.enhance import EnhancerOptions
 from ...types import Frame, Rendered
 from . import redact
-from .build import png, write
-from .footage import read_upright, sha256_of, unchanged
+from .files import make_folder, png, sha256_of, write, write_sums
+from .footage import read_upright, unchanged
 from .record import Case, VideoEntry
-from .sums import write_sums
 
 _DETECTED = 0.12  # score from which a detection is covered: rather one shelf too many than one face too few
 
@@ -49,14 +48,9 @@ def export(case: Case, folder: Path, name: str, first: int, last: int, redacted:
     if not 0 <= first <= last < video.frames:
         raise InputError(f"{name}: has frames 0 to {video.frames - 1}; name some of them")
     if out.resolve().is_relative_to(folder.resolve()):
-        raise SinkError(f"{out}: is in the case, whose seal would no longer hold; name a folder outside it")
+        raise InputError(f"{out}: is in the case, whose seal would no longer hold; name a folder outside it")
     hidden = _hidden(redacted, video)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise SinkError(f"{out}: holds something already; name a new folder")
-    except OSError as error:
-        raise SinkError(f"{out}: cannot be made ({error.strerror})") from None
+    make_folder(out)
     boxes = _covers(folder, video, hidden, first, last) if hidden is not None else None
     files = {}
     for kind, source in (("original", video.copy_), ("enhanced", video.enhanced)):
@@ -94,7 +88,7 @@ def _hidden(redacted: str, video: VideoEntry) -> set[int] | None:
     if not redacted:
         return None
     every = {track.id for track in video.tracks}
-    word, _, names = redacted.partition(":") if redacted.startswith("others") else ("", "", redacted)
+    names = redacted.removeprefix("others:")
     if redacted == "all":
         return every
     if not re.fullmatch(r"\d+(,\d+)*", names):
@@ -102,13 +96,13 @@ def _hidden(redacted: str, video: VideoEntry) -> set[int] | None:
     named = {int(number) for number in names.split(",")}
     if unknown := named - every:
         raise InputError(f"{video.name}: has no track {min(unknown)}; the page shows which there are")
-    return every - named if word else named
+    return named if names == redacted else every - named
 
 
 def _covers(folder: Path, video: VideoEntry, hidden: set[int], first: int, last: int) -> list[list[redact.Box]]:
     """What to cover on each of the frames from ``first`` to ``last``."""
     rate = video.times if isinstance(video.times, float) else (video.frames - 1) / max(video.duration, 1e-3)
-    paths = {number: path for number, path in _paths(folder / video.boxes).items()}
+    paths = _paths(folder / video.boxes)
     kept = {track.id for track in video.tracks} - hidden
     margin = int(np.ceil(rate))  # a face found a moment later was there before
     detections: list[list[redact.Box]] = [[] for _ in range(video.frames)]

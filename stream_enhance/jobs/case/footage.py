@@ -24,19 +24,6 @@ _PLAYED = {".mp4": {"h264", "vp9", "av1"}, ".m4v": {"h264"}, ".webm": {"vp8", "v
 _BLOCK = 1 << 20
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
-
-
 def copy_unchanged(source: Path, target: Path) -> str:
     """Copy ``source`` byte for byte; its SHA-256.
 

@@ -95,7 +95,8 @@ _LITERATURE = (
 _ERRORS = (
     "Measured on people whom training never saw, filmed by a simulated camera: the card of the network in the"
     " folder engines of the program states the gain in fidelity and how often a face becomes less like the person, by"
-    " face size and group.  Below 32 pixels a mouth may be drawn more smiling than it was.",
+    " face size and group.  It draws small mouths more smiling than they were: up to 32 pixels of a face's height the"
+    " mouth is shown as recorded, up to 48 in part, unless a strength was set.",
 )
 _LIMITS = (
     "A track may begin late, break, or change from one person to another where they cross; what is nobody's face may be"

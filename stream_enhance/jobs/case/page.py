@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from importlib import resources
 
 from .method import Section, notice, sections
@@ -24,16 +25,13 @@ def page(case: Case) -> str:
         "data": _script_json(case),
         "js": parts["js"],
     }
-    text = parts["html"]
-    for name, value in values.items():
-        text = text.replace("{{" + name + "}}", value)
-    return text
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], parts["html"])  # once: a title may hold {{js}}
 
 
 def _script_json(case: Case) -> str:
     """The case as JSON that cannot end the script it stands in."""
     data = case.model_dump(mode="json", by_alias=True, exclude={"settings"})
-    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _section(section: Section) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, SinkError
+from ...errors import InputError
 from ...extras import install_hint
-from ...safe_files import Originals, write_whole
+from .files import write
 from .method import notice, sections
-from .record import Case, ShotEntry, TrackEntry
+from .record import Case, Notes, ShotEntry, TrackEntry
 
 _CAPTIONS = {
     "original": "camera's pixels",
@@ -35,7 +36,7 @@ def write_pdf(case: Case, folder: Path) -> None:
     pdf: Any = FPDF()
     pdf.set_title(latin(case.title))
     pdf.set_creator(case.program)
-    pdf.set_creation_date(_made(case))
+    pdf.set_creation_date(datetime.fromisoformat(case.made))
     pdf.set_auto_page_break(True, 15)
     pdf.add_page()
     _heading(pdf, case.title, 18)
@@ -57,21 +58,12 @@ def write_pdf(case: Case, folder: Path) -> None:
             _paragraph(pdf, "No face was found in this footage.")
         for track in video.tracks:
             _track(pdf, folder, track)
-    try:
-        write_whole(folder / "report.pdf", bytes(pdf.output()), Originals(), replace=True)
-    except OSError as error:
-        raise SinkError(f"{folder / 'report.pdf'}: cannot be written ({error.strerror})") from None
+    write(folder / "report.pdf", bytes(pdf.output()))
 
 
 def latin(text: str) -> str:
     """``text`` in the letters of the PDF's own fonts; others as their code after a backslash."""
     return text.replace("–", "-").replace("×", "x").encode("latin-1", "backslashreplace").decode("latin-1")
-
-
-def _made(case: Case) -> Any:
-    from datetime import datetime
-
-    return datetime.fromisoformat(case.made)
 
 
 def _heading(pdf: Any, text: str, size: int) -> None:
@@ -100,13 +92,13 @@ def _long(text: str) -> bool:
     return any(len(word) > 90 for word in text.split())
 
 
-def _notes(pdf: Any, notes: dict[str, Any]) -> None:
+def _notes(pdf: Any, notes: Notes) -> None:
     _heading(pdf, "The investigator's notes", 13)
-    if notes["text"]:
-        _paragraph(pdf, str(notes["text"]))
-    for mark in notes["marks"]:
-        _paragraph(pdf, f"{mark.get('video')}, frame {mark.get('frame')}: {mark.get('text')}")
-    for name, seconds in notes["offsets"].items():
+    if notes.text:
+        _paragraph(pdf, notes.text)
+    for mark in notes.marks:
+        _paragraph(pdf, f"{mark.video}, frame {mark.frame}: {mark.text}")
+    for name, seconds in notes.offsets.items():
         _paragraph(pdf, f"{name} is taken to begin {seconds} seconds later than its clock says.")
 
 

@@ -69,6 +69,24 @@ class VideoEntry(_Entry):
     tracks: tuple[TrackEntry, ...]
 
 
+class Mark(_Entry):
+    """A moment that the investigator marked."""
+
+    video: str
+    frame: int = Field(description="Counts the video's frames from 0.")
+    seconds: float = Field(description="Footage time of the frame, from the first one.")
+    track: int | None = Field(description="The track that was chosen; null: none.")
+    text: str
+
+
+class Notes(_Entry):
+    """The investigator's notes, as the page saves them."""
+
+    text: str
+    marks: tuple[Mark, ...]
+    offsets: dict[str, float] = Field(description="Video: seconds that it begins later than its clock says.")
+
+
 class Case(_Entry):
     """A case folder."""
 
@@ -84,7 +102,7 @@ class Case(_Entry):
     )
     learned_video: bool = Field(description="Whether a learned network changed faces in the enhanced videos.")
     videos: tuple[VideoEntry, ...]
-    notes: dict[str, object] | None = Field(default=None, description="The investigator's, as the page saved them.")
+    notes: Notes | None = None
 
 
 def read_case(folder: Path) -> Case:

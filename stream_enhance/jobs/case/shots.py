@@ -83,7 +83,7 @@ def shot_of(moment: Moment, network: Network | None, strength: float | None) -> 
 
     Args:
         network: the learned one; None: there is no learned rendering.
-        strength: share of its result; None: by the face's size and sharpness.
+        strength: share of its result; None: by the face's size and sharpness, and less at the mouth of small faces.
     """
     scale = crop.scale_of(moment.to_frame)
     patch, scales = moment.patch[None], np.array([scale], np.float32)
@@ -96,7 +96,7 @@ def shot_of(moment: Moment, network: Network | None, strength: float | None) -> 
         else:
             computed = network(patch, scales)[0]
             mixed = cv2.addWeighted(computed, share, moment.patch, 1 - share, 0).astype(np.uint8, copy=False)
-            learned = gates.with_mouth_as_seen(mixed, moment.patch, moment.height)
+            learned = mixed if strength is not None else gates.with_mouth_as_seen(mixed, moment.patch, moment.height)
             extra = unexplained(moment.patch, learned, scale)
             edge = len(moment.patch) // 6
             added = float(extra[edge:-edge, edge:-edge].mean())

@@ -112,10 +112,10 @@ const summary = (t) => `track ${t.id}, ${clock(t.first)} to ${clock(t.last)}, ${
 function choose(track) { state.chosen = track; drawTimeline(); }
 
 // ---- player ----
-const urlOf = (path) => path.split("/").map(encodeURIComponent).join("/");  // names may hold #, ?, % and line breaks
+const url = (path) => path.split("/").map(encodeURIComponent).join("/");  // a file's name may hold # or %
 function open(i) {
   state.video = i; const video = now();
-  for (const [element, file] of [[original, urlOf(video.original)], [enhanced, urlOf(video.enhanced)]]) {
+  for (const [element, file] of [[original, url(video.original)], [enhanced, url(video.enhanced)]]) {
     if (element.getAttribute("src") !== file) { element.src = file; element.load(); }
   }
   $("video").value = i; $("seek").max = video.frames - 1;
