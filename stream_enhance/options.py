@@ -26,8 +26,7 @@ class EvidenceOptions(Options):
 
     keep_original: bool = Field(
         default=False,
-        description="Keep the source beside the result: a file is copied, a camera's packets are recorded as they came."
-        "  Without it, its path and hash are.",
+        description="Copy the source, a file or folder, into the evidence folder, not only its hash.",
     )
     certificate: Path | None = Field(
         default=None,

@@ -58,5 +58,25 @@ def test_an_extra_brings_one_onnxruntime(extra: str, flavour: str) -> None:
     names = [re.split(r"[\[><=;\s]", line)[0] for line in wanted]
     flavours = {"onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"}
     assert [name for name in names if name in flavours] == [flavour]
-    if extra == "gpu":
-        assert "tensorrt-cu13>=10,<11" in wanted, "onnxruntime-gpu links TensorRT 10"
+    assert "tensorrt-cu13>=10,<11" in project["optional-dependencies"]["tensorrt"], "onnxruntime-gpu links TensorRT 10"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("extra", "flavour"), [("cpu", "onnxruntime"), ("rtx", "onnxruntime"), ("gpu", "onnxruntime-gpu")]
+)
+def test_pip_resolves_an_extra_to_one_onnxruntime(extra: str, flavour: str, tmp_path: Path) -> None:
+    """With all that its dependencies ask for; ``tensorrt`` needs NVIDIA's own index."""
+    report = tmp_path / "report.json"
+    asked = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report), f"{ROOT}[{extra}]"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *asked], capture_output=True, text=True, timeout=590, check=False, cwd=tmp_path
+    )
+    if done.returncode and "No matching distribution" in done.stderr:
+        pytest.skip("no package index answers")
+    assert done.returncode == 0, done.stderr[-500:]
+    names = {entry["metadata"]["name"].lower() for entry in json.loads(report.read_text())["install"]}
+    assert [name for name in sorted(names) if re.fullmatch(r"onnxruntime(-gpu|-directml|-openvino|-rocm)?", name)] == [
+        flavour
+    ]

@@ -147,7 +147,7 @@ def key_of(path: Path, sha256: str, card: Card, provider: str, device: int) -> E
         library_version=", ".join(f"{name} {_version(name)}" for name in distributions),
         target=target,
         precision="fp16",
-        profile=str(profile_of(card.task, card.size)),
+        profile=str(profile_of(card.task, card.size, card.channels[0])),
         driver=driver,
     )
 

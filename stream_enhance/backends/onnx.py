@@ -103,9 +103,7 @@ class OnnxSession:
         self._threads, self._cache = providers.threads_of(threads), cache
         offered = providers.available(ort)
         if provider != "auto" and provider not in offered:
-            raise ModelError(
-                f"provider {provider!r} is not available on this machine; {providers.cure_of(provider, offered)}"
-            )
+            raise ModelError(providers.not_offered(ort, provider, offered))
         self._largest = providers.BATCHES[-1]  # rows at once; halved where a GPU's memory does not hold them
         self._session: Any = self._on_cpu()  # to be read, and to be compared with
         self.provider, self.precision = "cpu", "fp32"

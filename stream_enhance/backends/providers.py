@@ -29,7 +29,7 @@ _RTX_PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
 _GPU_CURE = "pip install '.[gpu]' in the checkout (it replaces onnxruntime), with an NVIDIA driver for CUDA 13"
 _CURES = {
     "cuda": _GPU_CURE,
-    "tensorrt": _GPU_CURE,
+    "tensorrt": _GPU_CURE.replace("gpu", "tensorrt"),
     "tensorrt-rtx": "pip install '.[rtx]' in the checkout, with an NVIDIA RTX card and its driver",
 }
 _WORKSPACE = 1 << 30  # bytes that TensorRT may use while it builds
@@ -38,6 +38,12 @@ _WORKSPACE = 1 << 30  # bytes that TensorRT may use while it builds
 def cure_of(provider: str, offered: Sequence[str]) -> str:
     """What makes ``provider`` available."""
     return _CURES.get(provider, f"use one of {', '.join(offered)}")
+
+
+def not_offered(ort: Any, provider: str, offered: Sequence[str]) -> str:
+    """Why ``provider`` is none of ``offered``, and the cure."""
+    why = rtx_devices(ort)[1] if provider == "tensorrt-rtx" else ""
+    return f"provider {provider!r} is not available on this machine{why and f': {why}'}; {cure_of(provider, offered)}"
 
 
 def flavours() -> list[str]:
@@ -72,7 +78,7 @@ def rtx_devices(ort: Any) -> tuple[list[Any], str]:
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         return [], str(error).splitlines()[0].rpartition("error: ")[2][:120]
     devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
-    return devices, "" if devices else "no RTX card is there"
+    return devices, "" if devices else "its plugin finds no RTX card"
 
 
 def set_up(
@@ -93,7 +99,7 @@ def set_up(
     Raises:
         ModelError: the provider's devices are not there.
     """
-    profile = profile_of(card.task, card.size)
+    profile = profile_of(card.task, card.size, card.channels[0])
     shapes = {
         f"profile_{part}_shapes": f"{input_name}:{'x'.join(map(str, shape))}"
         for part, shape in zip(("min", "opt", "max"), profile, strict=True)

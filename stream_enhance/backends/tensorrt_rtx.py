@@ -20,7 +20,7 @@ _LIBRARIES = ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1")
 
 
 class Profile(NamedTuple):
-    """The inputs that an engine takes, (n, 3, H, W) each."""
+    """The inputs that an engine takes, (n, C, H, W) each."""
 
     least: tuple[int, int, int, int]
     usual: tuple[int, int, int, int]
@@ -30,10 +30,10 @@ class Profile(NamedTuple):
         return "..".join("x".join(map(str, shape)) for shape in self)
 
 
-def profile_of(task: str, size: int) -> Profile:
+def profile_of(task: str, size: int, channels: int = 3) -> Profile:
     """The profile of a network: faces in batches of 1 to 16; frames of any camera's shape, so that none rebuilds."""
     if task == "face-enhancement":
-        return Profile((1, 3, size, size), (4, 3, size, size), (16, 3, size, size))
+        return Profile((1, channels, size, size), (4, channels, size, size), (16, channels, size, size))
     return Profile((1, 3, 64, 64), (1, 3, 384, 640), (16, 3, 1280, 1280))
 
 

@@ -78,7 +78,8 @@ class TorchSession:
             self._device = torch.device(device)
             torch.zeros(1, device=self._device)
         except (RuntimeError, AssertionError) as error:
-            raise ModelError(f"{device}: torch cannot use it ({str(error).splitlines()[0][:120]})") from None
+            why = str(error).splitlines()[0].split(". ")[0][:120]
+            raise ModelError(f"{device}: torch cannot use it ({why}); install its driver, or use cpu") from None
         self._graph = _Graph(to_half(model) if precision == "fp16" else model, self._device, str(path))
         self._captured: dict[tuple[int, ...], tuple[Any, torch.Tensor, torch.Tensor]] = {}
 

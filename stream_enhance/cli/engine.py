@@ -12,7 +12,7 @@ import click
 _MODELS = {"detector": "face-detection", "enhancer": "face-enhancement"}
 _BENCHED = (("face-detection", (384, 640)), ("face-enhancement", (256, 256)))  # heights and widths, pixels
 _cache = click.option(
-    "--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of the engines; the user's cache without."
+    "--cache", type=click.Path(path_type=Path), help="Folder of the engines; the user's cache without."
 )
 
 
@@ -166,7 +166,7 @@ def _key(path: Path, target: str) -> tuple[Any, Any]:
     from ..backends.card import file_sha256, read_card
 
     card = read_card(path)
-    profile = tensorrt_rtx.profile_of(card.task, card.size)
+    profile = tensorrt_rtx.profile_of(card.task, card.size, card.channels[0])
     key = engines.EngineKey(
         model=path.name,
         model_sha256=file_sha256(path),

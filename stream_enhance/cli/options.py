@@ -92,7 +92,7 @@ _SHARED: list[Callable[[Any], Any]] = [
         help="Make the result checkable: repeatable settings, a manifest with each frame's hash and every decision,"
         " signatures; see `verify`.  Classical filters enhance unless --enhancer names something else.",
     ),
-    click.option("--keep-original", is_flag=True, help="With --evidence: keep the source itself beside the result."),
+    click.option("--keep-original", is_flag=True, help="With --evidence: keep a copy of the source, a file or folder."),
     tsa,
     click.option("--overwrite", is_flag=True, help="Replace outputs and reports that exist.  Never the source."),
     quiet,

@@ -226,11 +226,6 @@ def settings_sha256(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def manifests_in(folder: Path) -> list[Path]:
-    """The parts of the manifest in ``folder``, in their order: one of a recording, any number of a camera."""
-    return sorted(folder.glob("manifest*.jsonl.gz"))
-
-
 def _parsed(raw: bytes, path: Path, number: int, previous: str | None) -> tuple[Line, str]:
     where = f"{path}: line {number}"
     body, tail = raw[:-_TAIL] + b"}", raw[-_TAIL:]

@@ -48,7 +48,7 @@ class Evidence:
         overwrite: replace the evidence of an earlier run.
 
     Raises:
-        EvidenceError: no output is on disk, or nothing can be signed with the key.
+        EvidenceError: no output, or no original that is to be kept, is on disk, or the key cannot sign.
         SinkError: the folder cannot be made, or is there.
     """
 
@@ -59,7 +59,10 @@ class Evidence:
         self.note = f"evidence run {self.run}"
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._specs = [os.fspath(output) for output in outputs]
-        self._targets = self._parsed(live=not Path(source).exists())
+        on_disk = Path(source).exists()
+        if config.evidence.keep_original and not on_disk:
+            raise EvidenceError(f"{redact(source)}: is no file or folder; leave --keep-original out")
+        self._targets = self._parsed(live=not on_disk)
         self._names = tuple(redact_output(os.fspath(output)) for output in outputs)
         self._originals = Originals.of(source)
         self.identity: Identity = identity(config.evidence.certificate, config.evidence.key)

@@ -128,11 +128,11 @@ def read(path: str) -> tuple[ServeConfig, dict[str, CameraConfig]]:
     cameras = {name: validated(CameraConfig, camera, f"{path}: {name}") for name, camera in config.cameras.items()}
     writers: dict[str, str] = {}  # by where they write
     for name, camera in cameras.items():
-        try:
-            for url in (camera.url, camera.detect_url):
+        for key, url in (("url", camera.url), ("detect_url", camera.detect_url)):
+            try:
                 with_environment(url)
-        except InputError as error:
-            raise ConfigError(f"{path}: {name}: url: {error}") from None
+            except InputError as error:
+                raise ConfigError(f"{path}: {name}: {key}: {error}") from None
         for spec in camera.outputs:
             try:
                 place = _place(spec)

@@ -87,6 +87,10 @@ def test_what_was_compiled_for_another_driver_is_compiled_again(
     assert session is not None
     session.__exit__(None, None, None)
     assert "built for driver 580.1, not 581.9; compiling it for tensorrt while cpu runs" in caplog.text
+    (note,) = tmp_path.glob("*/tensorrt.json")
+    note.write_text("{")
+    with OnnxSession(models.enhancer, TASK, "cpu", 1, tmp_path) as cpu:
+        assert cpu.waits_for("tensorrt") == "the note of what it was compiled for is damaged"
 
 
 @pytest.mark.parametrize("provider", ["auto", "tensorrt"])

@@ -103,7 +103,9 @@ def test_the_plugin_is_registered_and_given_its_device(models: Models, tmp_path:
 
 
 def test_a_plugin_without_a_card_is_named_with_its_cure(models: Models, tmp_path: Path, plugin: None) -> None:
-    with pytest.raises(ModelError, match=r"'tensorrt-rtx' is not available on this machine; pip install '\.\[rtx\]'"):
+    with pytest.raises(
+        ModelError, match=r"is not available on this machine: its plugin finds no RTX card; pip install '\.\[rtx\]'"
+    ):
         opened(models, FalseOrt(), "tensorrt-rtx", tmp_path)
     with pytest.raises(ModelError, match="there is no device 3"):
         opened(models, FalseOrt(devices=1), "tensorrt-rtx", tmp_path, device=3)

@@ -29,6 +29,14 @@ def test_an_empty_cache_says_what_to_do(command: Command, tmp_path: Path) -> Non
     assert "build them with `stream-enhance engine build`" in command("engine", "list", "--cache", tmp_path).out
 
 
+def test_a_file_in_the_place_of_the_cache_is_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = command("engine", "prune", "--cache", tmp_path / "file")
+    assert refused.code == 2
+    assert "compiled engines cannot be kept there (File exists); set engine_cache" in refused.err
+    assert refused.err.count("\n") == 1
+
+
 def test_a_target_that_is_none_is_one_line(command: Command, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings")
     refused = command("engine", "build", "--target", "sm35", "--cache", tmp_path)

@@ -275,6 +275,12 @@ def test_the_original_is_kept(command: Command, clip: Path, tmp_path: Path) -> N
     assert failures(tmp_path / "out.mp4") == []
 
 
+def test_a_stream_has_no_original_to_keep(command: Command, tmp_path: Path) -> None:
+    done = command("run", "rtsp://u:p@127.0.0.1:9/x", "-o", tmp_path / "out.mp4", "--evidence", "--keep-original")
+    assert done.code == 2
+    assert "rtsp://***@127.0.0.1:9/x: is no file or folder" in done.error
+
+
 def test_segments_are_each_signed(command: Command, clip: Path, tmp_path: Path) -> None:
     done = command("run", clip, "-o", tmp_path / "%H%M%S.mp4", "--segment", "200ms", "--evidence")
     assert done.code == 0, done.err

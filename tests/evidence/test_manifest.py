@@ -12,7 +12,6 @@ import pytest
 from pydantic import BaseModel
 
 from stream_enhance.errors import EvidenceError
-from stream_enhance.evidence import manifest
 from stream_enhance.evidence.manifest import (
     GENESIS,
     Event,
@@ -142,12 +141,6 @@ def test_parts_are_chained(tmp_path: Path) -> None:
 def test_the_reference_describes_every_field(model: type[BaseModel]) -> None:
     page = (ROOT / "docs" / "reference" / "manifest.md").read_text()
     assert not [name for name in model.model_fields if f"`{name}`" not in page]
-
-
-def test_the_parts_of_a_camera_are_in_order(tmp_path: Path) -> None:
-    for number in (2, 10, 1):
-        (tmp_path / f"manifest-{number:06d}.jsonl.gz").touch()
-    assert [path.name[9:15] for path in manifest.manifests_in(tmp_path)] == ["000001", "000002", "000010"]
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

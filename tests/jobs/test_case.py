@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stream_enhance import Pipeline
 from stream_enhance.evidence.verify import verify
 from stream_enhance.jobs.case import redact
-from stream_enhance.jobs.case.build import _named
+from stream_enhance.jobs.case.build import named
 from stream_enhance.jobs.case.files import write_sums
 from stream_enhance.jobs.case.page import page
 from stream_enhance.jobs.case.pdf import latin
@@ -92,6 +92,11 @@ def test_the_sums_of_a_name_with_a_line_break_are_those_of_coreutils(tmp_path: P
     subprocess.run(["sha256sum", "--strict", "--check", "SHA256SUMS"], cwd=tmp_path, check=True, timeout=30)
 
 
+def test_footage_of_one_name_gets_names_of_its_own() -> None:
+    names = [each.name for each in named([Path("x/a.mp4"), Path("x/a-3.mp4"), Path("y/a.mp4"), Path("z/b.mp4")])]
+    assert names == ["a.mp4", "a-3.mp4", "a-4.mp4", "b.mp4"]
+
+
 def test_every_edit_is_found_and_none_where_there_is_none(case: Path, tmp_path: Path) -> None:
     assert "DOES NOT HOLD" not in (case / "verify.txt").read_text().upper()
     assert not [check for check in verify(case) if check.holds is False]
@@ -147,13 +152,12 @@ def test_bad_input_is_one_line_and_exit_2(command: Command, case: Path, footage:
         (["export", case, "--video", "shop.mkv", "--frame", "40", "-o", tmp_path / "e"], "has frames 0 to 39"),
         (["export", case, "--video", "shop.mkv", "--frame", "1", "--redact", "me", "-o", tmp_path / "e"], "others:3,7"),
         (["export", case, "--video", "shop.mkv", "-o", tmp_path / "e"], "name --frame"),
+        (["case", footage, "-o", tmp_path / "new", "--set", "source.start=1"], "source.start"),
         (["export", case, "--video", "shop.mkv", "--frame", "1", "-o", case / "e"], "is in the case"),
         (
             ["export", case, "--video", "shop.mkv", "--from-frame", "9", "--to-frame", "4", "-o", tmp_path / "e"],
             "is after --to-frame 4",
         ),
-        (["case", footage, "-o", tmp_path / "new", "--overlay", "panel"], "No such option"),
-        (["case", footage, "-o", tmp_path / "new", "--set", "source.start=1"], "source.start"),
         (["case", "--notes", footage, "-o", case], "no notes (JSON)"),
         (["case", "--notes", footage, "-o", case, "--title", "x"], "name no footage or --title"),
     ):
@@ -161,6 +165,9 @@ def test_bad_input_is_one_line_and_exit_2(command: Command, case: Path, footage:
         assert result.code == 2, words
         assert says in result.error
     assert (tmp_path / "full" / "x").read_text() == "mine"
+    done = command("case", footage, "-o", tmp_path / "new", "--overlay", "panel")  # it would change nothing
+    assert done.code == 2
+    assert "No such option" in done.err
 
 
 def test_notes_go_into_the_case_and_its_sums(command: Command, case: Path, tmp_path: Path) -> None:
@@ -204,11 +211,6 @@ def test_a_name_in_braces_is_no_part_of_the_template(case: Path) -> None:
     assert "<title>{{data}}</title>" in text
     assert '"name":"{{js}}"' in text
     assert text.count('"use strict"') == 1
-
-
-def test_footage_of_one_name_gets_names_of_its_own(tmp_path: Path) -> None:
-    names = [each.name for each in _named([Path("a-3.mp4"), Path("a.mp4"), tmp_path / "a.mp4"])]
-    assert names == ["a-3.mp4", "a.mp4", "a-4.mp4"]
 
 
 def test_an_interrupted_case_says_so_by_its_exit_code(

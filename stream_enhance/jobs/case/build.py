@@ -72,7 +72,7 @@ def build_case(
     require_extra()
     if config.source.start:
         raise InputError("source.start: the page shows frames beside the original's; leave it out")
-    footage = _named([Path(source) for source in sources])
+    footage = named([Path(source) for source in sources])
     for each in footage:
         if not each.source.is_file():
             raise SourceError(f"{redact(str(each.source))}: no such file; a case is made of recordings")
@@ -153,7 +153,12 @@ def add_notes(folder: Path, case: Case, notes: Path, config: Config) -> Case:
     return noted
 
 
-def _named(sources: Sequence[Path]) -> list[_Footage]:
+def named(sources: Sequence[Path]) -> list[_Footage]:
+    """Each source with a name that no other has.
+
+    Raises:
+        InputError: there is none, or one is named twice.
+    """
     if not sources:
         raise InputError("no footage; name one or more recordings")
     found: list[_Footage] = []

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...config import Config
-from ...errors import InputError
+from ...errors import InputError, SinkError
 from ...imaging.frames import copy_of, native
 from ...pipeline import Pipeline
 from ...sinks.codecs import Encoding
@@ -48,7 +48,7 @@ def export(case: Case, folder: Path, name: str, first: int, last: int, redacted:
     if not 0 <= first <= last < video.frames:
         raise InputError(f"{name}: has frames 0 to {video.frames - 1}; name some of them")
     if out.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{out}: is in the case, whose seal would no longer hold; name a folder outside it")
+        raise SinkError(f"{out}: is in the case, whose seal would no longer hold; name a folder outside it")
     hidden = _hidden(redacted, video)
     make_folder(out)
     boxes = _covers(folder, video, hidden, first, last) if hidden is not None else None

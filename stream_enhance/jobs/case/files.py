@@ -70,10 +70,10 @@ def write_sums(folder: Path) -> None:
     """
     made_later = {SUMS, SEAL, SIGNATURE, TIMESTAMP, VERIFIED}
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    lines = [_sum_line(sha256_of(folder / name), name) for name in names if name not in made_later]
+    lines = [_line(sha256_of(folder / name), name) for name in names if name not in made_later]
     write(folder / SUMS, "".join(lines).encode())
 
 
-def _sum_line(sha256: str, name: str) -> str:
+def _line(sha256: str, name: str) -> str:
     escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
     return f"{'' if escaped == name else chr(92)}{sha256}  {escaped}\n"  # coreutils begins such a line with a backslash
