@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bench_baselines, bench_session
+from benchmarks import bench_baselines, bench_cameras, bench_session
 from benchmarks.conditions import conditions
 from benchmarks.roofline import CARDS, table
 
@@ -45,6 +45,13 @@ def parts(clip: Path, weights: str, quick: bool) -> dict[str, Part]:
             f"The line against its baselines, {frames} frames of {clip.name}",
             lambda: bench_baselines.measure(str(clip), runs, frames, weights, []),
             bench_baselines.table,
+        ),
+        "cameras": Part(
+            f"How many cameras of 640x360 at 25 frames/s, showing {clip.name}",
+            lambda: bench_cameras.measure(
+                str(clip), "640x360", 25, range(1, 2 if quick else 33), seconds=3 if quick else 15, script=False
+            ),
+            bench_cameras.table,
         ),
         "cards": Part("Other cards, *predicted*", lambda: [table(card) for card in CARDS.values()], _joined),
     }

@@ -17,6 +17,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -46,26 +47,64 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     given = parser.parse_args()
     print(json.dumps(conditions()))
+    counts = range(given.first, given.last + 1, given.step)
+    found = measure(given.clip, given.size, given.rate, counts, given.limit, given.seconds, given.set)
+    print("\n".join(table(found)))
+    save(f"cameras_{given.size}", found)
+
+
+def measure(
+    source: str,
+    size: str,
+    rate: int,
+    counts: Sequence[int],
+    limit: float = 300,
+    seconds: float = 15,
+    changes: Sequence[str] = (),
+    script: bool = True,
+) -> dict[str, Any]:
+    """Lines of ``size`` at ``rate`` in each of ``counts`` in turn, until one is not kept up with.
+
+    Args:
+        source: the clip.
+        size: "640x360".
+        rate: frames a second of each camera.
+        counts: how many cameras at once, rising.
+        limit: milliseconds, of the age's p99.
+        seconds: measured of each count, after ``WARM``.
+        changes: settings, "key=value".
+        script: whether the script of ``bench_line`` is measured too.
+    """
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
-        encode(given.clip, clip, tuple(map(int, given.size.split("x"))), given.rate)
-        script = one("benchmarks.bench_line", str(clip), "--frames", "60", "--one", "script")["fps"]
-        print(f"the script: {script:.1f} frames/s, {script / given.rate:.1f} cameras")
-        table: dict[int, Any] = {}
-        for count in range(given.first, given.last + 1, given.step):
-            table[count] = carried(clip, count, given, Path(folder))
-            print(f"{count} cameras: {json.dumps(table[count])}", flush=True)
-            if not kept_up(table[count], given.limit):
+        encode(source, clip, tuple(map(int, size.split("x"))), rate)
+        found: dict[str, Any] = {"size": size, "rate": rate, "limit_ms": limit, "cameras": 0, "table": {}}
+        if script:
+            found["script_fps"] = one("benchmarks.bench_line", str(clip), "--frames", "60", "--one", "script")["fps"]
+            found["script_cameras"] = found["script_fps"] / rate
+        for count in counts:
+            found["table"][count] = row = carried(clip, count, rate, seconds, changes, Path(folder))
+            print(f"{count} cameras: {json.dumps(row)}", flush=True)
+            if not kept_up(row, limit):
                 break
-    good = [n for n, row in table.items() if kept_up(row, given.limit)]
-    print(f"{max(good, default=0)} cameras of {given.size} at {given.rate} frames/s")
-    save(f"cameras_{given.size}", {"rate": given.rate, "limit_ms": given.limit, "cameras": max(good, default=0)}
-         | {"script_fps": script, "script_cameras": script / given.rate, "table": table})  # fmt: skip
+            found["cameras"] = count
+    return found
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """Markdown."""
+    lines = ["| cameras | age p50, ms | p95 | p99 | dropped | frames/s |", "|---|---|---|---|---|---|"]
+    for count, row in found["table"].items():
+        ages = " | ".join(str(row["age_ms"][p]) for p in ("p50", "p95", "p99"))
+        lines.append(f"| {count} | {ages} | {row['dropped']} of {row['frames'] + row['dropped']} | {row['fps']} |")
+    kept = f"Kept up with (p99 of at most {found['limit_ms']:g} ms, one frame in a hundred dropped): {found['cameras']}"
+    by_script = f"; the ultralytics script: {found['script_cameras']:.1f}" if "script_cameras" in found else ""
+    return [*lines, "", f"{kept} cameras of {found['size']} at {found['rate']} frames/s{by_script}."]
 
 
 def kept_up(row: dict[str, Any], limit: float) -> bool:
     """Young enough, and not by dropping more than one frame in a hundred."""
-    return bool(row["age_ms"]["p99"] <= limit and row["dropped"] <= 0.01 * row["frames"])
+    return bool(row["frames"] and row["age_ms"]["p99"] <= limit and row["dropped"] <= 0.01 * row["frames"])
 
 
 def encode(source: str, to: Path, size: tuple[int, ...], rate: int) -> None:
@@ -105,11 +144,11 @@ def send(clip: str, ports: list[int], rate: int) -> None:
         count += 1
 
 
-def carried(clip: Path, count: int, given: Any, folder: Path) -> dict[str, Any]:
+def carried(clip: Path, count: int, rate: int, seconds: float, changes: Sequence[str], folder: Path) -> dict[str, Any]:
     """Age of the frames of so many cameras at once, and what was dropped."""
-    config = load(None, given.set)
+    config = load(None, list(changes))
     ports = [free_port() for _ in range(count)]
-    sender = multiprocessing.get_context("spawn").Process(target=send, args=(str(clip), ports, given.rate), daemon=True)
+    sender = multiprocessing.get_context("spawn").Process(target=send, args=(str(clip), ports, rate), daemon=True)
     runs: list[Run] = []
     with Pipeline(config, shared=True) as pipeline:
         sources = [open_source(f"udp://127.0.0.1:{port}", config.source, config.live) for port in ports]
@@ -117,7 +156,7 @@ def carried(clip: Path, count: int, given: Any, folder: Path) -> dict[str, Any]:
         for i, source in enumerate(sources):
             source.wait_ready()
             runs.append(pipeline.new_run(source, pipeline.outputs([str(folder / f"{count}-{i}.ts")], source)))
-        threads = [threading.Thread(target=run.go, args=(given.seconds + WARM,)) for run in runs]
+        threads = [threading.Thread(target=run.go, args=(seconds + WARM,)) for run in runs]
         for thread in threads:
             thread.start()
         time.sleep(WARM)
@@ -131,8 +170,8 @@ def carried(clip: Path, count: int, given: Any, folder: Path) -> dict[str, Any]:
             source.close()
         sender.terminate()
         return {
-            "age_ms": {f"p{p}": round(float(np.percentile(ages, p)), 1) for p in (50, 95, 99)},
-            "fps": round(len(ages) / given.seconds, 1),
+            "age_ms": {f"p{p}": round(float(np.percentile(ages, p)), 1) if len(ages) else None for p in (50, 95, 99)},
+            "fps": round(len(ages) / seconds, 1),
             "frames": len(ages),
             "dropped": sum(run.dropped for run in runs) - dropped,
             "faces": sum(run.faces for run in runs),

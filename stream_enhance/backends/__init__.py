@@ -87,7 +87,8 @@ def open_session(
         stream: the CUDA stream, as an address, that the frames' other work is queued on; 0: one of its own.
         precision: on the CPU, whether the 8-bit file beside ``path`` is run; ``auto``: where the processor is made for
             it. A GPU computes in what the provider takes.
-        meanwhile: where the provider has to compile the network first, run it on the next best one until it has.
+        meanwhile: where the provider has to compile the network first, run it on the next best one until it has. Only
+            with precision=auto: a run that is to be repeated runs on one provider, and waits for it.
 
     Raises:
         ModelError: no such file, damaged, for another task, made from another file than ``path``, or the named
@@ -99,7 +100,7 @@ def open_session(
         return open_torch(Path(path), task, device)
     from .onnx import OnnxSession, open_meanwhile
 
-    if meanwhile and precision != "int8":
+    if meanwhile and precision == "auto":
         swapping = open_meanwhile(Path(path), task, provider, threads, cache, device, stream)
         if swapping is not None:
             return swapping

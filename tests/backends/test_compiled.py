@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from stream_enhance.backends import compiled, providers
+from stream_enhance.backends import compiled, onnx, open_session, providers
 from stream_enhance.backends.compiled import SwappingSession, compile_apart
 from stream_enhance.backends.onnx import OnnxSession, open_meanwhile
 from stream_enhance.errors import ModelError
@@ -93,6 +94,17 @@ def test_what_was_compiled_for_another_driver_is_compiled_again(
         assert cpu.waits_for("tensorrt") == "the note of what it was compiled for is damaged"
 
 
+def test_a_run_that_is_to_be_repeated_waits_for_its_provider(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx, "_onnxruntime", lambda: FalseOrt("tensorrt"))
+    asked: Any = (models.enhancer, TASK, "auto", 1, tmp_path, 0)
+    with open_session(*asked, precision="auto", meanwhile=True) as session:
+        assert isinstance(session, SwappingSession)
+    with open_session(*asked, precision="fp32", meanwhile=True) as session:
+        assert session.provider == "tensorrt"
+
+
 @pytest.mark.parametrize("provider", ["auto", "tensorrt"])
 def test_a_build_that_fails_ends_the_line_only_where_the_provider_was_named(
     models: Models, tmp_path: Path, provider: str, caplog: pytest.LogCaptureFixture
@@ -113,7 +125,10 @@ def test_a_build_that_fails_ends_the_line_only_where_the_provider_was_named(
                 session(BATCH)
 
 
-def test_compiling_apart_says_in_one_line_what_is_wrong_and_ends_when_it_is_closed(tmp_path: Path) -> None:
+def test_compiling_apart_says_in_one_line_what_is_wrong_and_ends_when_it_is_closed(
+    models: Models, tmp_path: Path
+) -> None:
+    compile_apart(models.enhancer, TASK, "cpu", None, 0, threading.Event())
     with pytest.raises(ModelError, match=r"none\.onnx: no such model file") as raised:
         compile_apart(tmp_path / "none.onnx", TASK, "tensorrt", tmp_path, 0, threading.Event())
     assert "\n" not in str(raised.value)

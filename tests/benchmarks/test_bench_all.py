@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from benchmarks import bench_all, bench_baselines, bench_session, roofline
+from benchmarks import bench_all, bench_baselines, bench_cameras, bench_session, roofline
 
 
 @pytest.mark.slow
@@ -50,3 +50,18 @@ def test_an_unknown_part_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         bench_all.main(["--out", str(tmp_path), "--only", "warp"])
     assert "warp: no such part" in capsys.readouterr().err
+
+
+def test_the_cameras_table_says_how_many_are_kept_up_with() -> None:
+    row = {"age_ms": {"p50": 40.0, "p95": 60.0, "p99": 80.0}, "dropped": 1, "frames": 374, "fps": 24.9}
+    found = {"size": "640x360", "rate": 25, "limit_ms": 300, "cameras": 1, "table": {1: row}}
+    lines = bench_cameras.table(found)
+    assert "| 1 | 40.0 | 60.0 | 80.0 | 1 of 375 | 24.9 |" in lines
+    assert lines[-1].endswith(": 1 cameras of 640x360 at 25 frames/s.")
+
+
+@pytest.mark.slow
+def test_quick_shows_the_age_of_one_camera(tmp_path: Path) -> None:
+    assert bench_all.main(["--quick", "--out", str(tmp_path), "--only", "cameras"]) == 0
+    (row,) = json.loads((tmp_path / "report.json").read_text())["parts"]["cameras"]["table"].values()
+    assert set(row["age_ms"]) == {"p50", "p95", "p99"}, "None where the machine is too busy for one frame in time"
