@@ -1,8 +1,9 @@
 """Stable ids for faces, and boxes for the frames between detections.
 
-Association is ByteTrack's (Zhang et al., ECCV 2022): high-score detections claim tracks first, low ones may only continue
-a track that is left over.  Motion is an alpha-beta filter (a steady-state Kalman filter; Kalata, IEEE TAES 1984) on
-the box and its points, in seconds of the stream, so that variable frame rates and skipped detections need no care.
+Association is ByteTrack's (Zhang et al., ECCV 2022): high-score detections claim tracks first, low ones may only
+continue a track that is left over.  Motion is an alpha-beta filter (a steady-state Kalman filter; Kalata, IEEE TAES
+1984) on the box and its points, in seconds of the stream, so that variable frame rates and skipped detections need no
+care.
 Affinity adds centre distance to overlap: two boxes of a 16-pixel face a few frames apart often do not overlap at all.
 
 Libraries were weighed (benchmarks/bench_track.py, one busy core): ``trackers`` 2.6 takes 1.3 to 1.7 times as long and
