@@ -219,7 +219,7 @@ class FrameRecorder:
 
 
 def face_entry(enhanced: Enhanced, row: int, decision: Decision) -> FaceEntry:
-    """Row ``row`` of the scene's faces as the manifest holds it, rounded to what can be told apart."""
+    """Row ``row`` of the scene's faces as the manifest holds it, rounded to what makes a difference."""
     faces = enhanced.scene.faces
     points = (
         None if faces.points is None else tuple((round(float(x), 2), round(float(y), 2)) for x, y in faces.points[row])

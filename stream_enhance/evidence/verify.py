@@ -216,7 +216,7 @@ def _manifest(folder: Path, head: Head) -> Iterator[Check]:
         yield Check("manifest", False, str(error))
         return
     if value != head.chain:
-        yield Check("manifest", False, f"{head.path}: its chain does not end as {SEAL} says: it was written anew")
+        yield Check("manifest", False, f"{head.path}: its chain does not end as {SEAL} says: it was written again")
         return
     yield Check("manifest", True, f"{head.path}: the chain over {tally.lines} lines holds")
     yield from tally.checks()

@@ -1,8 +1,9 @@
 """Stable ids for faces, and boxes for the frames between detections.
 
-Association is ByteTrack's (Zhang et al., ECCV 2022): sure detections claim tracks first, unsure ones may only continue
-a track that is left over.  Motion is an alpha-beta filter (a steady-state Kalman filter; Kalata, IEEE TAES 1984) on
-the box and its points, in seconds of the stream, so that variable frame rates and skipped detections need no care.
+Association is ByteTrack's (Zhang et al., ECCV 2022): high-score detections claim tracks first, low ones may only
+continue a track that is left over.  Motion is an alpha-beta filter (a steady-state Kalman filter; Kalata, IEEE TAES
+1984) on the box and its points, in seconds of the stream, so that variable frame rates and skipped detections need no
+care.
 Affinity adds centre distance to overlap: two boxes of a 16-pixel face a few frames apart often do not overlap at all.
 
 Libraries were weighed (benchmarks/bench_track.py, one busy core): ``trackers`` 2.6 takes 1.3 to 1.7 times as long and
@@ -44,7 +45,7 @@ class _Track:
     seen: float  # seconds, last detection; later by the time in which nobody looked
     measured: float  # seconds, last detection
     missed: bool  # by the last look at its place
-    confirmed: bool  # detected twice, or once with no doubt
+    confirmed: bool  # detected twice, or once with a score from confirm_threshold up
     high_at: float  # seconds, last detection with a score to begin a track
     at: float  # seconds, the state's time
     best: list[float]  # its highest scores, at most _BEST of them
@@ -107,9 +108,9 @@ class Tracker:
             track.to(seconds)
         states = _states(found)
         owner: NDArray[np.int64] = np.full(len(found), -1, np.int64)
-        sure = found.score >= self._high_threshold
+        high = found.score >= self._high_threshold
         free = list(range(len(self._tracks)))
-        for rows in (np.flatnonzero(sure), np.flatnonzero(~sure)):
+        for rows in (np.flatnonzero(high), np.flatnonzero(~high)):
             for row, index in self._matches(states[rows], free):
                 owner[rows[row]] = index
             held = set(owner.tolist())
@@ -119,7 +120,7 @@ class Tracker:
         for row, index in enumerate(owner):
             if index >= 0:
                 self._corrected(self._tracks[index], states[row], float(found.score[row]), seconds)
-            elif sure[row]:
+            elif high[row]:
                 self._begin(states[row], found.points is not None, float(found.score[row]), seconds)
         return self._shown(seconds)
 

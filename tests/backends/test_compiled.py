@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -105,10 +104,9 @@ def test_a_run_that_is_to_be_repeated_waits_for_its_provider(
     models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx, "_onnxruntime", lambda: FalseOrt("tensorrt"))
-    asked: Any = (models.enhancer, TASK, "auto", 1, tmp_path, 0)
-    with open_session(*asked, precision="auto", meanwhile=True) as session:
+    with open_session(models.enhancer, TASK, "auto", 1, tmp_path, precision="auto", meanwhile=True) as session:
         assert isinstance(session, SwappingSession)
-    with open_session(*asked, precision="fp32", meanwhile=True) as session:
+    with open_session(models.enhancer, TASK, "auto", 1, tmp_path, precision="fp32", meanwhile=True) as session:
         assert session.provider == "tensorrt"
 
 

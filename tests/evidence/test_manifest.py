@@ -144,7 +144,7 @@ def test_the_reference_describes_every_field(model: type[BaseModel]) -> None:
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Write the manifest at ``path`` anew with changed settings, as who has no key can."""
+    """Write the manifest at ``path`` again with changed settings, as who has no key can."""
     lines = [line for line, _ in read(path)]
     header = lines[0]
     assert isinstance(header, Header)

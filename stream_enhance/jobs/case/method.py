@@ -74,7 +74,7 @@ def _footage_rows(name: str, case: Case) -> list[tuple[str, str]]:
 
 
 _STEPS = (
-    "1. The source was copied byte for byte and decoded; no frame was left out or added.",
+    "1. The source was copied byte for byte and decoded; of the part shown here no frame was left out or added.",
     "2. Faces were found by a YOLOv8n detector with five points each, and followed by their overlap and motion."
     "  A track is one such sequence; its number says nothing of who it is.",
     "3. Each face was cut out, turned upright by its points and enlarged to 256 x 256 pixels by bicubic interpolation.",

@@ -3,7 +3,7 @@
 A cover is one flat colour, the box's own mean: mosaics and blurs of a moving face can be undone by what several frames
 say together (Hill, Zhou, Saul and Shacham, On the (In)effectiveness of Mosaicing and Blurring as Tools for Document
 Redaction, PETS 2016).  It reaches beyond the box on every side and beyond the track in time, as a detector finds a face
-later than an eye does, and takes in whatever a more easily pleased detector sees.
+later than an eye does, and takes in every detection of even a very low score.
 """
 
 from __future__ import annotations
