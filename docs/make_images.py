@@ -1,12 +1,12 @@
-"""Make the images of the documentation: `python docs/make_images.py hero` and `python docs/make_images.py page`.
+"""Make the images of the documentation: `python docs/make_images.py hero`, `page` and `case`.
 
 `hero` shows portraits to a made surveillance camera (`train/degrade.py`), runs what it delivers through the product,
 and lays recorded, enhanced and original faces out in rows.  Nothing is chosen by hand: sizes and seeds are fixed, and
 every face that was shown to the camera is in the image.  The portraits are public domain and come with scikit-image
 and matplotlib; `--portraits FOLDER` takes others, whose licence you then have to name.
 
-`page` runs `serve` on two made cameras and photographs its page in chromium.  Needs `.[train,dev]`, GStreamer's RTSP
-server and chromium, as the tests do.
+`page` runs `serve` on two made cameras, `case` makes a case of the demo clip, and each page is photographed in
+chromium.  Needs `.[train,dev,evidence]`, GStreamer's RTSP server and chromium, as the tests do.
 """
 
 from __future__ import annotations
@@ -48,15 +48,18 @@ CLIP = Path(__file__).resolve().parent.parent / "tests" / "clips" / "demo.mp4"
 def main() -> None:
     """Make the images that are named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=["hero", "page"])
+    parser.add_argument("which", choices=["hero", "page", "case"])
     parser.add_argument("--portraits", type=Path, help="folder of portraits, one face each")
     parser.add_argument("--out", type=Path, default=IMAGES)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    if given.which == "hero":
-        save(given.out / "hero.jpg", hero(list(portraits(given.portraits))))
-    else:
-        page(given.out)
+    match given.which:
+        case "hero":
+            save(given.out / "hero.jpg", hero(list(portraits(given.portraits))))
+        case "page":
+            page(given.out)
+        case _:
+            case_page(given.out)
 
 
 def read(path: Path) -> Image:
@@ -217,6 +220,25 @@ def page(out: Path) -> None:
             serving.wait(30)
             for sender in senders:
                 sender.join(30)
+
+
+def case_page(out: Path) -> None:
+    """Photograph the page of a case of the demo clip."""
+    sys.path.insert(0, str(CLIP.parents[2]))
+    from tests.live.browser import Browser
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "stream_enhance", "case", CLIP, "-o", f"{folder}/case", "--title", "Shop"]
+        subprocess.run([*command, "--enhancer", "unet", "--quiet"], check=True)
+        with Browser(1280, 1330) as browser:
+            browser.open((Path(folder) / "case" / "index.html").as_uri())
+            browser.wait("document.documentElement?.dataset.ready === '1'")
+            browser.eval("document.querySelector('.card .go').click()")
+            browser.eval("$('zoom').value = 1; draw(); scrollTo(0, 0)")
+            browser.wait("boxes[0] && !original.seeking && !enhanced.seeking && enhanced.readyState >= 2")
+            time.sleep(1)
+            browser.screenshot(Path(folder) / "page.png")
+            save(out / "case.jpg", read(Path(folder) / "page.png"))
 
 
 def send(port: int, begin: float, stopped: threading.Event) -> None:
