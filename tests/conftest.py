@@ -31,12 +31,13 @@ class Models:
     def options(self) -> list[str]:
         """For the command."""
         models = [f"detector.model={self.detector}", f"enhancer.model={self.enhancer}", "detector.size=0"]
+        models.append("detector.regions=off")  # it would see its one face in every crop
         return [word for setting in models for word in ("--set", setting)]
 
     def config(self, **sections: dict[str, Any]) -> Config:
         """Settings with these models; ``sections`` change single keys."""
         data: dict[str, Any] = {
-            "detector": {"model": str(self.detector), "size": 0},
+            "detector": {"model": str(self.detector), "size": 0, "regions": "off"},
             "enhancer": {"model": str(self.enhancer)},
             "threads": 1,
         }
